@@ -1,0 +1,28 @@
+//! What travels and what decides: the envelope, the directory of people and channels, the resolver,
+//! the states of recipients and channels, outcomes, retry, events.
+//!
+//! All of it is values. `now` comes in as an argument; nothing here opens a socket or a file, reads
+//! a clock or asks for a random number.
+
+pub mod channel;
+pub mod directory;
+pub mod envelope;
+pub mod event;
+pub mod header;
+pub mod id;
+pub mod limits;
+pub mod outcome;
+pub mod resolve;
+pub mod retry;
+pub mod rewrite;
+pub mod state;
+pub mod time;
+
+pub use channel::{Channel, ChannelState, Owner, Transport};
+pub use directory::{Directory, Person, Role, Team, Token};
+pub use envelope::{BodyType, Envelope, Lane, Recipient, Surface};
+pub use event::{Event, EventKind, WaitingKind, WaitingOn};
+pub use id::{ChannelId, MessageId, PersonId, TeamId, TokenId};
+pub use outcome::{Cause, Diagnostic, Outcome, Stage};
+pub use state::{Move, RecipientState};
+pub use time::Timestamp;

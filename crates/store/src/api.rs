@@ -1,0 +1,478 @@
+//! What the rest of Sendero sees of the store.
+
+use bytes::Bytes;
+use mail::channel::ChannelState;
+use mail::{
+    Cause, ChannelId, Diagnostic, Envelope, Event, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId, Timestamp, TokenId,
+};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// The queue: safe at once, in order, and never forgetting.
+///
+/// Calls that write return a [`Commit`]: it resolves when the record is on stable storage. What a
+/// call takes, it takes in the order of calls; a write that conflicts with an earlier one is refused.
+/// All calls return at once, except those under "reading", which may wait for the disk and belong
+/// on a thread that may block.
+pub trait Queue: Send + Sync + 'static {
+    /// Makes messages durable and queues them, all or none, as one record.
+    ///
+    /// A message whose idempotency key is known replays: see [`Accepted::replayed`].
+    fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>>;
+
+    /// Takes up to `limit` messages that are due on this channel, oldest due time first.
+    ///
+    /// Leased recipients move to [`RecipientState::Leased`] at once, in memory: a crash before their
+    /// intent is durable leaves them queued.
+    fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease>;
+
+    /// The body of a leased message. Comes from memory while it is fresh, else from the disk.
+    ///
+    /// # Errors
+    /// The record is damaged or cannot be read.
+    fn body(&self, message: MessageId) -> Result<Bytes, StoreError>;
+
+    /// Records how a transaction ended and which one starts next, as one record.
+    ///
+    /// The final dot of the next one may leave when this has resolved with `Ok`.
+    fn record(&self, attempt: AttemptRecord) -> Commit<Result<(), StoreError>>;
+
+    /// Gives leased recipients back that never had an intent. In memory, at once.
+    fn give_back(&self, message: MessageId, recipients: &[u32]);
+
+    /// Moves recipients by a person's wish: cancel, hold, release, reroute.
+    ///
+    /// Recipients in a state from which the move is not legal are left alone; the answer lists those moved.
+    fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>>;
+
+    /// Makes the state of a channel durable.
+    fn set_channel_state(&self, channel: ChannelId, state: ChannelState, at: Timestamp) -> Commit<Result<(), StoreError>>;
+
+    /// The durable states of all channels that ever had one.
+    fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState>;
+
+    /// Calls `waker` for each channel whenever mail became due there or will become due, from now on,
+    /// and at once for all that is queued.
+    fn set_waker(&self, waker: Arc<dyn Wake>);
+
+    /// Counts of recipients by state since the folder began, and of what is open. From memory.
+    fn totals(&self) -> Totals;
+
+    /// Ok while submissions may be accepted.
+    ///
+    /// # Errors
+    /// Why not.
+    fn accepting(&self) -> Result<(), AcceptError>;
+
+    /// Reading: one message with the state of each recipient, or `None`.
+    fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError>;
+
+    /// Reading: a message's bytes as they are handed over, or `None` when they are gone.
+    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError>;
+
+    /// Reading: a page of messages, newest first.
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;
+
+    /// Reading: open mail by channel.
+    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError>;
+
+    /// Reading: up to `limit` events after `sequence`.
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// Reading: the events of one message, oldest first.
+    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError>;
+
+    /// Writes what is in memory, checkpoints the index and closes. Later writes are refused.
+    fn close(&self);
+}
+
+/// Told when mail is due.
+pub trait Wake: Send + Sync {
+    /// Mail of `channel` is due at `due`, which may be past. Must return at once and take no lock
+    /// that is held while calling the queue.
+    fn due(&self, channel: ChannelId, due: Timestamp);
+}
+
+/// A message to be accepted. Its bytes are as they will be handed over.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Its id, new.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Whose it is.
+    pub person: PersonId,
+    /// Through which team, where one is concerned.
+    pub team: Option<TeamId>,
+    /// Signed in with.
+    pub token: Option<TokenId>,
+    /// The door it came in by.
+    pub surface: Surface,
+    /// The channel the resolver chose.
+    pub channel: ChannelId,
+    /// How urgent.
+    pub lane: Lane,
+    /// The envelope; at least one recipient.
+    pub envelope: Envelope,
+    /// For lists: the From field, on one line.
+    pub from: String,
+    /// For lists: the Subject field, decoded, on one line.
+    pub subject: String,
+    /// The Message-ID field without angle brackets.
+    pub message_id: String,
+    /// Tags of the submitter.
+    pub tags: Vec<(String, String)>,
+    /// The key under which a repeated submission is the same one.
+    pub idempotency: Option<Idempotency>,
+    /// Not before this time.
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time.
+    pub expires_at: Option<Timestamp>,
+    /// The bytes, CRLF line ends, final CRLF.
+    pub body: Bytes,
+}
+
+/// A submitter's key. Scope: the person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// 1 to 255 characters.
+    pub key: String,
+    /// SHA-256 over what must be equal for the same submission.
+    pub fingerprint: [u8; 32],
+    /// True for SMTP and the command line: further recipients under the key are a further part.
+    pub parts: bool,
+}
+
+/// What became of one message of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The id it is known by: that of the first submission, when replayed.
+    pub id: MessageId,
+    /// Every recipient was already accepted under the key; nothing was stored.
+    pub replayed: bool,
+}
+
+/// Why a batch was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// The disk is full, or below its floor. Later may help.
+    #[error("no space: {0}")]
+    NoSpace(String),
+    /// The key was used for another submission.
+    #[error("idempotency key '{key}' was used for another message, {id}")]
+    KeyReused {
+        /// The key.
+        key: String,
+        /// The message it stands for.
+        id: MessageId,
+    },
+    /// The store has failed or is closing. Later may help, when it has been started again.
+    #[error("the store takes nothing: {0}")]
+    Closed(String),
+}
+
+/// What the store could not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store has failed or is closing.
+    #[error("the store takes nothing: {0}")]
+    Closed(String),
+    /// The disk is full and its reserve used up.
+    #[error("no space: {0}")]
+    NoSpace(String),
+    /// Not in a state that allows it.
+    #[error("not a legal move: {0}")]
+    Illegal(String),
+    /// No such message.
+    #[error("no message {0}")]
+    Unknown(MessageId),
+    /// A record that cannot be read back.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The index or the disk refused.
+    #[error("{0}")]
+    Io(String),
+}
+
+/// A message in the hands of a delivery.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Which.
+    pub message: MessageId,
+    /// The channel it leaves by.
+    pub channel: ChannelId,
+    /// Whose it is.
+    pub person: PersonId,
+    /// Signed in with.
+    pub token: Option<TokenId>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// For the log.
+    pub lane: Lane,
+    /// The whole envelope, shared.
+    pub envelope: Arc<Envelope>,
+    /// The From field of the message, on one line.
+    pub from: Arc<str>,
+    /// The leased recipients.
+    pub recipients: Vec<LeasedRecipient>,
+    /// Length of the body in bytes.
+    pub size_bytes: u64,
+}
+
+/// A recipient in the hands of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeasedRecipient {
+    /// Its place in the envelope.
+    pub index: u32,
+    /// Its own attempts so far.
+    pub attempts: u32,
+    /// Uncertain outcomes so far.
+    pub doubts: u32,
+    /// When its first own attempt began.
+    pub first_attempt: Option<Timestamp>,
+}
+
+/// How a transaction ended, and which one starts next.
+#[derive(Clone, Debug, Default)]
+pub struct AttemptRecord {
+    /// Outcome of the connection's last transaction.
+    pub settle: Option<Settlement>,
+    /// The next one.
+    pub intend: Option<Intent>,
+}
+
+/// The outcome of a transaction, decided for each recipient.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The message.
+    pub message: MessageId,
+    /// The channel it was tried on.
+    pub channel: ChannelId,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whom it spoke to, for people: `mx.example.com[192.0.2.1]:587`.
+    pub relay: String,
+    /// What became of each recipient of the lease.
+    pub recipients: Vec<Settled>,
+}
+
+/// What becomes of one recipient after an attempt.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Its place in the envelope.
+    pub index: u32,
+    /// The move; legal from `leased`.
+    pub to: Move,
+    /// For a move back to queued: when it is due again.
+    pub due: Timestamp,
+    /// True when this was an attempt of its own, which the retry schedule counts.
+    pub counts: bool,
+    /// The next hop's words, or ours.
+    pub said: Diagnostic,
+    /// Why it did not send; `None` when it did.
+    pub cause: Option<Cause>,
+}
+
+/// A transaction about to pass its final dot.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// The message.
+    pub message: MessageId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The recipients concerned.
+    pub recipients: Vec<u32>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A person's wish for recipients.
+#[derive(Clone, Debug)]
+pub struct Steer {
+    /// The message.
+    pub message: MessageId,
+    /// Places in the envelope; empty means all.
+    pub recipients: Vec<u32>,
+    /// Cancel, Hold, Release or Reroute.
+    pub to: Move,
+    /// For Reroute.
+    pub channel: Option<ChannelId>,
+    /// Who wishes it, for the record.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Counts of recipients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Accepted since the folder began.
+    pub accepted: u64,
+    /// By state, in the order of [`RecipientState::ALL`]. Their sum is `accepted`.
+    pub by_state: [u64; 9],
+    /// Messages with an open recipient.
+    pub open_messages: u64,
+    /// Bytes of their bodies.
+    pub open_bytes: u64,
+}
+
+/// Open mail of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelQueue {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Recipients queued.
+    pub queued: u64,
+    /// Recipients leased.
+    pub leased: u64,
+    /// Recipients held.
+    pub held: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Earliest moment at which one is due.
+    pub next_due: Option<Timestamp>,
+    /// Acceptance of the oldest.
+    pub oldest: Option<Timestamp>,
+}
+
+/// One message, for people.
+#[derive(Clone, Debug)]
+pub struct MessageView {
+    /// Its id.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// Whose.
+    pub person: PersonId,
+    /// The team.
+    pub team: Option<TeamId>,
+    /// Signed in with.
+    pub token: Option<TokenId>,
+    /// The door.
+    pub surface: Surface,
+    /// The channel it leaves by.
+    pub channel: ChannelId,
+    /// How urgent.
+    pub lane: Lane,
+    /// The reverse-path, without brackets.
+    pub reverse_path: String,
+    /// The From field.
+    pub from: String,
+    /// The Subject field.
+    pub subject: String,
+    /// The Message-ID field.
+    pub message_id: String,
+    /// Tags.
+    pub tags: Vec<(String, String)>,
+    /// Length of the body in bytes.
+    pub size_bytes: u64,
+    /// Each recipient.
+    pub recipients: Vec<RecipientView>,
+}
+
+/// One recipient, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipientView {
+    /// Its place in the envelope.
+    pub index: u32,
+    /// The address.
+    pub address: String,
+    /// Where it is.
+    pub state: RecipientState,
+    /// When it got there.
+    pub since: Timestamp,
+    /// Own attempts so far.
+    pub attempts: u32,
+    /// Uncertain outcomes so far.
+    pub doubts: u32,
+    /// When it is due, while queued.
+    pub due: Option<Timestamp>,
+    /// The last words about it: a reply, a reason.
+    pub said: String,
+    /// Whom the last attempt spoke to.
+    pub relay: String,
+}
+
+/// Which messages.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// With a recipient in one of these states; empty means any.
+    pub states: Vec<RecipientState>,
+    /// On this channel.
+    pub channel: Option<ChannelId>,
+    /// Of this person.
+    pub person: Option<PersonId>,
+    /// For this address, ASCII case ignored.
+    pub recipient: Option<String>,
+    /// Accepted at or after.
+    pub after: Option<Timestamp>,
+    /// Accepted before.
+    pub before: Option<Timestamp>,
+}
+
+/// Which part of a listing, newest first.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Messages older than this one.
+    pub after: Option<MessageId>,
+    /// Or: messages newer than this one.
+    pub before: Option<MessageId>,
+    /// At most so many, 1 to 1,000.
+    pub limit: usize,
+}
+
+/// A page of messages.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Newest first.
+    pub messages: Vec<MessageView>,
+    /// There are more, beyond the last.
+    pub has_more: bool,
+}
+
+/// A write on its way to stable storage. Await it, or call [`Commit::wait`] on a thread that may block.
+#[must_use = "nothing is durable before the commit resolves"]
+pub struct Commit<T>(Inner<T>);
+
+enum Inner<T> {
+    Done(Option<T>),
+    Pending(tokio::sync::oneshot::Receiver<T>, Option<Box<dyn FnOnce() -> T + Send>>),
+}
+
+impl<T> Commit<T> {
+    /// Already there.
+    pub fn done(value: T) -> Self {
+        Self(Inner::Done(Some(value)))
+    }
+
+    /// Resolves when the writer answers; with `lost` if it never will.
+    pub fn pending(receiver: tokio::sync::oneshot::Receiver<T>, lost: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self(Inner::Pending(receiver, Some(Box::new(lost))))
+    }
+
+    /// Waits on this thread. Not for async code.
+    pub fn wait(self) -> T {
+        match self.0 {
+            Inner::Done(value) => value.expect("a commit resolves once"),
+            Inner::Pending(receiver, lost) => match receiver.blocking_recv() {
+                Ok(value) => value,
+                Err(_) => lost.expect("a commit resolves once")(),
+            },
+        }
+    }
+}
+
+impl<T: Unpin> Future for Commit<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match &mut self.0 {
+            Inner::Done(value) => Poll::Ready(value.take().expect("a commit resolves once")),
+            Inner::Pending(receiver, lost) => Pin::new(receiver)
+                .poll(context)
+                .map(|answer| answer.unwrap_or_else(|_| lost.take().expect("a commit resolves once")())),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The durable queue, its history, and the directory of people and channels.
+//!
+//! [`api`] is what the rest of Sendero sees, in domain words. `embedded` keeps it in an append-only
+//! log with an SQLite index; `model` keeps it in memory and is what `embedded` is compared with.
+//! SQL stays in this crate.
+
+pub mod api;
+pub mod conformance;
+pub mod directory;
+pub mod disk;
+pub mod embedded;
+pub mod model;
+pub mod seal;
+
+pub use api::*;
