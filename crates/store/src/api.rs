@@ -28,6 +28,9 @@ pub trait Queue: Send + Sync + 'static {
     /// intent is durable leaves them queued.
     fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease>;
 
+    /// The earliest moment at which a queued recipient of this channel is due, past ones included.
+    fn next_due(&self, channel: ChannelId) -> Option<Timestamp>;
+
     /// The body of a leased message. Comes from memory while it is fresh, else from the disk.
     ///
     /// # Errors
