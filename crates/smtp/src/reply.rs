@@ -432,10 +432,7 @@ mod tests {
     fn read(bytes: &[u8]) -> String {
         let (replies, error) = read_all(bytes, bytes.len());
         for piece in 1..bytes.len() {
-            assert_eq!((&replies, error), {
-                let (cut, error) = read_all(bytes, piece);
-                (&cut.clone(), error)
-            });
+            assert_eq!((replies.clone(), error), read_all(bytes, piece));
         }
         let mut shown: Vec<_> = replies.iter().map(ToString::to_string).collect();
         shown.extend(error.map(|error| format!("{error:?}")));

@@ -1,0 +1,280 @@
+//! The bytes of a message on the wire: dots added and removed, the one end of data, odd line ends found.
+
+use memchr::{memchr, memchr2, memmem};
+
+/// What was wrong with the bytes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataFault {
+    /// A CR without LF, an LF without CR, or a NUL: what smuggling is made of, and no legal SMTP.
+    OddBytes,
+    /// More bytes than allowed.
+    TooLarge,
+}
+
+/// Reads the bytes that follow DATA, removes the added dots, and finds the end: CRLF.CRLF and nothing else.
+#[derive(Debug)]
+pub struct DataDecoder {
+    body: Vec<u8>,
+    state: At,
+    limit: u64,
+    fault: Option<DataFault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    LineStart,
+    /// A dot at the start of a line.
+    Dot,
+    /// A dot at the start of a line, then CR.
+    DotCr,
+    InLine,
+    Cr,
+}
+
+impl DataDecoder {
+    /// A decoder that keeps up to `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64, expected: usize) -> Self {
+        Self { body: Vec::with_capacity(expected), state: At::LineStart, limit, fault: None }
+    }
+
+    /// Takes bytes; returns how many belong to the message and whether its end was among them.
+    pub fn feed(&mut self, input: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        while at < input.len() {
+            match self.state {
+                At::InLine => at += self.line(&input[at..]),
+                At::LineStart => {
+                    if input[at] == b'.' {
+                        self.state = At::Dot;
+                        at += 1;
+                    } else {
+                        self.state = At::InLine;
+                    }
+                }
+                At::Dot => {
+                    if input[at] == b'\r' {
+                        self.state = At::DotCr;
+                        at += 1;
+                    } else {
+                        // The dot was added by the sender, or should have been.
+                        self.state = At::InLine;
+                    }
+                }
+                At::DotCr => {
+                    if input[at] == b'\n' {
+                        return (at + 1, true);
+                    }
+                    // CR within a line that began with a dot: the line was `CR...`.
+                    self.keep(b"\r");
+                    self.state = At::Cr;
+                }
+                At::Cr => {
+                    if input[at] == b'\n' {
+                        self.keep(b"\n");
+                        self.state = At::LineStart;
+                        at += 1;
+                    } else {
+                        self.fault.get_or_insert(DataFault::OddBytes);
+                        self.state = At::InLine;
+                    }
+                }
+            }
+        }
+        (at, false)
+    }
+
+    /// Copies up to and including the next CR; notices LF and NUL on the way.
+    fn line(&mut self, input: &[u8]) -> usize {
+        let end = memchr2(b'\r', b'\n', input);
+        let text = &input[..end.unwrap_or(input.len())];
+        if self.fault.is_none() && memchr(0, text).is_some() {
+            self.fault = Some(DataFault::OddBytes);
+        }
+        self.keep(text);
+        let Some(end) = end else {
+            return input.len();
+        };
+        if input[end] == b'\r' {
+            self.keep(b"\r");
+            self.state = At::Cr;
+        } else {
+            self.fault.get_or_insert(DataFault::OddBytes);
+        }
+        end + 1
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
+        if self.body.len() as u64 + bytes.len() as u64 > self.limit {
+            self.fault = Some(DataFault::TooLarge);
+            self.body = Vec::new();
+            return;
+        }
+        self.body.extend_from_slice(bytes);
+    }
+
+    /// The message, once its end was seen.
+    ///
+    /// # Errors
+    /// What was wrong with it.
+    pub fn finish(self) -> Result<Vec<u8>, DataFault> {
+        self.fault.map_or(Ok(self.body), Err)
+    }
+
+    /// True once it is certain that the message will be refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.fault.is_some()
+    }
+}
+
+/// True when bytes hold a CR without LF, an LF without CR, or a NUL.
+#[must_use]
+pub fn has_odd_bytes(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = memchr2(b'\r', b'\n', rest) {
+        if rest[at] != b'\r' || rest.get(at + 1) != Some(&b'\n') {
+            return true;
+        }
+        rest = &rest[at + 2..];
+    }
+    memchr(0, bytes).is_some()
+}
+
+/// A message as it goes over the wire after DATA: each line's leading dot doubled, and the final CRLF supplied.
+///
+/// The pieces borrow from `body`; the end of data (`.` CRLF) is not among them.
+pub fn stuffed(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let first = body.starts_with(b".").then_some(&b"."[..]);
+    let last = (!body.ends_with(b"\r\n")).then_some(&b"\r\n"[..]);
+    let mut ends = memmem::find_iter(body, b"\n.");
+    let mut from = 0;
+    let mut done = false;
+    // Each piece ends behind the dot that begins a line, and the next begins with the same dot again.
+    let pieces = std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        let to = ends.next().map(|at| at + 1);
+        let piece = &body[from..to.map_or(body.len(), |dot| dot + 1)];
+        from = to.unwrap_or(body.len());
+        done = to.is_none();
+        Some(piece)
+    });
+    first.into_iter().chain(pieces).chain(last)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode(wire: &[u8]) -> (Result<Vec<u8>, DataFault>, usize, bool) {
+        let mut decoder = DataDecoder::new(1_000_000, 0);
+        let (used, ended) = decoder.feed(wire);
+        (decoder.finish(), used, ended)
+    }
+
+    #[test]
+    fn dots_are_removed_and_only_crlf_dot_crlf_ends() {
+        for (wire, body) in [
+            (&b".\r\n"[..], &b""[..]),
+            (b"..\r\n.\r\n", b".\r\n"),
+            (b"...\r\n.\r\n", b"..\r\n"),
+            (b"a\r\n..b\r\n.\r\n", b"a\r\n.b\r\n"),
+            (b".a\r\n.\r\n", b"a\r\n"),
+            (b"\r\n.\r\n", b"\r\n"),
+        ] {
+            assert_eq!(decode(wire), (Ok(body.to_vec()), wire.len(), true), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn odd_ends_neither_end_the_message_nor_pass() {
+        for wire in [
+            &b"a\n.\n"[..],
+            b"a\r\n.\n",
+            b"a\n.\r\n",
+            b"a\r.\r",
+            b"a\r\n.\r",
+            b"a\r\n.\r\r\n",
+            b"a\0b\r\n",
+            b"a\rb\r\n",
+            b"a\nb\r\n",
+            b"\n",
+            b".\n",
+            b"a\r\n.\rb\r\n",
+            b"a\r\r\n",
+            b"a\r\n.\r.\r\n",
+        ] {
+            let (_, _, ended) = decode(wire);
+            assert!(!ended, "{wire:?}");
+            let whole = [wire, b"\r\n.\r\n"].concat();
+            let (body, used, ended) = decode(&whole);
+            assert_eq!((body, used, ended), (Err(DataFault::OddBytes), whole.len(), true), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_is_left() {
+        assert_eq!(decode(b"a\r\n.\r\nMAIL").1, 6);
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_swallowed_to_its_end() {
+        let mut decoder = DataDecoder::new(4, 0);
+        assert_eq!(decoder.feed(b"12345\r\n.\r\nX"), (10, true));
+        assert_eq!(decoder.finish(), Err(DataFault::TooLarge));
+    }
+
+    fn on_the_wire(body: &[u8]) -> Vec<u8> {
+        let mut wire: Vec<u8> = stuffed(body).flatten().copied().collect();
+        wire.extend_from_slice(b".\r\n");
+        wire
+    }
+
+    #[test]
+    fn leading_dots_are_doubled_and_the_final_line_end_is_supplied() {
+        for (body, wire) in [
+            (&b""[..], &b"\r\n.\r\n"[..]),
+            (b".", b"..\r\n.\r\n"),
+            (b".\r\n", b"..\r\n.\r\n"),
+            (b"a\r\n.\r\n.b", b"a\r\n..\r\n..b\r\n.\r\n"),
+            (b"..\r\n", b"...\r\n.\r\n"),
+        ] {
+            assert_eq!(on_the_wire(body), wire, "{body:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_arrives_as_it_left(lines in prop::collection::vec("[.a\u{e9} ]{0,5}", 0..20), cut in 0usize..200) {
+            let body: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+            let wire = on_the_wire(&body);
+            let mut decoder = DataDecoder::new(1_000_000, 0);
+            let cut = cut.min(wire.len());
+            let (used, ended) = decoder.feed(&wire[..cut]);
+            prop_assert_eq!(used, cut);
+            if !ended {
+                let (used, ended) = decoder.feed(&wire[cut..]);
+                prop_assert!(ended && used == wire.len() - cut);
+            }
+            let expected = if body.is_empty() { b"\r\n".to_vec() } else { body };
+            prop_assert_eq!(decoder.finish(), Ok(expected));
+        }
+
+        #[test]
+        fn nothing_accepted_holds_an_odd_byte(wire in prop::collection::vec(prop::sample::select(b"\r\n.\0a".to_vec()), 0..60)) {
+            let wire = [&wire[..], b"\r\n.\r\n"].concat();
+            let (body, _, ended) = decode(&wire);
+            prop_assert!(ended);
+            if let Ok(body) = body {
+                prop_assert!(!has_odd_bytes(&body), "{:?}", body);
+            }
+        }
+    }
+}
