@@ -1,1 +1,106 @@
-//! fuzzing
+//! What the fuzz targets call; the same functions run in the tests over a kept corpus.
+//!
+//! Each takes any bytes, must not panic, and asserts what must hold for all of them.
+
+use crate::address::{ForwardPath, Mailbox, ReversePath};
+use crate::command::Command;
+use crate::data::{DataDecoder, has_odd_bytes, stuffed};
+use crate::reply::Reply;
+use crate::server::{Action, Login, Security, ServerConfig, Session};
+use std::sync::Arc;
+
+/// An address that is read reads back as it was printed.
+pub fn address(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(mailbox) = Mailbox::parse(text) {
+        assert_eq!(mailbox.to_string(), text);
+        assert!(!text.chars().any(char::is_control));
+    }
+    if let Ok(path) = ForwardPath::parse(text) {
+        assert_eq!(ForwardPath::parse(&format!("<{path}>")), Ok(path));
+    }
+    if let Ok(path) = ReversePath::parse(text) {
+        assert_eq!(ReversePath::parse(&format!("<{path}>")), Ok(path));
+    }
+}
+
+/// A command is read, or refused with a reply that fits a line.
+pub fn command(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(error) = Command::parse(text) {
+        let reply = Reply::from(&error);
+        assert!(reply.is_permanent());
+    }
+}
+
+/// Data decodes the same however it is cut, and nothing odd passes.
+pub fn data(data: &[u8]) {
+    let Some((cut, wire)) = data.split_first() else { return };
+    let whole = decode(wire, wire.len());
+    assert_eq!(whole, decode(wire, usize::from(*cut).min(wire.len())));
+    if let (Ok(body), true, _) = whole {
+        assert!(!has_odd_bytes(&body));
+        let again: Vec<u8> = stuffed(&body).chain([&b".\r\n"[..]]).flatten().copied().collect();
+        let (decoded, ended, used) = decode(&again, again.len());
+        assert!(ended && used == again.len());
+        let decoded = decoded.unwrap_or_default();
+        assert!(decoded == body || (body.is_empty() && decoded == b"\r\n"));
+    }
+}
+
+fn decode(wire: &[u8], cut: usize) -> (Result<Vec<u8>, crate::data::DataFault>, bool, usize) {
+    let mut decoder = DataDecoder::new(4096, 0);
+    let (first, ended) = decoder.feed(&wire[..cut]);
+    if ended {
+        return (decoder.finish(), true, first);
+    }
+    let (second, ended) = decoder.feed(&wire[cut..]);
+    (decoder.finish(), ended, first + second)
+}
+
+/// A session answers the same however its input is cut, and stores only what is legal.
+pub fn server_session(data: &[u8]) {
+    let [cut, mode, input @ ..] = data else { return };
+    let cut = usize::from(*cut).min(input.len());
+    assert_eq!(converse(input, input.len(), *mode), converse(input, cut, *mode));
+}
+
+fn converse(input: &[u8], cut: usize, mode: u8) -> Vec<u8> {
+    let config = ServerConfig {
+        hostname: "fuzz.example".into(),
+        max_message_size: 1000,
+        max_recipients: 5,
+        tls_available: false,
+        announce_dsn: mode & 4 == 4,
+    };
+    let login = if mode & 1 == 1 { Login::Trusted } else { Login::Required };
+    let security = if mode & 2 == 2 { Security::Tls } else { Security::Clear };
+    let mut session = Session::new(Arc::new(config), security, login);
+    session.greet();
+    for piece in [&input[..cut], &input[cut..]] {
+        session.receive(piece);
+        answer(&mut session, login);
+    }
+    session.output().to_vec()
+}
+
+fn answer(session: &mut Session, login: Login) {
+    loop {
+        match session.next() {
+            Action::NeedInput | Action::Close => return,
+            Action::StartTls => session.tls_started(),
+            Action::Verify(credentials) => {
+                let good = credentials.user.len().is_multiple_of(2);
+                session.verified(if good { Ok(()) } else { Err(Reply::new(535, (5, 7, 8), "no")) });
+            }
+            Action::Store(submission) => {
+                assert!(submission.body.len() <= 1002 && !has_odd_bytes(&submission.body));
+                assert!(!submission.recipients.is_empty() && submission.recipients.len() <= 5);
+                assert!(login == Login::Trusted || (submission.protocol.authenticated && submission.protocol.tls));
+                session.stored(&Reply::new(250, (2, 0, 0), "queued"));
+            }
+        }
+    }
+}
+
+pub use crate::reply::fuzz as reply;

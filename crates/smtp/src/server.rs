@@ -1,1 +1,657 @@
-//! server
+//! The server's side of a session (RFC 5321, RFC 6409): bytes in, replies and actions out.
+//!
+//! The session owns its input: a command split over two packets, two in one, or bytes that arrive
+//! before TLS is up, are its business alone. Replies gather in [`Session::output`], so that those to a
+//! pipelined batch go out in one write.
+
+use crate::address::{ForwardPath, ReversePath};
+use crate::command::{Command, CommandError, MailParameters, RcptParameters};
+use crate::data::{DataDecoder, DataFault, has_odd_bytes};
+use crate::reply::Reply;
+use crate::sasl::{Credentials, Exchange, Mechanism, Next, SaslError};
+use bytes::{Buf, BytesMut};
+use std::sync::Arc;
+
+/// Longest command line, in bytes. RFC 5321 §4.5.3.1.4 says 512 and extensions add to it.
+pub const MAX_COMMAND: usize = 2048;
+/// Longest line while signing in (RFC 4954 §4).
+pub const MAX_AUTH_LINE: usize = 12_288;
+/// Refused commands before the session is ended.
+const MAX_ERRORS: u32 = 20;
+/// Commands without a message before the session is ended.
+const MAX_IDLE_COMMANDS: u32 = 1000;
+/// Refused logins before the session is ended.
+const MAX_LOGINS: u32 = 3;
+
+/// What all sessions of a listener have in common.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The name in the greeting.
+    pub hostname: String,
+    /// Largest message, in bytes; announced as SIZE.
+    pub max_message_size: u64,
+    /// Most recipients of one message.
+    pub max_recipients: usize,
+    /// STARTTLS may be offered.
+    pub tls_available: bool,
+    /// Announce DSN. Its parameters are read in any case.
+    pub announce_dsn: bool,
+}
+
+/// Whether the connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Clear text.
+    Clear,
+    /// TLS is up.
+    Tls,
+}
+
+/// Who may submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Whoever signs in, under TLS.
+    Required,
+    /// Whoever may connect.
+    Trusted,
+}
+
+/// What the caller does next.
+#[derive(Debug)]
+pub enum Action {
+    /// Write the output, then read more.
+    NeedInput,
+    /// Write the output, begin the TLS handshake, then call [`Session::tls_started`].
+    StartTls,
+    /// Check these, then call [`Session::verified`].
+    Verify(Credentials),
+    /// Store the message, then report the result with [`Session::stored`].
+    Store(Submission),
+    /// Write the output and close.
+    Close,
+}
+
+/// A message as it came, with its envelope.
+#[derive(Debug)]
+pub struct Submission {
+    /// The name given in EHLO or HELO.
+    pub helo: String,
+    /// The protocol for the Received line (RFC 3848, RFC 6531).
+    pub protocol: Protocol,
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// Its parameters.
+    pub mail: MailParameters,
+    /// RCPT TO, each mailbox once.
+    pub recipients: Vec<(ForwardPath, RcptParameters)>,
+    /// The bytes, dots removed.
+    pub body: Vec<u8>,
+}
+
+/// How a message came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// EHLO was said.
+    pub extended: bool,
+    /// Under TLS.
+    pub tls: bool,
+    /// Signed in.
+    pub authenticated: bool,
+    /// SMTPUTF8 was asked for.
+    pub utf8: bool,
+}
+
+impl Protocol {
+    /// The name registered for `with` (RFC 3848, RFC 6531).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match (self.utf8, self.extended, self.tls, self.authenticated) {
+            (true, _, true, true) => "UTF8SMTPSA",
+            (true, _, true, false) => "UTF8SMTPS",
+            (true, _, false, true) => "UTF8SMTPA",
+            (true, _, false, false) => "UTF8SMTP",
+            (false, true, true, true) => "ESMTPSA",
+            (false, true, true, false) => "ESMTPS",
+            (false, true, false, true) => "ESMTPA",
+            (false, true, false, false) => "ESMTP",
+            (false, false, ..) => "SMTP",
+        }
+    }
+}
+
+enum State {
+    Command,
+    Auth(Exchange),
+    Data(DataDecoder),
+    /// Bytes of a chunk that are still to come; kept or swallowed.
+    Chunk {
+        left: u64,
+        last: bool,
+        keep: bool,
+    },
+    /// The caller has been asked something.
+    Waiting,
+    HandShake,
+    Closed,
+}
+
+struct Transaction {
+    reverse_path: ReversePath,
+    mail: MailParameters,
+    recipients: Vec<(ForwardPath, RcptParameters)>,
+    /// Chunks so far, once BDAT was used.
+    chunks: Option<Vec<u8>>,
+    /// A chunk was too much; the rest is swallowed.
+    spoiled: bool,
+}
+
+/// One connection of a client.
+pub struct Session {
+    config: Arc<ServerConfig>,
+    security: Security,
+    login: Login,
+    input: BytesMut,
+    output: BytesMut,
+    state: State,
+    helo: Option<(String, bool)>,
+    signed_in: bool,
+    transaction: Option<Transaction>,
+    errors: u32,
+    idle_commands: u32,
+    failed_logins: u32,
+    searched: usize,
+}
+
+impl Session {
+    /// A new session; say [`Session::greet`] first.
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>, security: Security, login: Login) -> Self {
+        Self {
+            config,
+            security,
+            login,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            state: State::Command,
+            helo: None,
+            signed_in: false,
+            transaction: None,
+            errors: 0,
+            idle_commands: 0,
+            failed_logins: 0,
+            searched: 0,
+        }
+    }
+
+    /// The opening 220.
+    pub fn greet(&mut self) {
+        let text = format!("{} ESMTP Sendero", self.config.hostname);
+        self.reply(&Reply::plain(220, text));
+    }
+
+    /// Takes bytes of the client.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Where a caller may read into, without a copy.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Replies that wait to be written.
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    /// True while a message's bytes are coming in.
+    #[must_use]
+    pub fn in_data(&self) -> bool {
+        matches!(self.state, State::Data(_) | State::Chunk { .. })
+    }
+
+    /// True between MAIL and the end of the message.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some() || self.in_data() || matches!(self.state, State::Waiting)
+    }
+
+    /// Ends the session with a last reply, as for a stop or a deadline.
+    pub fn end(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.state = State::Closed;
+    }
+
+    /// The handshake is done: the session begins anew (RFC 3207 §4.2).
+    pub fn tls_started(&mut self) {
+        self.security = Security::Tls;
+        self.input.clear();
+        self.searched = 0;
+        self.helo = None;
+        self.transaction = None;
+        self.state = State::Command;
+    }
+
+    /// The answer to [`Action::Verify`].
+    pub fn verified(&mut self, result: Result<(), Reply>) {
+        match result {
+            Ok(()) => {
+                self.signed_in = true;
+                self.reply(&Reply::new(235, (2, 7, 0), "signed in"));
+                self.state = State::Command;
+            }
+            Err(reply) => {
+                self.failed_logins += 1;
+                self.reply(&reply);
+                self.state = State::Command;
+                if self.failed_logins >= MAX_LOGINS {
+                    self.end(&Reply::new(421, (4, 7, 0), "too many refused logins"));
+                }
+            }
+        }
+    }
+
+    /// The answer to [`Action::Store`].
+    pub fn stored(&mut self, reply: &Reply) {
+        self.idle_commands = 0;
+        self.reply(reply);
+        self.state = State::Command;
+    }
+
+    /// The next thing to do; call until it is [`Action::NeedInput`].
+    pub fn next(&mut self) -> Action {
+        loop {
+            let action = match std::mem::replace(&mut self.state, State::Command) {
+                State::Command => self.command(),
+                State::Auth(exchange) => self.auth_line(exchange),
+                State::Data(decoder) => self.data(decoder),
+                State::Chunk { left, last, keep } => self.chunk(left, last, keep),
+                State::Waiting => {
+                    self.state = State::Waiting;
+                    Some(Action::NeedInput)
+                }
+                State::HandShake => {
+                    self.state = State::HandShake;
+                    Some(Action::StartTls)
+                }
+                State::Closed => {
+                    self.state = State::Closed;
+                    Some(Action::Close)
+                }
+            };
+            if let Some(action) = action {
+                return action;
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        reply.encode(&mut self.output);
+    }
+
+    fn refuse(&mut self, reply: &Reply) {
+        self.reply(reply);
+        self.errors += 1;
+        if self.errors >= MAX_ERRORS {
+            self.end(&Reply::new(421, (4, 7, 0), "too many refused commands"));
+        }
+    }
+
+    /// Takes the next line off the input. The outer `None` means that more input is needed.
+    fn line(&mut self, most: usize) -> Option<Result<String, ()>> {
+        let end = memchr::memchr(b'\n', &self.input[self.searched..]).map(|at| at + self.searched);
+        let Some(end) = end else {
+            self.searched = self.input.len();
+            return (self.input.len() > most).then_some(Err(()));
+        };
+        self.searched = 0;
+        let line = self.input.split_to(end + 1);
+        let text = line.strip_suffix(b"\r\n").filter(|text| text.len() <= most);
+        let clean = text.filter(|text| !text.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')));
+        Some(clean.and_then(|text| std::str::from_utf8(text).ok()).map(str::to_owned).ok_or(()))
+    }
+
+    fn bad_line(&mut self) {
+        self.end(&Reply::new(500, (5, 5, 2), "a command is a line of UTF-8 that ends with CRLF; good bye"));
+    }
+
+    fn command(&mut self) -> Option<Action> {
+        let line = match self.line(MAX_COMMAND.max(if self.security == Security::Tls { MAX_AUTH_LINE } else { 0 })) {
+            None => return Some(Action::NeedInput),
+            Some(Err(())) => {
+                self.bad_line();
+                return None;
+            }
+            Some(Ok(line)) => line,
+        };
+        self.idle_commands += 1;
+        if self.idle_commands > MAX_IDLE_COMMANDS {
+            self.end(&Reply::new(421, (4, 7, 0), "too many commands without a message"));
+            return None;
+        }
+        match Command::parse(&line) {
+            Ok(command) => self.obey(command),
+            Err(error) => {
+                let reply = match (&error, line.split(' ').next().map(str::to_ascii_uppercase).as_deref()) {
+                    (CommandError::Unknown, Some("EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML")) => {
+                        Reply::new(502, (5, 5, 1), "not offered here")
+                    }
+                    _ => Reply::from(&error),
+                };
+                self.refuse(&reply);
+                None
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Option<Action> {
+        match command {
+            Command::Ehlo(name) => self.ehlo(name),
+            Command::Helo(name) => {
+                self.transaction = None;
+                self.helo = Some((name, false));
+                self.reply(&Reply::plain(250, &self.config.hostname.clone()));
+            }
+            Command::Mail(path, parameters) => self.mail(path, parameters),
+            Command::Rcpt(path, parameters) => self.rcpt(path, parameters),
+            Command::Data => self.begin_data(),
+            Command::Bdat { size, last } => self.begin_chunk(size, last),
+            Command::Rset => {
+                self.transaction = None;
+                self.reply(&Reply::new(250, (2, 0, 0), "forgotten"));
+            }
+            Command::Noop => self.reply(&Reply::new(250, (2, 0, 0), "ok")),
+            Command::Vrfy => self.reply(&Reply::new(252, (2, 5, 0), "send some mail, and see")),
+            Command::Help => self.reply(&Reply::new(214, (2, 0, 0), "this is a submission server (RFC 6409)")),
+            Command::Quit => self.end(&Reply::new(221, (2, 0, 0), "good bye")),
+            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial.as_deref()),
+            Command::StartTls => self.starttls(),
+            Command::Http => self.state = State::Closed,
+        }
+        None
+    }
+
+    fn ehlo(&mut self, name: String) {
+        self.transaction = None;
+        self.helo = Some((name, true));
+        let size = format!("SIZE {}", self.config.max_message_size);
+        let mut lines =
+            vec![self.config.hostname.as_str(), "PIPELINING", &size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"];
+        if self.config.announce_dsn {
+            lines.push("DSN");
+        }
+        if self.may_start_tls() {
+            lines.push("STARTTLS");
+        }
+        if self.may_sign_in() {
+            lines.push("AUTH PLAIN LOGIN");
+        }
+        let reply = Reply::plain(250, lines.join("\n"));
+        self.reply(&reply);
+    }
+
+    fn may_start_tls(&self) -> bool {
+        self.config.tls_available && self.security == Security::Clear
+    }
+
+    fn may_sign_in(&self) -> bool {
+        self.login == Login::Required && self.security == Security::Tls && !self.signed_in
+    }
+
+    fn starttls(&mut self) {
+        if self.security == Security::Tls {
+            return self.refuse(&Reply::new(503, (5, 5, 1), "TLS is up already"));
+        }
+        if !self.config.tls_available {
+            return self.refuse(&Reply::new(502, (5, 5, 1), "TLS is not offered here"));
+        }
+        self.reply(&Reply::new(220, (2, 0, 0), "go ahead"));
+        // Whatever is behind the command was sent in clear, perhaps by somebody else.
+        self.input.clear();
+        self.searched = 0;
+        self.state = State::HandShake;
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Option<Action> {
+        let refusal = if self.login == Login::Trusted {
+            Some(Reply::new(502, (5, 5, 1), "no login is needed here"))
+        } else if self.security == Security::Clear {
+            Some(Reply::new(538, (5, 7, 11), "sign in under TLS: say STARTTLS first"))
+        } else if self.signed_in || self.transaction.is_some() {
+            Some(Reply::new(503, (5, 5, 1), "not now"))
+        } else if self.helo.is_none() {
+            Some(Reply::new(503, (5, 5, 1), "say EHLO first"))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.refuse(&refusal);
+            return None;
+        }
+        let Some(mechanism) = Mechanism::parse(mechanism) else {
+            self.refuse(&Reply::new(504, (5, 5, 4), "mechanisms here: PLAIN, LOGIN"));
+            return None;
+        };
+        self.sasl(Exchange::begin(mechanism, initial))
+    }
+
+    fn auth_line(&mut self, exchange: Exchange) -> Option<Action> {
+        match self.line(MAX_AUTH_LINE) {
+            None => {
+                self.state = State::Auth(exchange);
+                Some(Action::NeedInput)
+            }
+            Some(Err(())) => {
+                self.bad_line();
+                None
+            }
+            Some(Ok(line)) => self.sasl(exchange.step(&line)),
+        }
+    }
+
+    fn sasl(&mut self, step: Result<(Option<Exchange>, Next), SaslError>) -> Option<Action> {
+        match step {
+            Ok((Some(exchange), Next::Ask(prompt))) => {
+                self.reply(&Reply::plain(334, prompt));
+                self.state = State::Auth(exchange);
+                None
+            }
+            Ok((_, Next::Verify(credentials))) => {
+                self.state = State::Waiting;
+                Some(Action::Verify(credentials))
+            }
+            Ok((None, Next::Ask(_))) | Err(SaslError::Malformed) => {
+                self.refuse(&Reply::new(501, (5, 5, 2), "not what the mechanism asks for"));
+                None
+            }
+            Err(SaslError::Cancelled) => {
+                self.refuse(&Reply::new(501, (5, 7, 0), "cancelled"));
+                None
+            }
+            Err(SaslError::OtherIdentity) => {
+                self.refuse(&Reply::new(535, (5, 7, 8), "nobody signs in for somebody else"));
+                None
+            }
+        }
+    }
+
+    fn mail(&mut self, reverse_path: ReversePath, mail: MailParameters) {
+        let utf8 = reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii());
+        let refusal = if self.helo.is_none() {
+            Some(Reply::new(503, (5, 5, 1), "say EHLO first"))
+        } else if self.login == Login::Required && !self.signed_in {
+            Some(match self.security {
+                Security::Clear => Reply::new(530, (5, 7, 0), "say STARTTLS first, then sign in"),
+                Security::Tls => Reply::new(530, (5, 7, 0), "sign in first"),
+            })
+        } else if self.transaction.is_some() {
+            Some(Reply::new(503, (5, 5, 1), "one message at a time: RSET forgets this one"))
+        } else if mail.size.is_some_and(|size| size > self.config.max_message_size) {
+            Some(self.too_large())
+        } else if utf8 && !mail.smtputf8 {
+            Some(Reply::new(553, (5, 6, 7), "this address needs the parameter SMTPUTF8"))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(&refusal);
+        }
+        self.transaction = Some(Transaction { reverse_path, mail, recipients: Vec::new(), chunks: None, spoiled: false });
+        self.reply(&Reply::new(250, (2, 1, 0), "ok"));
+    }
+
+    fn too_large(&self) -> Reply {
+        Reply::new(552, (5, 3, 4), format!("a message may have {} bytes here", self.config.max_message_size))
+    }
+
+    fn rcpt(&mut self, path: ForwardPath, parameters: RcptParameters) {
+        let most = self.config.max_recipients;
+        let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.chunks.is_none()) else {
+            return self.refuse(&Reply::new(503, (5, 5, 1), "say MAIL first"));
+        };
+        if !path.mailbox().is_ascii() && !transaction.mail.smtputf8 {
+            return self.refuse(&Reply::new(553, (5, 6, 7), "this address needs MAIL with the parameter SMTPUTF8"));
+        }
+        let known = transaction.recipients.iter().any(|(other, _)| *other == path);
+        if !known && transaction.recipients.len() >= most {
+            // Not an error of the client: it sends the rest in a further message (RFC 5321 §4.5.3.1.10).
+            return self.reply(&Reply::new(
+                452,
+                (4, 5, 3),
+                format!("a message may have {most} recipients; send it again to the others"),
+            ));
+        }
+        if !known {
+            transaction.recipients.push((path, parameters));
+        }
+        self.reply(&Reply::new(250, (2, 1, 5), "ok"));
+    }
+
+    fn begin_data(&mut self) {
+        let refusal = match &self.transaction {
+            None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
+            Some(transaction) if transaction.chunks.is_some() => Reply::new(503, (5, 5, 1), "BDAT was begun"),
+            Some(transaction) if transaction.recipients.is_empty() => Reply::new(554, (5, 5, 1), "no valid recipients"),
+            Some(transaction) => {
+                let declared = transaction.mail.size.unwrap_or(12 * 1024).min(self.config.max_message_size).min(1 << 20);
+                let decoder = DataDecoder::new(self.config.max_message_size, usize::try_from(declared).unwrap_or(0) + 64);
+                self.reply(&Reply::plain(354, "end with a line that holds only a dot"));
+                self.state = State::Data(decoder);
+                return;
+            }
+        };
+        self.refuse(&refusal);
+    }
+
+    fn data(&mut self, mut decoder: DataDecoder) -> Option<Action> {
+        let (used, ended) = decoder.feed(&self.input);
+        self.input.advance(used);
+        if !ended {
+            self.state = State::Data(decoder);
+            return Some(Action::NeedInput);
+        }
+        let Some(transaction) = self.transaction.take() else {
+            return None;
+        };
+        match decoder.finish() {
+            Ok(body) => Some(self.store(transaction, body)),
+            Err(fault) => {
+                self.refuse_data(fault);
+                None
+            }
+        }
+    }
+
+    fn refuse_data(&mut self, fault: DataFault) {
+        match fault {
+            DataFault::TooLarge => {
+                let reply = self.too_large();
+                self.refuse(&reply);
+            }
+            DataFault::OddBytes => {
+                self.end(&Reply::new(
+                    550,
+                    (5, 6, 0),
+                    "a message's lines end with CRLF: it holds a bare CR, a bare LF or a NUL; good bye",
+                ));
+            }
+        }
+    }
+
+    fn store(&mut self, transaction: Transaction, body: Vec<u8>) -> Action {
+        let (helo, extended) = self.helo.clone().unwrap_or_default();
+        let protocol = Protocol {
+            extended,
+            tls: self.security == Security::Tls,
+            authenticated: self.signed_in,
+            utf8: transaction.mail.smtputf8,
+        };
+        self.state = State::Waiting;
+        Action::Store(Submission {
+            helo,
+            protocol,
+            reverse_path: transaction.reverse_path,
+            mail: transaction.mail,
+            recipients: transaction.recipients,
+            body,
+        })
+    }
+
+    fn begin_chunk(&mut self, size: u64, last: bool) {
+        let limit = self.config.max_message_size;
+        let keep = match self.transaction.as_mut() {
+            Some(transaction) if !transaction.recipients.is_empty() && !transaction.spoiled => {
+                let chunks = transaction.chunks.get_or_insert_default();
+                let fits = chunks.len() as u64 + size <= limit;
+                transaction.spoiled = !fits;
+                fits
+            }
+            _ => false,
+        };
+        self.state = State::Chunk { left: size, last, keep };
+    }
+
+    fn chunk(&mut self, left: u64, last: bool, keep: bool) -> Option<Action> {
+        let available = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.len());
+        let bytes = self.input.split_to(available);
+        if keep && let Some(chunks) = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut()) {
+            chunks.extend_from_slice(&bytes);
+        }
+        let left = left - available as u64;
+        if left > 0 {
+            self.state = State::Chunk { left, last, keep };
+            return Some(Action::NeedInput);
+        }
+        if !keep {
+            self.refuse_chunk();
+            return None;
+        }
+        if !last {
+            self.reply(&Reply::new(250, (2, 0, 0), "chunk taken"));
+            return None;
+        }
+        let mut transaction = self.transaction.take()?;
+        let mut body = transaction.chunks.take().unwrap_or_default();
+        if !body.ends_with(b"\r\n") {
+            body.extend_from_slice(b"\r\n");
+        }
+        if has_odd_bytes(&body) {
+            self.refuse_data(DataFault::OddBytes);
+            return None;
+        }
+        Some(self.store(transaction, body))
+    }
+
+    /// The chunk's bytes have been swallowed: they are never read as commands.
+    fn refuse_chunk(&mut self) {
+        let reply = match self.transaction.take() {
+            None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
+            Some(transaction) if transaction.spoiled => self.too_large(),
+            Some(_) => Reply::new(554, (5, 5, 1), "no valid recipients"),
+        };
+        self.refuse(&reply);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+/// What a session does with an input that is cut into pieces of these lengths.
+fn run(login: Login, security: Security, input: &[u8], cuts: &[usize]) -> String {
+    let config = ServerConfig {
+        hostname: "mx.example".into(),
+        max_message_size: 200,
+        max_recipients: 3,
+        tls_available: login == Login::Required,
+        announce_dsn: false,
+    };
+    let mut session = Session::new(Arc::new(config), security, login);
+    session.greet();
+    let mut shown = String::new();
+    let mut from = 0;
+    for cut in cuts.iter().copied().chain([input.len()]) {
+        session.receive(&input[from..cut]);
+        from = cut;
+        drive(&mut session, &mut shown);
+    }
+    shown
+}
+
+fn drive(session: &mut Session, shown: &mut String) {
+    loop {
+        match session.next() {
+            Action::NeedInput => return flush(session, shown),
+            Action::Close => {
+                flush(session, shown);
+                if !shown.ends_with("(closed)\n") {
+                    shown.push_str("(closed)\n");
+                }
+                return;
+            }
+            Action::StartTls => {
+                flush(session, shown);
+                shown.push_str("(tls)\n");
+                session.tls_started();
+            }
+            Action::Verify(credentials) => {
+                let good = credentials.user == "ana" && credentials.secret() == b"pw";
+                session.verified(if good { Ok(()) } else { Err(Reply::new(535, (5, 7, 8), "wrong")) });
+            }
+            Action::Store(submission) => {
+                flush(session, shown);
+                let to: Vec<String> = submission.recipients.iter().map(|(path, _)| path.to_string()).collect();
+                let body = String::from_utf8_lossy(&submission.body).escape_debug().to_string();
+                shown.push_str(&format!(
+                    "({} {} -> {}: {body})\n",
+                    submission.protocol.name(),
+                    submission.reverse_path,
+                    to.join(",")
+                ));
+                session.stored(&Reply::new(250, (2, 0, 0), "queued"));
+            }
+        }
+    }
+}
+
+fn flush(session: &mut Session, shown: &mut String) {
+    let bytes = session.output().split();
+    shown.push_str(&String::from_utf8_lossy(&bytes).replace("\r\n", "\n"));
+}
+
+/// Codes of the replies and what was stored, as one line.
+fn brief(shown: &str) -> String {
+    let lines = shown.lines().filter_map(|line| {
+        if line.starts_with('(') {
+            Some(line)
+        } else if line.get(3..4) == Some("-") {
+            None
+        } else {
+            line.get(..3)
+        }
+    });
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+const SCRIPTS: &[(&str, Login, Security, &str, &str)] = &[
+    (
+        "a plain submission",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nS: x\r\n\r\nhi\r\n.\r\nQUIT\r\n",
+        "220 250 250 250 354 (ESMTP a@b.example -> c@d.example: S: x\\r\\n\\r\\nhi\\r\\n) 250 221 (closed)",
+    ),
+    (
+        "HELO",
+        Login::Trusted,
+        Security::Clear,
+        "HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n.\r\n",
+        "220 250 250 250 354 (SMTP  -> c@d.example: ) 250",
+    ),
+    (
+        "a message that is only a dot",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n..\r\n.\r\n",
+        "220 250 250 250 354 (ESMTP  -> c@d.example: .\\r\\n) 250",
+    ),
+    (
+        "a dot-stuffed first line",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n..x\r\n.\r\n",
+        "220 250 250 250 354 (ESMTP  -> c@d.example: .x\\r\\n) 250",
+    ),
+    (
+        "chunks, one of them empty",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 3\r\na\r\nBDAT 0\r\nBDAT 1 LAST\r\n.QUIT\r\n",
+        "220 250 250 250 250 250 (ESMTP  -> c@d.example: a\\r\\n.\\r\\n) 250 221 (closed)",
+    ),
+    (
+        "an empty last chunk",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 3\r\na\r\nBDAT 0 LAST\r\n",
+        "220 250 250 250 250 (ESMTP  -> c@d.example: a\\r\\n) 250",
+    ),
+    (
+        "a chunk holds commands",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nBDAT 6 LAST\r\nQUIT\r\nNOOP\r\n",
+        "220 250 250 554 250",
+    ),
+    ("a chunk before anything", Login::Trusted, Security::Clear, "BDAT 6\r\nQUIT\r\nNOOP\r\n", "220 503 250"),
+    (
+        "chunks over the size",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 201\r\nSMALL\r\n",
+        "220 250 250 250",
+    ),
+    (
+        "DATA after BDAT",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 1\r\nxDATA\r\nRCPT TO:<e@d.example>\r\nRSET\r\n",
+        "220 250 250 250 250 503 503 250",
+    ),
+    (
+        "a chunk with a bare LF",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 4 LAST\r\na\nb\nNOOP\r\n",
+        "220 250 250 250 550 (closed)",
+    ),
+    (
+        "RSET after MAIL",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRSET\r\nRCPT TO:<c@d.example>\r\nMAIL FROM:<>\r\n",
+        "220 250 250 250 503 250",
+    ),
+    (
+        "RSET between chunks",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 1\r\nxRSET\r\nBDAT 1 LAST\r\nx",
+        "220 250 250 250 250 250 503",
+    ),
+    (
+        "a pipelined batch with a refused RCPT",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<bad>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\n",
+        "220 250 250 501 250 354 (ESMTP  -> c@d.example: x\\r\\n) 250",
+    ),
+    (
+        "all RCPT refused",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<bad>\r\nDATA\r\nQUIT\r\n",
+        "220 250 250 501 554 221 (closed)",
+    ),
+    (
+        "too many recipients",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<1@d.example>\r\nRCPT TO:<2@d.example>\r\nRCPT TO:<2@D.example>\r\nRCPT TO:<3@d.example>\r\nRCPT TO:<4@d.example>\r\nDATA\r\n.\r\n",
+        "220 250 250 250 250 250 250 452 354 (ESMTP  -> 1@d.example,2@d.example,3@d.example: ) 250",
+    ),
+    (
+        "size said and too large",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<> SIZE=201\r\nMAIL FROM:<> SIZE=200\r\n",
+        "220 250 552 250",
+    ),
+    (
+        "UTF-8 without asking",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<\u{e9}@b.example>\r\nMAIL FROM:<\u{e9}@b.example> SMTPUTF8\r\nRCPT TO:<\u{e9}@d.example>\r\nDATA\r\n.\r\n",
+        "220 250 553 250 250 354 (UTF8SMTP \u{e9}@b.example -> \u{e9}@d.example: ) 250",
+    ),
+    ("no EHLO", Login::Trusted, Security::Clear, "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n", "220 503 503 503"),
+    ("nested MAIL", Login::Trusted, Security::Clear, "EHLO c\r\nMAIL FROM:<>\r\nMAIL FROM:<>\r\n", "220 250 250 503"),
+    (
+        "smuggling by LF dot LF",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\n.\nMAIL FROM:<>\r\n.\r\nNOOP\r\n",
+        "220 250 250 250 354 550 (closed)",
+    ),
+    (
+        "smuggling by CRLF dot LF",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\nMAIL FROM:<>\r\n.\r\n",
+        "220 250 250 250 354 550 (closed)",
+    ),
+    (
+        "smuggling by LF dot CRLF",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\n.\r\nMAIL FROM:<>\r\n.\r\n",
+        "220 250 250 250 354 550 (closed)",
+    ),
+    (
+        "smuggling by CR dot CR",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r.\rMAIL FROM:<>\r\n.\r\n",
+        "220 250 250 250 354 550 (closed)",
+    ),
+    (
+        "NUL in a message",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\0\r\n.\r\n",
+        "220 250 250 250 354 550 (closed)",
+    ),
+    ("a bare LF in a command", Login::Trusted, Security::Clear, "EHLO c\nMAIL FROM:<>\r\n", "220 500 (closed)"),
+    ("NUL in a command", Login::Trusted, Security::Clear, "EHLO\0 c\r\nMAIL FROM:<>\r\n", "220 500 (closed)"),
+    ("a browser", Login::Trusted, Security::Clear, "POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO c\r\n", "220 (closed)"),
+    ("login where none is needed", Login::Trusted, Security::Clear, "EHLO c\r\nAUTH PLAIN AGFuYQBwdw==\r\n", "220 250 502"),
+    (
+        "no login in clear",
+        Login::Required,
+        Security::Clear,
+        "EHLO c\r\nAUTH PLAIN AGFuYQBwdw==\r\nMAIL FROM:<>\r\n",
+        "220 250 538 530",
+    ),
+    ("no mail without login", Login::Required, Security::Tls, "EHLO c\r\nMAIL FROM:<>\r\n", "220 250 530"),
+    (
+        "PLAIN",
+        Login::Required,
+        Security::Tls,
+        "EHLO c\r\nAUTH PLAIN AGFuYQBwdw==\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n.\r\nAUTH PLAIN AGFuYQBwdw==\r\n",
+        "220 250 235 250 250 354 (ESMTPSA  -> a@b.example: ) 250 503",
+    ),
+    ("PLAIN, asked", Login::Required, Security::Tls, "EHLO c\r\nAUTH plain\r\nAGFuYQBwdw==\r\n", "220 250 334 235"),
+    ("LOGIN", Login::Required, Security::Tls, "EHLO c\r\nAUTH LOGIN\r\nYW5h\r\ncHc=\r\n", "220 250 334 334 235"),
+    ("LOGIN with the name at once", Login::Required, Security::Tls, "EHLO c\r\nAUTH LOGIN YW5h\r\ncHc=\r\n", "220 250 334 235"),
+    ("login cancelled", Login::Required, Security::Tls, "EHLO c\r\nAUTH LOGIN\r\n*\r\nNOOP\r\n", "220 250 334 501 250"),
+    ("unknown mechanism", Login::Required, Security::Tls, "EHLO c\r\nAUTH CRAM-MD5\r\n", "220 250 504"),
+    (
+        "three wrong logins",
+        Login::Required,
+        Security::Tls,
+        "EHLO c\r\nAUTH PLAIN AGFuYQB4\r\nAUTH PLAIN AGFuYQB4\r\nAUTH PLAIN AGFuYQB4\r\nNOOP\r\n",
+        "220 250 535 535 535 421 (closed)",
+    ),
+    (
+        "other verbs",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nVRFY a\r\nEXPN a\r\nHELP\r\nNOOP x\r\nFOO\r\n",
+        "220 250 252 502 214 250 500",
+    ),
+];
+
+#[test]
+fn every_script_ends_the_same_cut_at_every_byte() {
+    let mut cuts = 0u64;
+    for (name, login, security, input, expected) in SCRIPTS {
+        let input = input.as_bytes();
+        let whole = run(*login, *security, input, &[]);
+        assert_eq!(brief(&whole), *expected, "{name}: {whole}");
+        for cut in 0..=input.len() {
+            assert_eq!(run(*login, *security, input, &[cut]), whole, "{name}, cut at {cut}");
+            cuts += 1;
+        }
+        let every: Vec<usize> = (1..input.len()).collect();
+        assert_eq!(run(*login, *security, input, &every), whole, "{name}, byte by byte");
+    }
+    println!("SENDERO-FIGURE byte_cuts={cuts} lost=0");
+}
+
+#[test]
+fn what_is_injected_behind_starttls_is_never_a_command() {
+    let shown = run(Login::Required, Security::Clear, b"EHLO c\r\nSTARTTLS\r\nEHLO injected\r\nNOOP\r\n", &[]);
+    assert_eq!(brief(&shown), "220 250 220 (tls)");
+    let after = run(Login::Required, Security::Clear, b"EHLO c\r\nSTARTTLS\r\nMAIL FROM:<>\r\n", &[18]);
+    assert_eq!(brief(&after), "220 250 220 (tls) 503");
+}
+
+#[test]
+fn auth_and_starttls_are_offered_only_where_they_may_be_used() {
+    let clear = run(Login::Required, Security::Clear, b"EHLO c\r\n", &[]);
+    assert!(clear.contains("STARTTLS") && !clear.contains("AUTH"), "{clear}");
+    let tls = run(Login::Required, Security::Tls, b"EHLO c\r\n", &[]);
+    assert!(!tls.contains("STARTTLS") && tls.contains("250 AUTH PLAIN LOGIN"), "{tls}");
+    let trusted = run(Login::Trusted, Security::Clear, b"EHLO c\r\n", &[]);
+    assert!(!trusted.contains("STARTTLS") && !trusted.contains("AUTH"), "{trusted}");
+}
+
+#[test]
+fn endless_lines_and_endless_refusals_end_the_session() {
+    let long = run(Login::Trusted, Security::Clear, &[b'x'; 3000], &[]);
+    assert_eq!(brief(&long), "220 500 (closed)");
+    let refusals = run(Login::Trusted, Security::Clear, "FOO\r\n".repeat(40).as_bytes(), &[]);
+    assert!(brief(&refusals).ends_with("500 421 (closed)"));
+    let noops = run(Login::Trusted, Security::Clear, "NOOP\r\n".repeat(2000).as_bytes(), &[]);
+    assert!(brief(&noops).ends_with("250 421 (closed)"));
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused_after_its_end_and_the_session_goes_on() {
+    let input = format!("EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n{}\r\n.\r\nNOOP\r\n", "x".repeat(300));
+    assert_eq!(brief(&run(Login::Trusted, Security::Clear, input.as_bytes(), &[])), "220 250 250 250 354 552 250");
+}
