@@ -86,7 +86,7 @@ fn converse(input: &[u8], cut: usize, mode: u8) -> Vec<u8> {
 
 fn answer(session: &mut Session, login: Login) {
     loop {
-        match session.next() {
+        match session.next_action() {
             Action::NeedInput | Action::Close => return,
             Action::StartTls => session.tls_started(),
             Action::Verify(credentials) => {

@@ -259,7 +259,7 @@ impl Session {
     }
 
     /// The next thing to do; call until it is [`Action::NeedInput`].
-    pub fn next(&mut self) -> Action {
+    pub fn next_action(&mut self) -> Action {
         loop {
             let action = match std::mem::replace(&mut self.state, State::Command) {
                 State::Command => self.command(),
@@ -350,7 +350,7 @@ impl Session {
             Command::Helo(name) => {
                 self.transaction = None;
                 self.helo = Some((name, false));
-                self.reply(&Reply::plain(250, &self.config.hostname.clone()));
+                self.reply(&Reply::plain(250, self.config.hostname.clone()));
             }
             Command::Mail(path, parameters) => self.mail(path, parameters),
             Command::Rcpt(path, parameters) => self.rcpt(path, parameters),
@@ -550,9 +550,7 @@ impl Session {
             self.state = State::Data(decoder);
             return Some(Action::NeedInput);
         }
-        let Some(transaction) = self.transaction.take() else {
-            return None;
-        };
+        let transaction = self.transaction.take()?;
         match decoder.finish() {
             Ok(body) => Some(self.store(transaction, body)),
             Err(fault) => {

@@ -24,7 +24,7 @@ fn run(login: Login, security: Security, input: &[u8], cuts: &[usize]) -> String
 
 fn drive(session: &mut Session, shown: &mut String) {
     loop {
-        match session.next() {
+        match session.next_action() {
             Action::NeedInput => return flush(session, shown),
             Action::Close => {
                 flush(session, shown);
