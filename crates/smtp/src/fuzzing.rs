@@ -103,4 +103,5 @@ fn answer(session: &mut Session, login: Login) {
     }
 }
 
+pub use crate::client::fuzzing::client_session;
 pub use crate::reply::fuzz as reply;
