@@ -300,9 +300,7 @@ impl ChannelState {
     fn after_failure(&self, until: Timestamp, reason: String) -> Option<Self> {
         match self {
             Self::Unverified | Self::Active => Some(Self::Unreachable { until, failures: 1, reason }),
-            Self::Unreachable { failures, .. } => {
-                Some(Self::Unreachable { until, failures: failures.saturating_add(1), reason })
-            }
+            Self::Unreachable { failures, .. } => Some(Self::Unreachable { until, failures: failures.saturating_add(1), reason }),
             // The refusal is remembered: the confirming try is still owed.
             Self::LoginRefused { reason: refused, .. } => Some(Self::LoginRefused { until, reason: refused.clone() }),
             Self::Paused { .. } | Self::Throttled { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
@@ -311,9 +309,7 @@ impl ChannelState {
 
     fn after_login_refused(&self, confirm_at: Timestamp, reason: String, revision: u64) -> Option<Self> {
         match self {
-            Self::Unverified | Self::Active | Self::Unreachable { .. } => {
-                Some(Self::LoginRefused { until: confirm_at, reason })
-            }
+            Self::Unverified | Self::Active | Self::Unreachable { .. } => Some(Self::LoginRefused { until: confirm_at, reason }),
             Self::LoginRefused { .. } => Some(Self::NeedsAttention { reason, revision }),
             Self::Paused { .. } | Self::Throttled { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
         }
@@ -327,7 +323,11 @@ impl ChannelState {
         match self {
             Self::Unverified | Self::Active => Ok(()),
             Self::Throttled { until, .. } | Self::Unreachable { until, .. } | Self::LoginRefused { until, .. } => {
-                if *until <= now { Ok(()) } else { Err(Some(*until)) }
+                if *until <= now {
+                    Ok(())
+                } else {
+                    Err(Some(*until))
+                }
             }
             Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => Err(None),
         }

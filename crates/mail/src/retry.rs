@@ -60,7 +60,10 @@ impl Default for RetrySchedule {
     /// 1, 5 and 15 minutes, 1, 3 and 6 hours; five days in all.
     fn default() -> Self {
         let minutes = |count: u64| Duration::from_secs(60 * count);
-        Self { steps: vec![minutes(1), minutes(5), minutes(15), minutes(60), minutes(180), minutes(360)], max_age: minutes(5 * 24 * 60) }
+        Self {
+            steps: vec![minutes(1), minutes(5), minutes(15), minutes(60), minutes(180), minutes(360)],
+            max_age: minutes(5 * 24 * 60),
+        }
     }
 }
 
