@@ -314,6 +314,14 @@ fn starttls_forgets_what_was_offered_before() {
 }
 
 #[test]
+fn helo_over_tls_offers_nothing_that_was_offered_in_the_clear() {
+    let setup = Setup { config: ClientConfig { tls: Tls::StartTls, ..plain().config }, ..one() };
+    let script = "S: 220 hop\nC: EHLO me.example\nS: 250-hop\nS: 250-PIPELINING\nS: 250-SIZE 5\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\n-- tls
+        C: EHLO me.example\nS: 502 what\nC: HELO me.example\nS: 250 hop\n-- begin\nC: MAIL FROM:<ana@example.com>";
+    check(&setup, &[script], "waits at mail");
+}
+
+#[test]
 fn without_tls_that_is_required_nothing_is_sent() {
     let setup = login(None, Tls::StartTls);
     check(
