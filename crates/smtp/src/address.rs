@@ -59,7 +59,7 @@ impl Domain {
         if text.is_empty() || !text.split('.').all(is_label) {
             return Err(AddressError::Domain);
         }
-        if !text.is_ascii() && idna::domain_to_ascii(text).is_err() {
+        if !text.is_ascii() && a_labels(text).is_none() {
             return Err(AddressError::Domain);
         }
         Ok(Self(text.to_owned()))
@@ -77,7 +77,7 @@ impl Domain {
         if self.0.is_ascii() {
             return self.0.to_ascii_lowercase();
         }
-        idna::domain_to_ascii(&self.0).unwrap_or_else(|_| self.0.to_lowercase())
+        a_labels(&self.0).expect("parse let no name through that has no A-labels")
     }
 
     /// True for `[...]`.
@@ -108,6 +108,14 @@ impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The A-labels of a name with U-labels. Refuses what IDNA would turn into characters with a meaning of
+/// their own (a full-width `@` or `/`), and labels that are too long once encoded.
+fn a_labels(name: &str) -> Option<String> {
+    let ascii = idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::STD3).ok()?;
+    let fits = ascii.len() <= MAX_DOMAIN && ascii.split('.').all(is_label);
+    fits.then(|| ascii.into_owned())
 }
 
 fn is_label(label: &str) -> bool {
@@ -185,7 +193,13 @@ impl fmt::Display for LocalPart {
 }
 
 fn is_atext(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !c.is_control())
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !is_unseen(c))
+}
+
+/// Controls, line separators, and what turns the direction of writing: they make a list of addresses
+/// show something else than it holds.
+fn is_unseen(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_dot_string(text: &str) -> bool {
@@ -200,7 +214,7 @@ fn unquote(text: &str) -> Option<String> {
         match chars.next()? {
             '"' => return if chars.next().is_none() { Some(value) } else { None },
             '\\' => value.push(chars.next().filter(|c| matches!(c, ' '..='~'))?),
-            c if c.is_control() => return None,
+            c if is_unseen(c) => return None,
             c => value.push(c),
         }
     }
@@ -246,10 +260,12 @@ impl Mailbox {
         self.local_part.written.is_ascii() && self.domain.0.is_ascii()
     }
 
-    /// Equal without regard to case, and to how the domain is written: the comparison for permissions.
+    /// Equal without regard to ASCII case, and to how the domain is written: the comparison for permissions.
+    ///
+    /// Only ASCII: by Unicode's rules the Kelvin sign is a `k`, and a permission for one would cover the other.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self.local_part.value().to_lowercase() == other.local_part.value().to_lowercase()
+        self.local_part.value().eq_ignore_ascii_case(other.local_part.value())
             && (self.domain == other.domain || self.domain.to_ascii() == other.domain.to_ascii())
     }
 }
@@ -431,6 +447,11 @@ mod tests {
             "ana@example..com",
             "ana@b@example.com",
             "ana@example.com.",
+            "ana@exam\u{ff0f}ple.com",
+            "ana@b\u{ff20}exämple.com",
+            "ana\u{202e}@example.com",
+            "\"ana\u{2028}\"@example.com",
+            &format!("ana@{}.example", "é".repeat(60)),
             &long,
         ] {
             assert!(Mailbox::parse(text).is_err(), "{text:?}");
@@ -444,6 +465,13 @@ mod tests {
         assert_eq!(plain, quoted);
         assert!(plain.matches(&Mailbox::parse("ANA@example.com").unwrap()));
         assert_ne!(plain, Mailbox::parse("ANA@example.com").unwrap());
+    }
+
+    #[test]
+    fn a_character_that_lowers_to_an_ascii_letter_is_not_that_letter() {
+        let own = Mailbox::parse("k@example.com").unwrap();
+        assert!(own.matches(&Mailbox::parse("K@example.com").unwrap()));
+        assert!(!own.matches(&Mailbox::parse("\u{212a}@example.com").unwrap()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::address::{AddressError, ForwardPath, ReversePath};
 use crate::reply::Reply;
+use std::fmt;
 
 /// One command line, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +39,30 @@ pub enum Command {
         /// As given.
         mechanism: String,
         /// `=` is an empty one.
-        initial: Option<String>,
+        initial: Option<InitialResponse>,
     },
     /// `STARTTLS`.
     StartTls,
     /// A verb of HTTP: another protocol talks, perhaps on somebody else's behalf.
     Http,
+}
+
+/// What a client sends with AUTH: it holds a secret, and is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InitialResponse(String);
+
+impl InitialResponse {
+    /// As given, for the exchange.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for InitialResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// Parameters of MAIL.
@@ -140,16 +159,21 @@ impl Command {
     }
 }
 
+/// The name a client gives itself. It goes into a Received field, so what has no place in one becomes `?`;
+/// desktop computers do call themselves such names, and are no worse for it.
 fn hello(name: &str, usage: &'static str) -> Result<String, CommandError> {
-    let valid = !name.is_empty() && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic() || byte >= 0x80);
-    if valid { Ok(name.to_owned()) } else { Err(CommandError::Syntax(usage)) }
+    if name.is_empty() || name.len() > 255 || name.chars().any(|c| c == ' ' || c.is_control()) {
+        return Err(CommandError::Syntax(usage));
+    }
+    let tame = |c: char| if c.is_ascii_alphanumeric() || ".-_[]:".contains(c) { c } else { '?' };
+    Ok(name.chars().map(tame).collect())
 }
 
 fn auth(rest: &str) -> Result<Command, CommandError> {
     let usage = CommandError::Syntax("AUTH mechanism [initial-response]");
     let mut words = rest.split(' ').filter(|word| !word.is_empty());
     let mechanism = words.next().ok_or(usage.clone())?.to_owned();
-    let initial = words.next().map(str::to_owned);
+    let initial = words.next().map(|word| InitialResponse(word.to_owned()));
     if words.next().is_some() { Err(usage) } else { Ok(Command::Auth { mechanism, initial }) }
 }
 
@@ -166,8 +190,9 @@ fn bdat(rest: &str) -> Result<Command, CommandError> {
 }
 
 fn digits(text: &str) -> Option<u64> {
-    let valid = !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
-    valid.then(|| text.parse().ok()).flatten()
+    let valid = !text.is_empty() && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Twenty digits may be more than fits: then it is too large by any limit.
+    valid.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// Splits `FROM:<...> parameters` into the path and the parameters.
@@ -225,7 +250,8 @@ fn mail_parameter(found: &mut MailParameters, name: &str, value: Option<&str>) -
         ("RET", Some(value)) if value.eq_ignore_ascii_case("HDRS") => found.ret_full = Some(false),
         ("ENVID", Some(value)) if value.len() <= 100 => found.envid = Some(xtext(value).ok_or(CommandError::Value("ENVID"))?),
         // Whom another server believed; RFC 4954 §5 lets a server ignore it that trusts nobody.
-        ("AUTH", Some(_)) => {}
+        ("AUTH", Some(value)) if xtext(value).is_some() => {}
+        ("AUTH", _) => return Err(CommandError::Value("AUTH")),
         ("BODY", _) => return Err(CommandError::Value("BODY")),
         ("RET", _) => return Err(CommandError::Value("RET")),
         ("SIZE", _) => return Err(CommandError::Value("SIZE")),
@@ -261,7 +287,7 @@ fn each_parameter<'a>(text: &'a str, seen: &mut Vec<String>) -> Result<Parameter
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         let name = name.to_ascii_uppercase();
-        let valid = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let valid = (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !valid || value == Some("") {
             return Err(CommandError::Syntax("parameters as NAME or NAME=value"));
         }
@@ -382,6 +408,8 @@ mod tests {
             ("MAIL FROM:<> FOO=1", 555),
             ("MAIL FROM:<> BODY=BINARYMIME", 504),
             ("MAIL FROM:<> ENVID=+zz", 501),
+            ("MAIL FROM:<> AUTH=+zz", 501),
+            ("MAIL FROM:<> AUTH", 501),
             ("RCPT TO:<>", 501),
             ("RCPT TO:<postmaster>", 501),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER,FAILURE", 501),
@@ -395,6 +423,19 @@ mod tests {
             let error = Command::parse(line).unwrap_err();
             assert_eq!(Reply::from(&error).code(), code, "{line}");
         }
+    }
+
+    #[test]
+    fn a_secret_given_with_auth_is_never_printed() {
+        let shown = format!("{:?}", Command::parse("AUTH PLAIN AGFuYQBwdw==").unwrap());
+        assert!(!shown.contains("AGFuYQBwdw"), "{shown}");
+    }
+
+    #[test]
+    fn a_name_holds_nothing_that_would_break_a_received_field() {
+        assert_eq!(Command::parse("EHLO jos\u{e9}(pc"), Ok(Command::Ehlo("jos??pc".into())));
+        assert_eq!(Command::parse("EHLO [IPv6:2001:db8::1]"), Ok(Command::Ehlo("[IPv6:2001:db8::1]".into())));
+        assert!(Command::parse("EHLO a b").is_err());
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl DataDecoder {
                         self.state = At::LineStart;
                         at += 1;
                     } else {
-                        self.fault.get_or_insert(DataFault::OddBytes);
+                        self.odd();
                         self.state = At::InLine;
                     }
                 }
@@ -88,8 +88,8 @@ impl DataDecoder {
     fn line(&mut self, input: &[u8]) -> usize {
         let end = memchr2(b'\r', b'\n', input);
         let text = &input[..end.unwrap_or(input.len())];
-        if self.fault.is_none() && memchr(0, text).is_some() {
-            self.fault = Some(DataFault::OddBytes);
+        if memchr(0, text).is_some() {
+            self.odd();
         }
         self.keep(text);
         let Some(end) = end else {
@@ -99,9 +99,15 @@ impl DataDecoder {
             self.keep(b"\r");
             self.state = At::Cr;
         } else {
-            self.fault.get_or_insert(DataFault::OddBytes);
+            self.odd();
         }
         end + 1
+    }
+
+    /// Outranks a message that is too large: behind odd bytes the connection is not to be trusted.
+    fn odd(&mut self) {
+        self.fault = Some(DataFault::OddBytes);
+        self.body = Vec::new();
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -229,6 +235,13 @@ mod tests {
         let mut decoder = DataDecoder::new(4, 0);
         assert_eq!(decoder.feed(b"12345\r\n.\r\nX"), (10, true));
         assert_eq!(decoder.finish(), Err(DataFault::TooLarge));
+    }
+
+    #[test]
+    fn odd_bytes_are_noticed_beyond_the_limit_too() {
+        let mut decoder = DataDecoder::new(4, 0);
+        assert_eq!(decoder.feed(b"12345\r\n\n.\n\r\n.\r\n"), (15, true));
+        assert_eq!(decoder.finish(), Err(DataFault::OddBytes));
     }
 
     fn on_the_wire(body: &[u8]) -> Vec<u8> {

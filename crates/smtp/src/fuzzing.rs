@@ -33,11 +33,14 @@ pub fn command(data: &[u8]) {
     }
 }
 
-/// Data decodes the same however it is cut, and nothing odd passes.
+/// Data decodes the same however it is cut, ends at the first CRLF.CRLF and nowhere else, and nothing odd passes.
 pub fn data(data: &[u8]) {
     let Some((cut, wire)) = data.split_first() else { return };
     let whole = decode(wire, wire.len());
     assert_eq!(whole, decode(wire, usize::from(*cut).min(wire.len())));
+    let marked = [b"\r\n", wire].concat();
+    let end = memchr::memmem::find(&marked, b"\r\n.\r\n").map(|at| at + 3);
+    assert_eq!((end.is_some(), end.unwrap_or(wire.len())), (whole.1, whole.2));
     if let (Ok(body), true, _) = whole {
         assert!(!has_odd_bytes(&body));
         let again: Vec<u8> = stuffed(&body).chain([&b".\r\n"[..]]).flatten().copied().collect();
@@ -62,33 +65,46 @@ fn decode(wire: &[u8], cut: usize) -> (Result<Vec<u8>, crate::data::DataFault>, 
 pub fn server_session(data: &[u8]) {
     let [cut, mode, input @ ..] = data else { return };
     let cut = usize::from(*cut).min(input.len());
-    assert_eq!(converse(input, input.len(), *mode), converse(input, cut, *mode));
+    let whole = converse(&[input], *mode);
+    assert_eq!(whole, converse(&[&input[..cut], &input[cut..]], *mode));
+    let small: Vec<&[u8]> = input.chunks(cut % 7 + 1).collect();
+    assert_eq!(whole, converse(&small, *mode));
 }
 
-fn converse(input: &[u8], cut: usize, mode: u8) -> Vec<u8> {
+fn converse(pieces: &[&[u8]], mode: u8) -> Vec<u8> {
     let config = ServerConfig {
         hostname: "fuzz.example".into(),
         max_message_size: 1000,
         max_recipients: 5,
-        tls_available: false,
+        tls_available: mode & 8 == 8,
         announce_dsn: mode & 4 == 4,
     };
     let login = if mode & 1 == 1 { Login::Trusted } else { Login::Required };
     let security = if mode & 2 == 2 { Security::Tls } else { Security::Clear };
     let mut session = Session::new(Arc::new(config), security, login);
     session.greet();
-    for piece in [&input[..cut], &input[cut..]] {
+    for piece in pieces {
         session.receive(piece);
-        answer(&mut session, login);
+        if !answer(&mut session, login) {
+            break;
+        }
     }
     session.output().to_vec()
 }
 
-fn answer(session: &mut Session, login: Login) {
+/// False when the session is over, or goes on under TLS, where these bytes would not arrive.
+fn answer(session: &mut Session, login: Login) -> bool {
     loop {
         match session.next_action() {
-            Action::NeedInput | Action::Close => return,
-            Action::StartTls => session.tls_started(),
+            Action::NeedInput => return true,
+            Action::Close => return false,
+            Action::StartTls => {
+                let before = session.output().len();
+                session.tls_started();
+                assert!(matches!(session.next_action(), Action::NeedInput));
+                assert_eq!(session.output().len(), before, "bytes sent in clear were read as commands");
+                return false;
+            }
             Action::Verify(credentials) => {
                 let good = credentials.user.len().is_multiple_of(2);
                 session.verified(if good { Ok(()) } else { Err(Reply::new(535, (5, 7, 8), "no")) });

@@ -122,9 +122,13 @@ impl Exchange {
         if line == "*" {
             return Err(SaslError::Cancelled);
         }
-        let bytes = STANDARD.decode(line).map_err(|_| SaslError::Malformed)?;
+        let mut bytes = STANDARD.decode(line).map_err(|_| SaslError::Malformed)?;
         match self {
-            Self::Plain => plain(&bytes).map(|credentials| (None, Next::Verify(credentials))),
+            Self::Plain => {
+                let credentials = plain(&bytes);
+                bytes.fill(0);
+                credentials.map(|credentials| (None, Next::Verify(credentials)))
+            }
             Self::LoginUser => Ok((Some(Self::LoginSecret(field(bytes)?)), Next::Ask(ASK_SECRET))),
             Self::LoginSecret(user) => {
                 if bytes.is_empty() || bytes.len() > MAX_FIELD {

@@ -5,12 +5,15 @@
 //! pipelined batch go out in one write.
 
 use crate::address::{ForwardPath, ReversePath};
-use crate::command::{Command, CommandError, MailParameters, RcptParameters};
-use crate::data::{DataDecoder, DataFault, has_odd_bytes};
+use crate::command::{Command, CommandError, InitialResponse, MailParameters, RcptParameters};
+use crate::data::DataDecoder;
 use crate::reply::Reply;
-use crate::sasl::{Credentials, Exchange, Mechanism, Next, SaslError};
-use bytes::{Buf, BytesMut};
+use crate::sasl::{Credentials, Exchange};
+use bytes::BytesMut;
 use std::sync::Arc;
+
+mod login;
+mod transaction;
 
 /// Longest command line, in bytes. RFC 5321 §4.5.3.1.4 says 512 and extensions add to it.
 pub const MAX_COMMAND: usize = 2048;
@@ -135,6 +138,14 @@ enum State {
     Closed,
 }
 
+/// Why a line is no command.
+enum LineFault {
+    /// Too long, or with a bare CR, a bare LF or a NUL.
+    Ends,
+    /// Neither ASCII nor UTF-8.
+    Charset,
+}
+
 struct Transaction {
     reverse_path: ReversePath,
     mail: MailParameters,
@@ -254,6 +265,9 @@ impl Session {
     /// The answer to [`Action::Store`].
     pub fn stored(&mut self, reply: &Reply) {
         self.idle_commands = 0;
+        if reply.is_positive() {
+            self.errors = 0;
+        }
         self.reply(reply);
         self.state = State::Command;
     }
@@ -298,28 +312,42 @@ impl Session {
     }
 
     /// Takes the next line off the input. The outer `None` means that more input is needed.
-    fn line(&mut self, most: usize) -> Option<Result<String, ()>> {
+    fn line(&mut self, most: usize) -> Option<Result<String, LineFault>> {
         let end = memchr::memchr(b'\n', &self.input[self.searched..]).map(|at| at + self.searched);
         let Some(end) = end else {
             self.searched = self.input.len();
-            return (self.input.len() > most).then_some(Err(()));
+            // The last byte may be the CR of a line that just fits.
+            return (self.input.len() > most + 1).then_some(Err(LineFault::Ends));
         };
         self.searched = 0;
         let line = self.input.split_to(end + 1);
-        let text = line.strip_suffix(b"\r\n").filter(|text| text.len() <= most);
-        let clean = text.filter(|text| !text.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')));
-        Some(clean.and_then(|text| std::str::from_utf8(text).ok()).map(str::to_owned).ok_or(()))
+        let text = line.strip_suffix(b"\r\n").filter(|text| text.len() <= most && memchr::memchr2(0, b'\r', text).is_none());
+        let Some(text) = text else {
+            return Some(Err(LineFault::Ends));
+        };
+        Some(std::str::from_utf8(text).map(str::to_owned).map_err(|_| LineFault::Charset))
     }
 
-    fn bad_line(&mut self) {
-        self.end(&Reply::new(500, (5, 5, 2), "a command is a line of UTF-8 that ends with CRLF; good bye"));
+    fn bad_line(&mut self, fault: LineFault) {
+        match fault {
+            LineFault::Ends => {
+                self.end(&Reply::new(500, (5, 5, 2), "a command is a line, not too long, that ends with CRLF; good bye"))
+            }
+            LineFault::Charset => self.refuse(&Reply::new(500, (5, 5, 2), "a command is written in ASCII or UTF-8")),
+        }
+    }
+
+    /// The longest line that is read now: AUTH is told by its first letters, as far as they are there.
+    fn most(&self) -> usize {
+        let verb = &self.input[..self.input.len().min(5)];
+        if verb.eq_ignore_ascii_case(b"AUTH ") { MAX_AUTH_LINE } else { MAX_COMMAND }
     }
 
     fn command(&mut self) -> Option<Action> {
-        let line = match self.line(MAX_COMMAND.max(if self.security == Security::Tls { MAX_AUTH_LINE } else { 0 })) {
+        let line = match self.line(self.most()) {
             None => return Some(Action::NeedInput),
-            Some(Err(())) => {
-                self.bad_line();
+            Some(Err(fault)) => {
+                self.bad_line(fault);
                 return None;
             }
             Some(Ok(line)) => line,
@@ -331,6 +359,11 @@ impl Session {
         }
         match Command::parse(&line) {
             Ok(command) => self.obey(command),
+            Err(CommandError::Syntax(usage)) if line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case("BDAT")) => {
+                // How many bytes follow is not known, and they must not be read as commands.
+                self.end(&Reply::from(&CommandError::Syntax(usage)));
+                None
+            }
             Err(error) => {
                 let reply = match (&error, line.split(' ').next().map(str::to_ascii_uppercase).as_deref()) {
                     (CommandError::Unknown, Some("EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML")) => {
@@ -364,7 +397,7 @@ impl Session {
             Command::Vrfy => self.reply(&Reply::new(252, (2, 5, 0), "send some mail, and see")),
             Command::Help => self.reply(&Reply::new(214, (2, 0, 0), "this is a submission server (RFC 6409)")),
             Command::Quit => self.end(&Reply::new(221, (2, 0, 0), "good bye")),
-            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial.as_deref()),
+            Command::Auth { mechanism, initial } => return self.auth(&mechanism, initial.as_ref().map(InitialResponse::as_str)),
             Command::StartTls => self.starttls(),
             Command::Http => self.state = State::Closed,
         }
@@ -410,244 +443,6 @@ impl Session {
         self.input.clear();
         self.searched = 0;
         self.state = State::HandShake;
-    }
-
-    fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Option<Action> {
-        let refusal = if self.login == Login::Trusted {
-            Some(Reply::new(502, (5, 5, 1), "no login is needed here"))
-        } else if self.security == Security::Clear {
-            Some(Reply::new(538, (5, 7, 11), "sign in under TLS: say STARTTLS first"))
-        } else if self.signed_in || self.transaction.is_some() {
-            Some(Reply::new(503, (5, 5, 1), "not now"))
-        } else if self.helo.is_none() {
-            Some(Reply::new(503, (5, 5, 1), "say EHLO first"))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            self.refuse(&refusal);
-            return None;
-        }
-        let Some(mechanism) = Mechanism::parse(mechanism) else {
-            self.refuse(&Reply::new(504, (5, 5, 4), "mechanisms here: PLAIN, LOGIN"));
-            return None;
-        };
-        self.sasl(Exchange::begin(mechanism, initial))
-    }
-
-    fn auth_line(&mut self, exchange: Exchange) -> Option<Action> {
-        match self.line(MAX_AUTH_LINE) {
-            None => {
-                self.state = State::Auth(exchange);
-                Some(Action::NeedInput)
-            }
-            Some(Err(())) => {
-                self.bad_line();
-                None
-            }
-            Some(Ok(line)) => self.sasl(exchange.step(&line)),
-        }
-    }
-
-    fn sasl(&mut self, step: Result<(Option<Exchange>, Next), SaslError>) -> Option<Action> {
-        match step {
-            Ok((Some(exchange), Next::Ask(prompt))) => {
-                self.reply(&Reply::plain(334, prompt));
-                self.state = State::Auth(exchange);
-                None
-            }
-            Ok((_, Next::Verify(credentials))) => {
-                self.state = State::Waiting;
-                Some(Action::Verify(credentials))
-            }
-            Ok((None, Next::Ask(_))) | Err(SaslError::Malformed) => {
-                self.refuse(&Reply::new(501, (5, 5, 2), "not what the mechanism asks for"));
-                None
-            }
-            Err(SaslError::Cancelled) => {
-                self.refuse(&Reply::new(501, (5, 7, 0), "cancelled"));
-                None
-            }
-            Err(SaslError::OtherIdentity) => {
-                self.refuse(&Reply::new(535, (5, 7, 8), "nobody signs in for somebody else"));
-                None
-            }
-        }
-    }
-
-    fn mail(&mut self, reverse_path: ReversePath, mail: MailParameters) {
-        let utf8 = reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii());
-        let refusal = if self.helo.is_none() {
-            Some(Reply::new(503, (5, 5, 1), "say EHLO first"))
-        } else if self.login == Login::Required && !self.signed_in {
-            Some(match self.security {
-                Security::Clear => Reply::new(530, (5, 7, 0), "say STARTTLS first, then sign in"),
-                Security::Tls => Reply::new(530, (5, 7, 0), "sign in first"),
-            })
-        } else if self.transaction.is_some() {
-            Some(Reply::new(503, (5, 5, 1), "one message at a time: RSET forgets this one"))
-        } else if mail.size.is_some_and(|size| size > self.config.max_message_size) {
-            Some(self.too_large())
-        } else if utf8 && !mail.smtputf8 {
-            Some(Reply::new(553, (5, 6, 7), "this address needs the parameter SMTPUTF8"))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            return self.refuse(&refusal);
-        }
-        self.transaction = Some(Transaction { reverse_path, mail, recipients: Vec::new(), chunks: None, spoiled: false });
-        self.reply(&Reply::new(250, (2, 1, 0), "ok"));
-    }
-
-    fn too_large(&self) -> Reply {
-        Reply::new(552, (5, 3, 4), format!("a message may have {} bytes here", self.config.max_message_size))
-    }
-
-    fn rcpt(&mut self, path: ForwardPath, parameters: RcptParameters) {
-        let most = self.config.max_recipients;
-        let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.chunks.is_none()) else {
-            return self.refuse(&Reply::new(503, (5, 5, 1), "say MAIL first"));
-        };
-        if !path.mailbox().is_ascii() && !transaction.mail.smtputf8 {
-            return self.refuse(&Reply::new(553, (5, 6, 7), "this address needs MAIL with the parameter SMTPUTF8"));
-        }
-        let known = transaction.recipients.iter().any(|(other, _)| *other == path);
-        if !known && transaction.recipients.len() >= most {
-            // Not an error of the client: it sends the rest in a further message (RFC 5321 §4.5.3.1.10).
-            return self.reply(&Reply::new(
-                452,
-                (4, 5, 3),
-                format!("a message may have {most} recipients; send it again to the others"),
-            ));
-        }
-        if !known {
-            transaction.recipients.push((path, parameters));
-        }
-        self.reply(&Reply::new(250, (2, 1, 5), "ok"));
-    }
-
-    fn begin_data(&mut self) {
-        let refusal = match &self.transaction {
-            None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
-            Some(transaction) if transaction.chunks.is_some() => Reply::new(503, (5, 5, 1), "BDAT was begun"),
-            Some(transaction) if transaction.recipients.is_empty() => Reply::new(554, (5, 5, 1), "no valid recipients"),
-            Some(transaction) => {
-                let declared = transaction.mail.size.unwrap_or(12 * 1024).min(self.config.max_message_size).min(1 << 20);
-                let decoder = DataDecoder::new(self.config.max_message_size, usize::try_from(declared).unwrap_or(0) + 64);
-                self.reply(&Reply::plain(354, "end with a line that holds only a dot"));
-                self.state = State::Data(decoder);
-                return;
-            }
-        };
-        self.refuse(&refusal);
-    }
-
-    fn data(&mut self, mut decoder: DataDecoder) -> Option<Action> {
-        let (used, ended) = decoder.feed(&self.input);
-        self.input.advance(used);
-        if !ended {
-            self.state = State::Data(decoder);
-            return Some(Action::NeedInput);
-        }
-        let transaction = self.transaction.take()?;
-        match decoder.finish() {
-            Ok(body) => Some(self.store(transaction, body)),
-            Err(fault) => {
-                self.refuse_data(fault);
-                None
-            }
-        }
-    }
-
-    fn refuse_data(&mut self, fault: DataFault) {
-        match fault {
-            DataFault::TooLarge => {
-                let reply = self.too_large();
-                self.refuse(&reply);
-            }
-            DataFault::OddBytes => {
-                self.end(&Reply::new(
-                    550,
-                    (5, 6, 0),
-                    "a message's lines end with CRLF: it holds a bare CR, a bare LF or a NUL; good bye",
-                ));
-            }
-        }
-    }
-
-    fn store(&mut self, transaction: Transaction, body: Vec<u8>) -> Action {
-        let (helo, extended) = self.helo.clone().unwrap_or_default();
-        let protocol = Protocol {
-            extended,
-            tls: self.security == Security::Tls,
-            authenticated: self.signed_in,
-            utf8: transaction.mail.smtputf8,
-        };
-        self.state = State::Waiting;
-        Action::Store(Submission {
-            helo,
-            protocol,
-            reverse_path: transaction.reverse_path,
-            mail: transaction.mail,
-            recipients: transaction.recipients,
-            body,
-        })
-    }
-
-    fn begin_chunk(&mut self, size: u64, last: bool) {
-        let limit = self.config.max_message_size;
-        let keep = match self.transaction.as_mut() {
-            Some(transaction) if !transaction.recipients.is_empty() && !transaction.spoiled => {
-                let chunks = transaction.chunks.get_or_insert_default();
-                let fits = chunks.len() as u64 + size <= limit;
-                transaction.spoiled = !fits;
-                fits
-            }
-            _ => false,
-        };
-        self.state = State::Chunk { left: size, last, keep };
-    }
-
-    fn chunk(&mut self, left: u64, last: bool, keep: bool) -> Option<Action> {
-        let available = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.len());
-        let bytes = self.input.split_to(available);
-        if keep && let Some(chunks) = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut()) {
-            chunks.extend_from_slice(&bytes);
-        }
-        let left = left - available as u64;
-        if left > 0 {
-            self.state = State::Chunk { left, last, keep };
-            return Some(Action::NeedInput);
-        }
-        if !keep {
-            self.refuse_chunk();
-            return None;
-        }
-        if !last {
-            self.reply(&Reply::new(250, (2, 0, 0), "chunk taken"));
-            return None;
-        }
-        let mut transaction = self.transaction.take()?;
-        let mut body = transaction.chunks.take().unwrap_or_default();
-        if !body.ends_with(b"\r\n") {
-            body.extend_from_slice(b"\r\n");
-        }
-        if has_odd_bytes(&body) {
-            self.refuse_data(DataFault::OddBytes);
-            return None;
-        }
-        Some(self.store(transaction, body))
-    }
-
-    /// The chunk's bytes have been swallowed: they are never read as commands.
-    fn refuse_chunk(&mut self) {
-        let reply = match self.transaction.take() {
-            None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
-            Some(transaction) if transaction.spoiled => self.too_large(),
-            Some(_) => Reply::new(554, (5, 5, 1), "no valid recipients"),
-        };
-        self.refuse(&reply);
     }
 }
 

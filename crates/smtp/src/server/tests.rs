@@ -237,6 +237,49 @@ const SCRIPTS: &[(&str, Login, Security, &str, &str)] = &[
     ),
     ("a bare LF in a command", Login::Trusted, Security::Clear, "EHLO c\nMAIL FROM:<>\r\n", "220 500 (closed)"),
     ("NUL in a command", Login::Trusted, Security::Clear, "EHLO\0 c\r\nMAIL FROM:<>\r\n", "220 500 (closed)"),
+    ("UTF-8 where it means nothing", Login::Trusted, Security::Clear, "EHLO c\r\nNOOP \u{e9}\r\nNOOP\r\n", "220 250 250 250"),
+    (
+        "a chunk without a size",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT x LAST\r\nRSET\r\n",
+        "220 250 250 250 501 (closed)",
+    ),
+    (
+        "a chunk larger than numbers go",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 99999999999999999999\r\nRSET\r\n",
+        "220 250 250 250",
+    ),
+    (
+        "RSET, EHLO and a second message",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nEHLO c\r\nDATA\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<x@d.example>\r\nRSET\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<y@d.example>\r\nDATA\r\n1\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<z@d.example>\r\nDATA\r\n2\r\n.\r\n",
+        "220 250 250 250 250 503 250 250 250 250 250 250 354 (ESMTP  -> y@d.example: 1\\r\\n) 250 250 250 354 (ESMTP  -> z@d.example: 2\\r\\n) 250",
+    ),
+    (
+        "STARTTLS under TLS, and where there is none",
+        Login::Required,
+        Security::Tls,
+        "EHLO c\r\nSTARTTLS\r\nSTARTTLS now\r\nNOOP\r\n",
+        "220 250 503 501 250",
+    ),
+    (
+        "login within a message, and before EHLO",
+        Login::Required,
+        Security::Tls,
+        "AUTH PLAIN AGFuYQBwdw==\r\nEHLO c\r\nAUTH PLAIN AGFuYQBwdw==\r\nMAIL FROM:<>\r\nAUTH PLAIN AGFuYQBwdw==\r\n",
+        "220 503 250 235 250 503",
+    ),
+    (
+        "parameters for reports",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<> RET=HDRS ENVID=x\r\nRCPT TO:<c@d.example> NOTIFY=NEVER ORCPT=rfc822;c@d.example\r\nRCPT TO:<e@d.example> NOTIFY=NEVER,DELAY\r\nRCPT TO:<e@d.example> FOO\r\nDATA\r\n.\r\n",
+        "220 250 250 250 501 555 354 (ESMTP  -> c@d.example: ) 250",
+    ),
     ("a browser", Login::Trusted, Security::Clear, "POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO c\r\n", "220 (closed)"),
     ("login where none is needed", Login::Trusted, Security::Clear, "EHLO c\r\nAUTH PLAIN AGFuYQBwdw==\r\n", "220 250 502"),
     (
@@ -324,4 +367,64 @@ fn endless_lines_and_endless_refusals_end_the_session() {
 fn a_message_over_the_limit_is_refused_after_its_end_and_the_session_goes_on() {
     let input = format!("EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n{}\r\n.\r\nNOOP\r\n", "x".repeat(300));
     assert_eq!(brief(&run(Login::Trusted, Security::Clear, input.as_bytes(), &[])), "220 250 250 250 354 552 250");
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_is_refused_and_the_session_goes_on() {
+    let shown = run(Login::Trusted, Security::Clear, b"NOOP \xe9\r\nNOOP\r\n", &[]);
+    assert_eq!(brief(&shown), "220 500 250");
+}
+
+#[test]
+fn the_longest_line_is_the_same_however_it_is_cut() {
+    for (login, security, start, most) in
+        [(Login::Trusted, Security::Clear, "NOOP ", MAX_COMMAND), (Login::Required, Security::Tls, "auth ", MAX_AUTH_LINE)]
+    {
+        for (length, goes_on) in [(most, true), (most + 1, false)] {
+            let line = format!("{start}{}\r\n", "x".repeat(length - start.len()));
+            let whole = run(login, security, line.as_bytes(), &[]);
+            assert_eq!(!whole.contains("(closed)"), goes_on, "{length}: {whole}");
+            for cut in [1, 3, 5, most - 1, most, most + 1, line.len() - 1] {
+                assert_eq!(run(login, security, line.as_bytes(), &[cut]), whole, "{length}, cut at {cut}");
+            }
+        }
+    }
+}
+
+fn wide_session() -> Session {
+    let config = ServerConfig {
+        hostname: "mx.example".into(),
+        max_message_size: 100_000,
+        max_recipients: 1000,
+        tls_available: false,
+        announce_dsn: false,
+    };
+    Session::new(Arc::new(config), Security::Clear, Login::Trusted)
+}
+
+#[test]
+fn a_thousand_recipients_and_many_chunks_are_one_message() {
+    let mut session = wide_session();
+    session.receive(b"EHLO c\r\nMAIL FROM:<>\r\n");
+    for number in 0..1000 {
+        session.receive(format!("RCPT TO:<{number}@d.example>\r\n").as_bytes());
+    }
+    for _ in 0..2000 {
+        session.receive(b"BDAT 3\r\na\r\n");
+    }
+    session.receive(b"BDAT 0 LAST\r\n");
+    let Action::Store(submission) = session.next_action() else { panic!("not stored") };
+    assert_eq!((submission.recipients.len(), submission.body.len()), (1000, 6000));
+}
+
+#[test]
+fn a_client_that_gets_mail_through_may_have_a_wrong_address_now_and_then() {
+    let mut session = wide_session();
+    session.receive(b"EHLO c\r\n");
+    let mut shown = String::new();
+    for _ in 0..100 {
+        session.receive(b"MAIL FROM:<>\r\nRCPT TO:<bad>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n.\r\n");
+        drive(&mut session, &mut shown);
+    }
+    assert_eq!(shown.matches("(ESMTP").count(), 100);
 }
