@@ -121,3 +121,75 @@ fn answer(session: &mut Session, login: Login) -> bool {
 
 pub use crate::client::fuzzing::client_session;
 pub use crate::reply::fuzz as reply;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What sessions and data are made of, so that random joins go deep.
+    const WORDS: &[&[u8]] = &[
+        b"EHLO c\r\n",
+        b"HELO c\r\n",
+        b"STARTTLS\r\n",
+        b"AUTH PLAIN AGFuYWEAcHc=\r\n",
+        b"AUTH LOGIN\r\n",
+        b"YW5h\r\n",
+        b"*\r\n",
+        b"MAIL FROM:<>\r\n",
+        b"MAIL FROM:<a@b.example> SIZE=9 SMTPUTF8\r\n",
+        b"RCPT TO:<a@b.example>\r\n",
+        b"RCPT TO:<\"c d\"@b.example> NOTIFY=NEVER\r\n",
+        b"RCPT TO:<bad>\r\n",
+        b"DATA\r\n",
+        b"BDAT 4\r\n",
+        b"BDAT 0\r\n",
+        b"BDAT 3 LAST\r\n",
+        b"BDAT x\r\n",
+        b"RSET\r\n",
+        b"NOOP\r\n",
+        b"QUIT\r\n",
+        b"text\r\n",
+        b"\r\n.\r\n",
+        b".\r\n",
+        b"..\r\n",
+        b"\r",
+        b"\n",
+        b".",
+        b"\0",
+        b"\xff",
+        b"a",
+    ];
+
+    fn joined(words: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop::sample::select(WORDS), words).prop_map(|words| words.concat())
+    }
+
+    /// A message that is on its way already, so that half of the cases get as far as its bytes.
+    fn wire() -> impl Strategy<Value = Vec<u8>> {
+        let opening = prop::sample::select(vec![
+            &b""[..],
+            b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n",
+            b"EHLO c\r\nAUTH PLAIN AGFuYWEAcHc=\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n",
+        ]);
+        (opening, joined(0..20)).prop_map(|(opening, rest)| [opening, &rest].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_says_the_session_holds(cut: u8, mode in 0u8..16, wire in wire()) {
+            server_session(&[&[cut, mode][..], &wire].concat());
+        }
+
+        #[test]
+        fn whatever_follows_data_the_decoder_holds(cut: u8, wire in joined(0..12)) {
+            data(&[&[cut][..], &wire].concat());
+        }
+
+        #[test]
+        fn whatever_stands_for_an_address_or_a_command_it_holds(text in "(MAIL FROM:|RCPT TO:|)<?[@a-c.\"\\\\:,<> é\\[\\]＠]{0,20}>?( SIZE=[0-9]{0,21}| ORCPT=.{0,6})?") {
+            address(text.as_bytes());
+            command(text.as_bytes());
+        }
+    }
+}
