@@ -428,3 +428,26 @@ fn a_client_that_gets_mail_through_may_have_a_wrong_address_now_and_then() {
     }
     assert_eq!(shown.matches("(ESMTP").count(), 100);
 }
+
+#[test]
+fn what_arrives_in_clear_before_the_handshake_is_done_is_never_a_command() {
+    let config = ServerConfig {
+        hostname: "mx.example".into(),
+        max_message_size: 200,
+        max_recipients: 3,
+        tls_available: true,
+        announce_dsn: false,
+    };
+    let mut session = Session::new(Arc::new(config), Security::Clear, Login::Required);
+    session.receive(b"EHLO c\r\nSTARTTLS\r\n");
+    assert!(matches!(session.next_action(), Action::StartTls));
+    session.receive(b"EHLO injected\r\n");
+    assert!(matches!(session.next_action(), Action::StartTls));
+    session.output().clear();
+    session.tls_started();
+    assert!(matches!(session.next_action(), Action::NeedInput));
+    assert!(session.output().is_empty());
+    session.receive(b"AUTH PLAIN AGFuYQBwdw==\r\n");
+    assert!(matches!(session.next_action(), Action::NeedInput));
+    assert!(session.output().starts_with(b"503"), "the EHLO of the clear session is forgotten");
+}
