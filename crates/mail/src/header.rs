@@ -232,6 +232,20 @@ impl<'a> Header<'a> {
         Ok(Authors { from, sender, resent })
     }
 
+    /// Whom To, Cc and Bcc name, in this order, read strictly.
+    ///
+    /// # Errors
+    /// A field that is not exactly a list of addresses; groups have no members here.
+    pub fn destinations(&self) -> Result<Vec<Mailbox>, HeaderError> {
+        let mut found = Vec::new();
+        for name in ["To", "Cc", "Bcc"] {
+            for field in self.named(name) {
+                found.extend(mailboxes(name, field.value)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn only(&self, name: &'static str) -> Result<Option<&Field<'a>>, HeaderError> {
         let mut found = self.named(name);
         let first = found.next();

@@ -1,0 +1,70 @@
+//! Looking at channels, trying them, stopping and resuming them.
+
+use super::Pairs;
+use super::steer::LOCAL_ADMIN;
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::show::Glance;
+use crate::surface::Surface;
+use crate::view::{Channel, TestReport};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use mail::ChannelId;
+use mail::channel::ChannelMove;
+use smtp::ReversePath;
+
+pub(crate) async fn list(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Vec<Channel>>, Problem> {
+    Params::new(pairs).finish()?;
+    Ok(Json(Glance::new(&**surface.gateway()).channels()))
+}
+
+pub(crate) async fn show(
+    State(surface): State<Surface>,
+    Path(name): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<Channel>, Problem> {
+    Params::new(pairs).finish()?;
+    view(&surface, &name)
+}
+
+pub(crate) async fn test(
+    State(surface): State<Surface>,
+    Path(name): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<TestReport>, Problem> {
+    let mut params = Params::new(pairs);
+    let from = params.read("from", |text| ReversePath::parse(text).map_err(|error| format!("from: {error}")));
+    params.finish()?;
+    let id = known(&surface, &name)?;
+    Ok(Json(surface.gateway().test_channel(id, from).await))
+}
+
+pub(crate) async fn pause(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Channel>, Problem> {
+    steer(surface.0, path.0, query, ChannelMove::Pause { by: LOCAL_ADMIN.to_owned() }).await
+}
+
+pub(crate) async fn resume(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Channel>, Problem> {
+    steer(surface.0, path.0, query, ChannelMove::Resume).await
+}
+
+async fn steer(surface: Surface, name: String, query: Pairs, wish: ChannelMove) -> Result<Json<Channel>, Problem> {
+    Params::new(query.0).finish()?;
+    let id = known(&surface, &name)?;
+    let directory = surface.gateway().directory();
+    if directory.channel(id).is_some_and(|channel| channel.disabled) {
+        let detail = format!("channel '{name}' is disabled in the directory; enable it there and apply the file");
+        return Err(Problem::new(409, "channel_disabled", detail));
+    }
+    surface.gateway().steer_channel(id, wish).await;
+    view(&surface, &name)
+}
+
+fn known(surface: &Surface, name: &str) -> Result<ChannelId, Problem> {
+    surface.gateway().directory().channel_named(name).map(|channel| channel.id).ok_or_else(|| Problem::no_channel(name))
+}
+
+fn view(surface: &Surface, name: &str) -> Result<Json<Channel>, Problem> {
+    let directory = surface.gateway().directory();
+    let channel = directory.channel_named(name).ok_or_else(|| Problem::no_channel(name))?;
+    Ok(Json(Glance::new(&**surface.gateway()).channel(channel)))
+}

@@ -1,0 +1,144 @@
+//! Looking at messages.
+
+use super::{Pairs, message_id};
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::show::Glance;
+use crate::surface::{Caller, Surface};
+use crate::view::{Event, Message, Page};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use mail::{ChannelId, Directory, MessageId, PersonId, RecipientState, Timestamp};
+use store::{Filter, MessageView};
+
+/// Most messages of a page over the local socket.
+const MOST: usize = 1000;
+const USUAL: usize = 25;
+
+pub(crate) async fn list(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Page<Message>>, Problem> {
+    listing(&surface, Params::new(pairs), None).await
+}
+
+pub(crate) async fn captured(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Page<Message>>, Problem> {
+    listing(&surface, Params::new(pairs), Some(RecipientState::Captured)).await
+}
+
+async fn listing(surface: &Surface, mut params: Params, only: Option<RecipientState>) -> Result<Json<Page<Message>>, Problem> {
+    let directory = surface.gateway().directory();
+    let states = match only {
+        Some(state) => vec![state],
+        None => params.read_all("status", state),
+    };
+    let filter = Filter {
+        states,
+        channel: params.read("channel", |name| channel(&directory, name)),
+        person: params.read("person", |address| person(&directory, address)),
+        recipient: params.one("recipient"),
+        after: params.read("created_after", time),
+        before: params.read("created_before", time),
+    };
+    let page = page(&mut params);
+    params.finish()?;
+    let wanted = page.clone();
+    let listing = surface.read(move |queue| queue.list(&filter, &wanted)).await?;
+    let glance = Glance::new(&**surface.gateway());
+    let data: Vec<Message> = listing.messages.into_iter().map(|message| glance.message(message)).collect();
+    let next = data.last().filter(|_| listing.has_more || page.before.is_some()).map(|last| last.id.clone());
+    let prev =
+        data.first().filter(|_| page.after.is_some() || (page.before.is_some() && listing.has_more)).map(|first| first.id.clone());
+    Ok(Json(Page { data, has_more: listing.has_more, next, prev }))
+}
+
+fn page(params: &mut Params) -> store::Page {
+    let limit = params.read("limit", |text| {
+        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MOST).contains(limit));
+        limit.ok_or_else(|| format!("'limit' is a number from 1 to {MOST}"))
+    });
+    let after = params.read("after", cursor);
+    let before = params.read("before", cursor);
+    if after.is_some() && before.is_some() {
+        params.wrong("before", "conflict", "'after' and 'before' do not go together");
+    }
+    store::Page { after, before, limit: limit.unwrap_or(USUAL) }
+}
+
+fn cursor(text: &str) -> Result<MessageId, String> {
+    text.parse().map_err(|_| format!("'{text}' is no cursor; take it from 'next' or 'prev'"))
+}
+
+fn state(text: &str) -> Result<RecipientState, String> {
+    let names = || RecipientState::ALL.map(RecipientState::name).join(", ");
+    RecipientState::ALL
+        .into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| format!("there is no status '{text}'; there are: {}", names()))
+}
+
+fn channel(directory: &Directory, name: &str) -> Result<ChannelId, String> {
+    directory.channel_named(name).map(|channel| channel.id).ok_or_else(|| format!("there is no channel '{name}'"))
+}
+
+fn person(directory: &Directory, address: &str) -> Result<PersonId, String> {
+    directory.person_by_address(address).map(|person| person.id).ok_or_else(|| format!("there is no person {address}"))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| format!("'{text}' is no time as 2026-11-25T08:00:00Z (RFC 3339 with offset)"))
+}
+
+/// The message, if the caller may see it.
+async fn visible(surface: &Surface, caller: &Caller, text: &str) -> Result<MessageView, Problem> {
+    let id = message_id(text)?;
+    let message = surface.read(move |queue| queue.message(id)).await?;
+    let own = |message: &MessageView| match caller {
+        Caller::Local => true,
+        Caller::Token(principal) => principal.person == message.person,
+    };
+    message.filter(own).ok_or_else(|| Problem::no_message(text))
+}
+
+pub(crate) async fn show(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<Message>, Problem> {
+    Params::new(pairs).finish()?;
+    let message = visible(&surface, &caller, &id).await?;
+    Ok(Json(Glance::new(&**surface.gateway()).message(message)))
+}
+
+pub(crate) async fn events(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Path(text): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<Vec<Event>>, Problem> {
+    Params::new(pairs).finish()?;
+    let message = visible(&surface, &caller, &text).await?;
+    let id = message.id;
+    let events = surface.read(move |queue| queue.events_of(id)).await?;
+    let mut addresses = vec![String::new(); message.recipients.iter().map(|one| one.index as usize + 1).max().unwrap_or(0)];
+    for recipient in message.recipients {
+        addresses[recipient.index as usize] = recipient.address;
+    }
+    let glance = Glance::new(&**surface.gateway());
+    Ok(Json(events.into_iter().map(|event| glance.event(event, &addresses)).collect()))
+}
+
+pub(crate) async fn raw(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Path(text): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Response, Problem> {
+    Params::new(pairs).finish()?;
+    let id = visible(&surface, &caller, &text).await?.id;
+    let bytes = surface.read(move |queue| queue.raw(id)).await?;
+    let bytes = bytes.ok_or_else(|| Problem::new(404, "body_gone", format!("the bytes of {text} are no longer kept")))?;
+    let mut response = bytes.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("message/rfc822"));
+    Ok(response)
+}

@@ -1,0 +1,57 @@
+//! A person's wishes for a message: cancel, hold, release.
+
+use super::{Pairs, message_id};
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::surface::Surface;
+use crate::view::Steered;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use mail::Move;
+use store::{MessageView, Steer};
+
+/// Who wishes it, for the record: the local socket lets only our own user and root in.
+pub(crate) const LOCAL_ADMIN: &str = "local administrator";
+
+pub(crate) async fn cancel(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
+    steer(surface.0, path.0, query, Move::Cancel, "message_not_cancellable").await
+}
+
+pub(crate) async fn hold(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
+    steer(surface.0, path.0, query, Move::Hold, "message_not_holdable").await
+}
+
+pub(crate) async fn release(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
+    steer(surface.0, path.0, query, Move::Release, "message_not_releasable").await
+}
+
+async fn steer(surface: Surface, text: String, query: Pairs, to: Move, code: &'static str) -> Result<Json<Steered>, Problem> {
+    let Query(pairs) = query;
+    let id = message_id(&text)?;
+    let mut params = Params::new(pairs);
+    let wanted = params.all("recipient");
+    let before = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;
+    let recipients: Vec<u32> = wanted.iter().filter_map(|address| place(&before, address)).collect();
+    if recipients.len() != wanted.len() {
+        params.wrong("recipient", "unknown", "not a recipient of this message");
+    }
+    params.finish()?;
+    let gateway = surface.gateway();
+    let order = Steer { message: id, recipients, to, channel: None, by: LOCAL_ADMIN.to_owned(), at: gateway.now() };
+    let moved = gateway.queue().steer(order).await?;
+    let after = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;
+    if moved.is_empty() {
+        let states: Vec<String> = after.recipients.iter().map(|one| format!("{} is {}", one.address, one.state.name())).collect();
+        return Err(Problem::new(409, code, format!("no recipient is in a state that allows it: {}", states.join(", "))));
+    }
+    let (gone, left): (Vec<_>, Vec<_>) = after.recipients.into_iter().partition(|one| moved.contains(&one.index));
+    Ok(Json(Steered {
+        id: text,
+        moved: gone.into_iter().map(|one| one.address).collect(),
+        left: left.into_iter().map(|one| (one.address, one.state)).collect(),
+    }))
+}
+
+fn place(message: &MessageView, address: &str) -> Option<u32> {
+    message.recipients.iter().find(|recipient| recipient.address.eq_ignore_ascii_case(address)).map(|recipient| recipient.index)
+}

@@ -1,0 +1,210 @@
+//! Taking a message: `POST /messages/raw`.
+
+use super::{Pairs, body};
+use crate::gateway::{Principal, Submission};
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::show::Glance;
+use crate::surface::{Caller, Surface};
+use crate::view::{FieldError, Submitted};
+use crate::waiting;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use mail::header::Header;
+use mail::{Directory, Lane};
+use smtp::{ForwardPath, Mailbox, ReversePath};
+
+/// What stands in the query.
+struct Asked {
+    from: Option<ReversePath>,
+    to: Vec<ForwardPath>,
+    person: Option<String>,
+    channel: Option<String>,
+    lane: Option<Lane>,
+    tags: Vec<(String, String)>,
+}
+
+pub(crate) async fn raw(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Query(pairs): Pairs,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    body::expect(&headers, "message/rfc822")?;
+    let asked = asked(pairs, &caller)?;
+    let idempotency_key = key(&headers)?;
+    let limit = surface.gateway().about().max_message_size;
+    let bytes = body::read(&headers, body, limit).await?;
+    let submission = submission(&surface, &caller, asked, idempotency_key, bytes)?;
+    let receipt = surface.gateway().accept(submission).await?;
+    let glance = Glance::new(&**surface.gateway());
+    let id = receipt.id;
+    let waiting_on =
+        surface.read(move |queue| queue.message(id)).await.ok().flatten().and_then(|message| glance_wait(&surface, message));
+    let answer = Submitted {
+        id: id.to_string(),
+        channel: glance.channel_name(receipt.channel),
+        lane: receipt.lane,
+        size: receipt.size_bytes,
+        waiting_on,
+    };
+    let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/messages/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    if receipt.replayed {
+        response.headers_mut().insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+fn glance_wait(surface: &Surface, message: store::MessageView) -> Option<mail::WaitingOn> {
+    let gateway = surface.gateway();
+    let name = Glance::new(&**gateway).channel_name(message.channel);
+    let (state, now) = (gateway.channel_state(message.channel), gateway.now());
+    let reasons: Vec<_> =
+        message.recipients.iter().filter_map(|recipient| waiting::of_recipient(recipient, &name, &state, now)).collect();
+    waiting::of_message(reasons.iter())
+}
+
+fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem> {
+    let mut params = Params::new(pairs);
+    let asked = Asked {
+        from: params.read("from", |text| ReversePath::parse(bare(text)).map_err(|error| format!("from: {error}"))),
+        to: params.read_all("to", |text| ForwardPath::parse(bare(text)).map_err(|error| format!("to: {text}: {error}"))),
+        person: if *caller == Caller::Local { params.one("person") } else { None },
+        channel: params.one("channel"),
+        lane: params.read("lane", lane),
+        tags: params.read_all("tag", tag),
+    };
+    params.finish()?;
+    Ok(asked)
+}
+
+/// An address may be given with or without angle brackets.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text)
+}
+
+fn lane(text: &str) -> Result<Lane, String> {
+    match text {
+        "now" => Ok(Lane::Now),
+        "normal" => Ok(Lane::Normal),
+        "bulk" => Ok(Lane::Bulk),
+        _ => Err(format!("there is no lane '{text}'; there are: now, normal, bulk")),
+    }
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() || text.len() > 255 {
+        return Err("a tag is name=value, at most 255 characters".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The key: a quoted string or a bare token, 1 to 255 characters.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|text| mail::header::idempotency_key(text.trim()));
+    match key.filter(|_| values.next().is_none()) {
+        Some(key) => Ok(Some(key)),
+        None => Err(field("/header/idempotency-key", "Idempotency-Key is 1 to 255 characters, once, in quotes or bare")),
+    }
+}
+
+fn field(pointer: &str, detail: impl Into<String>) -> Problem {
+    Problem::invalid(vec![FieldError { pointer: pointer.to_owned(), code: "invalid".to_owned(), detail: detail.into() }])
+}
+
+fn submission(
+    surface: &Surface,
+    caller: &Caller,
+    asked: Asked,
+    idempotency_key: Option<String>,
+    body: Bytes,
+) -> Result<Submission, Problem> {
+    let refused = |refusal: mail::resolve::Refusal| Problem::from(&refusal);
+    let header = Header::parse(&body).map_err(|error| refused(error.into()))?;
+    let authors = header.authors().map_err(|error| refused(error.into()))?;
+    let author = authors.first();
+    let (principal, door) = match caller {
+        Caller::Token(principal) => (*principal, mail::Surface::Http),
+        Caller::Local => (whose(&surface.gateway().directory(), asked.person.as_deref(), author)?, mail::Surface::Cli),
+    };
+    let recipients = if asked.to.is_empty() { named(&header)? } else { once(asked.to) };
+    if recipients.is_empty() {
+        return Err(refused(mail::resolve::Refusal::NoRecipients));
+    }
+    let reverse_path = asked.from.unwrap_or_else(|| ReversePath::Mailbox(author.clone()));
+    Ok(Submission {
+        principal,
+        surface: door,
+        reverse_path,
+        recipients,
+        body,
+        channel: asked.channel,
+        lane: asked.lane,
+        tags: asked.tags,
+        idempotency_key,
+    })
+}
+
+/// Whom the message itself names in To, Cc and Bcc.
+fn named(header: &Header<'_>) -> Result<Vec<ForwardPath>, Problem> {
+    let mailboxes = header.destinations().map_err(|error| field("/body", format!("{error}; or name the recipients with 'to'")))?;
+    let paths = mailboxes.iter().map(|mailbox| ForwardPath::parse(&mailbox.to_string()));
+    paths.collect::<Result<Vec<_>, _>>().map(once).map_err(|error| field("/body", error.to_string()))
+}
+
+fn once(paths: Vec<ForwardPath>) -> Vec<ForwardPath> {
+    let mut seen: Vec<ForwardPath> = Vec::with_capacity(paths.len());
+    let mut known = std::collections::HashSet::new();
+    for path in paths {
+        if known.insert(path.to_string()) {
+            seen.push(path);
+        }
+    }
+    seen
+}
+
+/// Over the local socket a message is sent with the rights of the person asked for, or whose address its From is.
+fn whose(directory: &Directory, person: Option<&str>, author: &Mailbox) -> Result<Principal, Problem> {
+    let found = match person {
+        Some(address) => directory.person_by_address(address).map(|person| person.id).ok_or_else(|| {
+            field("/query/person", format!("there is no person {address}; add them to your directory file and apply it"))
+        })?,
+        None => owner_of(directory, author)?,
+    };
+    Ok(Principal { person: found, token: None })
+}
+
+fn owner_of(directory: &Directory, author: &Mailbox) -> Result<mail::PersonId, Problem> {
+    if let Some(person) = directory.person_by_address(&author.to_string()) {
+        return Ok(person.id);
+    }
+    let may = |person: &&mail::Person| person.send_as.iter().any(|pattern| pattern.covers(author));
+    let mut able: Vec<&mail::Person> = directory.people().filter(may).collect();
+    able.sort_by_key(|person| person.id);
+    match able.as_slice() {
+        [one] => Ok(one.id),
+        [] => Err(field(
+            "/query/person",
+            format!(
+                "nobody may send as {author}; add a person with this address to your directory file and apply it, or say --person"
+            ),
+        )),
+        [first, second, ..] => {
+            let detail =
+                format!("several people may send as {author} ({}, {}, ...); say which with --person", first.email, second.email);
+            Err(field("/query/person", detail))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the HTTP side needs from the rest of the program, as one trait.
+
+use crate::problem::Problem;
+use crate::view::{Applied, ListenerView, TestReport};
+use bytes::Bytes;
+use mail::channel::ChannelMove;
+use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surface, Timestamp, TokenId};
+use smtp::{ForwardPath, ReversePath};
+use std::pin::Pin;
+use std::sync::Arc;
+use store::Queue;
+
+/// A future of a gateway's answer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The running gateway, as the HTTP side sees it.
+pub trait Gateway: Send + Sync + 'static {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// The queue; its reading calls are made on threads that may block.
+    fn queue(&self) -> Arc<dyn Queue>;
+
+    /// Who is who at this moment.
+    fn directory(&self) -> Arc<Directory>;
+
+    /// The state of a channel at this moment.
+    fn channel_state(&self, channel: ChannelId) -> ChannelState;
+
+    /// What does not change while the process runs.
+    fn about(&self) -> About;
+
+    /// Whose bearer token this is; `None` when it is nobody's, is disabled, or is not for the API.
+    ///
+    /// Every `None` takes the same time.
+    fn sign_in<'a>(&'a self, bearer: &'a str) -> Answer<'a, Option<Principal>>;
+
+    /// Makes a message durable and queues it; after `Ok` it survives a crash.
+    fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>>;
+
+    /// Carries a person's wish for a channel out: pause, resume. Durable when it resolves.
+    fn steer_channel(&self, channel: ChannelId, wish: ChannelMove) -> Answer<'_, ()>;
+
+    /// Tries a channel step by step without sending a message. `from` is tried in `MAIL FROM`.
+    fn test_channel(&self, channel: ChannelId, from: Option<ReversePath>) -> Answer<'_, TestReport>;
+
+    /// Makes the directory what the request says, all or nothing.
+    fn apply(&self, request: ApplyRequest) -> Answer<'_, Result<Applied, Problem>>;
+
+    /// The metrics in the text format of Prometheus.
+    fn metrics(&self) -> String;
+}
+
+/// What does not change while the process runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The name in EHLO, Received and Message-ID.
+    pub hostname: String,
+    /// The program's version.
+    pub version: &'static str,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The data folder, for people.
+    pub data_dir: String,
+    /// Where it listens.
+    pub listeners: Vec<ListenerView>,
+    /// Largest message in bytes.
+    pub max_message_size: u64,
+}
+
+/// Who signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Whose rights apply.
+    pub person: PersonId,
+    /// The token used; `None` for the local socket.
+    pub token: Option<TokenId>,
+}
+
+/// A message to be accepted.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// With whose rights.
+    pub principal: Principal,
+    /// The door.
+    pub surface: Surface,
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// RCPT TO, each mailbox once, at least one.
+    pub recipients: Vec<ForwardPath>,
+    /// The bytes as they came.
+    pub body: Bytes,
+    /// The channel asked for beside the message.
+    pub channel: Option<String>,
+    /// The lane asked for beside the message.
+    pub lane: Option<Lane>,
+    /// Tags given beside the message.
+    pub tags: Vec<(String, String)>,
+    /// The key given beside the message.
+    pub idempotency_key: Option<String>,
+}
+
+/// What was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The id it is known by.
+    pub id: MessageId,
+    /// The channel chosen.
+    pub channel: ChannelId,
+    /// Its lane.
+    pub lane: Lane,
+    /// It was accepted before under the same key; nothing was stored.
+    pub replayed: bool,
+    /// Bytes kept.
+    pub size_bytes: u64,
+}
+
+/// A wish to change the directory.
+#[derive(Clone, Debug)]
+pub struct ApplyRequest {
+    /// Teams, people, channels and tokens as they should be, secrets included: never to be logged.
+    pub directory: serde_json::Value,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Disable what is not named.
+    pub prune: bool,
+    /// Who wishes it, for the record.
+    pub by: String,
+}

@@ -1,0 +1,141 @@
+//! Two sets of routes over the same handlers: one for the local socket, one for the network.
+
+use crate::api;
+use crate::gateway::{Gateway, Principal};
+use crate::problem::Problem;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The HTTP side of one gateway.
+#[derive(Clone)]
+pub struct Surface(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) gateway: Arc<dyn Gateway>,
+    requests: AtomicU64,
+    epoch: u64,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Over the local socket: our own user, or root. May do everything.
+    Local,
+    /// Somebody with a token.
+    Token(Principal),
+}
+
+impl Surface {
+    /// The HTTP side of `gateway`.
+    #[must_use]
+    pub fn new(gateway: Arc<dyn Gateway>) -> Self {
+        let epoch = gateway.now().0.unsigned_abs();
+        Self(Arc::new(Shared { gateway, requests: AtomicU64::new(0), epoch }))
+    }
+
+    /// Everything, for the socket in the data folder. Who connects has been checked: see [`crate::serve::unix`].
+    pub fn local(&self) -> Router {
+        let v1 = Router::new()
+            .route("/messages", get(api::messages::list))
+            .route("/messages/raw", post(api::submit::raw))
+            .route("/messages/{id}", get(api::messages::show))
+            .route("/messages/{id}/events", get(api::messages::events))
+            .route("/messages/{id}/raw", get(api::messages::raw))
+            .route("/messages/{id}/cancel", post(api::steer::cancel))
+            .route("/messages/{id}/hold", post(api::steer::hold))
+            .route("/messages/{id}/release", post(api::steer::release))
+            .route("/captured", get(api::messages::captured))
+            .route("/queue", get(api::instance::queue))
+            .route("/status", get(api::instance::status))
+            .route("/apply", post(api::instance::apply))
+            .route("/channels", get(api::channels::list))
+            .route("/channels/{name}", get(api::channels::show))
+            .route("/channels/{name}/test", post(api::channels::test))
+            .route("/channels/{name}/pause", post(api::channels::pause))
+            .route("/channels/{name}/resume", post(api::channels::resume));
+        let router = Router::new().nest("/api/v1", v1).route("/metrics", get(api::instance::metrics)).merge(health());
+        self.finish(router.layer(axum::middleware::from_fn(as_local)))
+    }
+
+    /// What may be asked over the network with a token: submitting, and looking after one's own messages.
+    pub fn public(&self) -> Router {
+        let v1 = Router::new()
+            .route("/messages/raw", post(api::submit::raw))
+            .route("/messages/{id}", get(api::messages::show))
+            .layer(from_fn_with_state(self.clone(), by_token));
+        self.finish(Router::new().nest("/api/v1", v1).merge(health()))
+    }
+
+    fn finish(&self, router: Router<Surface>) -> Router {
+        router
+            .fallback(async || Problem::new(404, "not_found", "there is nothing at this path"))
+            .method_not_allowed_fallback(async || Problem::new(405, "method_not_allowed", "this path knows other methods"))
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(self.clone(), with_request_id))
+            .with_state(self.clone())
+    }
+
+    pub(crate) fn gateway(&self) -> &Arc<dyn Gateway> {
+        &self.0.gateway
+    }
+
+    /// Runs a reading call of the queue on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn store::Queue) -> Result<T, store::StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let queue = self.gateway().queue();
+        match tokio::task::spawn_blocking(move || call(&*queue)).await {
+            Ok(answer) => answer.map_err(Problem::from),
+            Err(_) => Err(Problem::new(500, "internal_error", "the store's answer was lost; the log says why")),
+        }
+    }
+
+    fn next_request_id(&self) -> String {
+        format!("req_{:x}_{}", self.0.epoch, self.0.requests.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn health() -> Router<Surface> {
+    Router::new().route("/healthz", get(api::instance::healthz)).route("/readyz", get(api::instance::readyz))
+}
+
+async fn as_local(mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Caller::Local);
+    next.run(request).await
+}
+
+async fn by_token(State(surface): State<Surface>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token = token.map(|(_, token)| token.trim().to_owned()).ok_or_else(Problem::unauthenticated)?;
+    let principal = surface.gateway().sign_in(&token).await.ok_or_else(|| {
+        tracing::info!("an API token was refused");
+        Problem::new(401, "unauthenticated", "this token is unknown, switched off, or not for the API")
+    })?;
+    request.extensions_mut().insert(Caller::Token(principal));
+    Ok(next.run(request).await)
+}
+
+/// Gives each request its id, and writes problems out.
+async fn with_request_id(State(surface): State<Surface>, request: Request, next: Next) -> Response {
+    let id = surface.next_request_id();
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        tracing::debug!(request.id = id, http.path = path, code = problem.code, detail = problem.detail, "request refused");
+        response = problem.render(&path, &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
