@@ -1,1 +1,30 @@
-//! intake
+//! The one way to accept a message, and the submission listeners in front of it.
+//!
+//! [`accept`] is where every message enters, whichever door it came by: what is refused, which
+//! channel it takes and when it counts as ours is decided there and nowhere else. [`listener`] is the
+//! SMTP door (RFC 6409). The protocol itself lives in `smtp`, what may be sent in `mail`, and what
+//! makes it durable in `store`.
+
+pub mod accept;
+pub mod caps;
+pub mod clock;
+mod connection;
+pub mod counters;
+mod door;
+pub mod guard;
+pub mod listener;
+pub mod network;
+mod patience;
+pub mod people;
+pub mod refusal;
+pub mod tls;
+
+pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Receipt, Trace};
+pub use clock::{Clock, SystemClock};
+pub use counters::IntakeCounters;
+pub use door::{Deadlines, Door};
+pub use listener::{Bind, Bound, Listener, Login, Mode};
+pub use network::Network;
+pub use people::People;
+pub use refusal::AcceptRefusal;
+pub use tls::ServerTls;

@@ -1,0 +1,304 @@
+//! The one way to accept a message.
+//!
+//! SMTP, HTTP and the command line all end here, so that the same person with the same message gets
+//! the same answer and the same channel everywhere. The steps: measure it, read and stamp it, choose
+//! the channel, make it durable, answer.
+
+use crate::clock::Clock;
+use crate::counters::IntakeCounters;
+use crate::people::People;
+use crate::refusal::AcceptRefusal;
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use mail::header::{WishError, Wishes};
+use mail::resolve::{Refusal, Request, resolve};
+use mail::rewrite::{Stamp, prepare};
+use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, TokenId};
+use std::net::IpAddr;
+use std::sync::Arc;
+use store::{Idempotency, NewMessage, Queue};
+
+/// Who submits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Whose rights are used.
+    pub person: PersonId,
+    /// What they signed in with; `None` behind a trusted listener and on the local socket.
+    pub token: Option<TokenId>,
+}
+
+/// How a message came, for its Received line.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// The name given in EHLO or HELO; empty when there was none.
+    pub helo: String,
+    /// The registered name for `with` (RFC 3848): `ESMTPSA`, `HTTP`, ...
+    pub protocol: &'static str,
+    /// The address of the client. It is shown only for somebody who did not sign in.
+    pub peer: Option<IpAddr>,
+}
+
+/// What a submitter asked for beside the message, as HTTP and the command line let them.
+///
+/// A wish that also stands in the message's header must be the same one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExplicitWishes {
+    /// By this channel or not at all.
+    pub channel: Option<String>,
+    /// This urgent.
+    pub lane: Option<Lane>,
+    /// Further tags.
+    pub tags: Vec<(String, String)>,
+    /// The key under which a repeated submission is the same one.
+    pub idempotency_key: Option<String>,
+}
+
+/// A message at the door.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Who.
+    pub principal: Principal,
+    /// By which door.
+    pub surface: Surface,
+    /// How it came.
+    pub trace: Trace,
+    /// For whom. What the body holds is looked at here and need not be declared.
+    pub envelope: Envelope,
+    /// The message as it was given, CRLF line ends.
+    pub submitted: Bytes,
+    /// What was asked beside it.
+    pub wishes: ExplicitWishes,
+}
+
+/// An accepted message: durable, and ours to deliver or report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The id it is known by; that of the first submission, when replayed.
+    pub id: MessageId,
+    /// The way it will take, as resolved now.
+    pub channel: ChannelId,
+    /// How urgent.
+    pub lane: Lane,
+    /// It was accepted before under its key, and nothing was stored now.
+    pub replayed: bool,
+    /// Length as kept, in bytes.
+    pub size_bytes: u64,
+}
+
+/// What holds for every door.
+#[derive(Clone, Debug)]
+pub struct IntakeSettings {
+    /// Our name, in Received and Message-ID.
+    pub hostname: String,
+    /// Largest message as submitted, in bytes.
+    pub max_message_size: u64,
+    /// Most recipients of one message.
+    pub max_recipients: usize,
+}
+
+/// The way in.
+pub struct Intake {
+    queue: Arc<dyn Queue>,
+    people: Arc<dyn People>,
+    settings: IntakeSettings,
+    clock: Arc<dyn Clock>,
+    counters: Arc<IntakeCounters>,
+}
+
+impl Intake {
+    /// A way into this queue, for these people.
+    #[must_use]
+    pub fn new(queue: Arc<dyn Queue>, people: Arc<dyn People>, settings: IntakeSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { queue, people, settings, clock, counters: Arc::default() }
+    }
+
+    /// What holds for every door.
+    #[must_use]
+    pub fn settings(&self) -> &IntakeSettings {
+        &self.settings
+    }
+
+    /// The directory that decides who may send what.
+    #[must_use]
+    pub fn people(&self) -> &Arc<dyn People> {
+        &self.people
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<IntakeCounters> {
+        &self.counters
+    }
+
+    /// Makes a message durable and queues it, all or nothing.
+    ///
+    /// After `Ok` the message survives a crash and is ours to deliver or report (RFC 5321 §6.1), so
+    /// that a door may say 250 or 202. Once begun it runs to its end by itself only if it is polled:
+    /// a caller that drops it does not learn what became of the message.
+    ///
+    /// # Errors
+    /// What is wrong with the message or its sender, or why it cannot be kept now. Nothing was stored.
+    pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptRefusal> {
+        let (person, surface) = (incoming.principal.person, incoming.surface);
+        let result = self.store(incoming).await;
+        match &result {
+            Ok(receipt) => self.counters.accepted(receipt.replayed),
+            Err(refusal) => {
+                self.counters.refused(refusal.is_permanent());
+                tracing::info!(person.id = %person, surface = ?surface, code = refusal.code(), "submission refused");
+            }
+        }
+        result
+    }
+
+    async fn store(&self, incoming: Incoming) -> Result<Receipt, AcceptRefusal> {
+        let message = self.admit(incoming)?;
+        let receipt = Receipt {
+            id: message.id,
+            channel: message.channel,
+            lane: message.lane,
+            replayed: false,
+            size_bytes: message.body.len() as u64,
+        };
+        let accepted = self.queue.accept(vec![message]).await?;
+        let first = accepted.first().ok_or(AcceptRefusal::Closed)?;
+        Ok(Receipt { id: first.id, replayed: first.replayed, ..receipt })
+    }
+
+    /// Everything up to the store: nothing has happened yet when it refuses.
+    fn admit(&self, incoming: Incoming) -> Result<NewMessage, AcceptRefusal> {
+        let Incoming { principal, surface, trace, mut envelope, submitted, wishes } = incoming;
+        self.measure(surface, &envelope, &submitted)?;
+        let at = self.clock.now();
+        let id = self.clock.message_id(at);
+        let recipient = match &envelope.recipients[..] {
+            [only] => Some(only.path.to_string()),
+            _ => None,
+        };
+        let peer = trace.peer.filter(|_| principal.token.is_none()).map(literal);
+        let stamp = Stamp {
+            at,
+            id,
+            hostname: &self.settings.hostname,
+            helo: shown_helo(&trace.helo, principal),
+            peer: peer.as_deref(),
+            protocol: trace.protocol,
+            recipient: recipient.as_deref(),
+            control_fields: false,
+        };
+        let prepared = prepare(&submitted, &stamp)?;
+        let wishes = agree(prepared.wishes, wishes).map_err(Refusal::Wish)?;
+        let route = resolve(
+            &self.people.directory(),
+            &Request {
+                person: principal.person,
+                token: principal.token,
+                authors: &prepared.authors,
+                reverse_path: &envelope.reverse_path,
+                channel: wishes.channel.as_deref(),
+            },
+        )?;
+        let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted));
+        if prepared.eight_bit {
+            envelope.body = BodyType::EightBitMime;
+        }
+        envelope.smtputf8 |= prepared.utf8_header || has_utf8_address(&envelope);
+        Ok(NewMessage {
+            id,
+            at,
+            person: principal.person,
+            team: route.team,
+            token: principal.token,
+            surface,
+            channel: route.channel,
+            lane: wishes.lane.unwrap_or_default(),
+            envelope,
+            from: prepared.from_line,
+            subject: prepared.subject,
+            message_id: prepared.message_id,
+            tags: wishes.tags,
+            idempotency,
+            scheduled_at: None,
+            expires_at: None,
+            body: Bytes::from(prepared.bytes),
+        })
+    }
+
+    fn measure(&self, surface: Surface, envelope: &Envelope, submitted: &[u8]) -> Result<(), Refusal> {
+        let (found, most) = (submitted.len() as u64, self.settings.max_message_size);
+        if found > most {
+            return Err(Refusal::TooLarge { found, most });
+        }
+        if envelope.recipients.is_empty() {
+            return Err(Refusal::NoRecipients);
+        }
+        let (found, most) = (envelope.recipients.len(), self.settings.max_recipients);
+        if found > most {
+            return Err(Refusal::TooManyRecipients { found, most });
+        }
+        // An SMTP session has looked at every byte already.
+        if surface != Surface::Smtp && smtp::data::has_odd_bytes(submitted) {
+            return Err(Refusal::OddBytes);
+        }
+        Ok(())
+    }
+}
+
+/// Mail clients greet with their own address, which is nobody's business once they signed in.
+fn shown_helo(helo: &str, principal: Principal) -> &str {
+    let is_address = helo.starts_with('[') || helo.parse::<IpAddr>().is_ok();
+    if principal.token.is_some() && is_address { "" } else { helo }
+}
+
+/// An address as RFC 5321 §4.1.3 writes it.
+fn literal(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+    }
+}
+
+/// Wishes in the header and beside the message, as one.
+fn agree(header: Wishes, explicit: ExplicitWishes) -> Result<ExplicitWishes, WishError> {
+    let mut tags = header.tags;
+    tags.extend(explicit.tags);
+    Ok(ExplicitWishes {
+        channel: same("X-Sendero-Channel", header.channel, explicit.channel)?,
+        lane: same("X-Sendero-Lane", header.lane, explicit.lane)?,
+        tags,
+        idempotency_key: same("Idempotency-Key", header.idempotency_key, explicit.idempotency_key)?,
+    })
+}
+
+fn same<T: PartialEq>(field: &'static str, header: Option<T>, explicit: Option<T>) -> Result<Option<T>, WishError> {
+    match (header, explicit) {
+        (Some(header), Some(explicit)) if header != explicit => {
+            Err(WishError::Value(field, "something else is asked for beside the message; ask once"))
+        }
+        (header, explicit) => Ok(header.or(explicit)),
+    }
+}
+
+/// What must be equal for a submission to be the same one.
+///
+/// A client of SMTP may send a message's further recipients in a further transaction, so that there
+/// only the message itself counts; an HTTP request is repeated whole.
+fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &[u8]) -> Idempotency {
+    let parts = matches!(surface, Surface::Smtp | Surface::Cli);
+    let mut sum = digest::Context::new(&digest::SHA256);
+    if !parts {
+        let mut recipients: Vec<String> = envelope.recipients.iter().map(|recipient| recipient.path.to_string()).collect();
+        recipients.sort_unstable();
+        sum.update(format!("<{}>\n{}\n\n", envelope.reverse_path, recipients.join("\n")).as_bytes());
+    }
+    sum.update(submitted);
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(sum.finish().as_ref());
+    Idempotency { key, fingerprint, parts }
+}
+
+fn has_utf8_address(envelope: &Envelope) -> bool {
+    let reverse = envelope.reverse_path.mailbox().into_iter();
+    let all = reverse.chain(envelope.recipients.iter().map(|recipient| recipient.path.mailbox()));
+    !all.into_iter().all(smtp::Mailbox::is_ascii)
+}

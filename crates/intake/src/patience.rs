@@ -1,0 +1,171 @@
+//! How long a client may take. A value: `now` comes in, a deadline comes out.
+
+use std::time::{Duration, Instant};
+
+/// How long a client may take for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// From a reply to the next whole command (RFC 5321 §4.5.3.2.7: five minutes).
+    pub command: Duration,
+    /// Between bytes of a message.
+    pub stall: Duration,
+    /// For a whole message.
+    pub message: Duration,
+    /// Slowest rate of a message after its first `stall`, in bytes per second.
+    pub slowest: u64,
+    /// For a TLS handshake.
+    pub handshake: Duration,
+    /// For a message that is coming in when a stop is asked for.
+    pub stop: Duration,
+}
+
+impl Deadlines {
+    /// What suits messages up to `max_message_size` bytes: ten minutes for one, more for one that would
+    /// need more than 16 KiB/s.
+    #[must_use]
+    pub fn for_size(max_message_size: u64) -> Self {
+        Self {
+            command: Duration::from_secs(300),
+            stall: Duration::from_secs(60),
+            message: Duration::from_secs((max_message_size / 16_384).max(600)),
+            slowest: 100,
+            handshake: Duration::from_secs(30),
+            stop: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What a connection is doing, and by when it must have got on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    deadlines: Deadlines,
+    replied: Instant,
+    message: Option<Progress>,
+    stop: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    began: Instant,
+    last: Instant,
+    bytes: u64,
+}
+
+impl Patience {
+    pub fn new(deadlines: Deadlines, now: Instant) -> Self {
+        Self { deadlines, replied: now, message: None, stop: None }
+    }
+
+    /// A reply was written, so that the client's turn begins.
+    pub fn replied(&mut self, now: Instant) {
+        self.replied = now;
+    }
+
+    /// `bytes` came in, and the session is in the middle of a message or not.
+    pub fn received(&mut self, bytes: usize, in_data: bool, now: Instant) {
+        if !in_data {
+            self.message = None;
+            return;
+        }
+        let progress = self.message.get_or_insert(Progress { began: now, last: now, bytes: 0 });
+        progress.last = now;
+        progress.bytes += bytes as u64;
+    }
+
+    /// The session is in the middle of a message, or not any more.
+    pub fn turn(&mut self, in_data: bool, now: Instant) {
+        if !in_data {
+            self.message = None;
+        } else if self.message.is_none() {
+            self.message = Some(Progress { began: now, last: now, bytes: 0 });
+        }
+    }
+
+    /// A stop was asked for.
+    pub fn stop(&mut self, now: Instant) {
+        self.stop.get_or_insert(now + self.deadlines.stop);
+    }
+
+    /// When patience ends, unless more comes in before.
+    pub fn until(&self) -> Instant {
+        let own = match self.message {
+            None => self.replied + self.deadlines.command,
+            Some(progress) => self.message_until(progress),
+        };
+        self.stop.map_or(own, |stop| stop.min(own))
+    }
+
+    fn message_until(&self, progress: Progress) -> Instant {
+        let earned = Duration::from_secs(progress.bytes / self.deadlines.slowest.max(1));
+        let by_rate = progress.began + self.deadlines.stall + earned.min(self.deadlines.message);
+        let by_stall = progress.last + self.deadlines.stall;
+        by_rate.min(by_stall).min(progress.began + self.deadlines.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience(now: Instant) -> Patience {
+        Patience::new(Deadlines::for_size(10 << 20), now)
+    }
+
+    fn seconds(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn a_command_may_take_five_minutes_however_it_trickles_in() {
+        let now = Instant::now();
+        let mut patience = patience(now);
+        patience.received(1, false, now + seconds(200));
+        assert_eq!(patience.until(), now + seconds(300));
+        patience.replied(now + seconds(250));
+        assert_eq!(patience.until(), now + seconds(550));
+    }
+
+    #[test]
+    fn a_message_that_stops_coming_in_has_a_minute() {
+        let now = Instant::now();
+        let mut patience = patience(now);
+        patience.turn(true, now);
+        assert_eq!(patience.until(), now + seconds(60));
+        patience.received(1 << 20, true, now + seconds(30));
+        assert_eq!(patience.until(), now + seconds(90));
+    }
+
+    #[test]
+    fn a_message_slower_than_the_slowest_rate_is_cut_off() {
+        let now = Instant::now();
+        let mut patience = patience(now);
+        patience.turn(true, now);
+        for second in 1..=60 {
+            patience.received(10, true, now + seconds(second));
+        }
+        // 600 bytes earned six seconds beyond the first minute.
+        assert_eq!(patience.until(), now + seconds(66));
+    }
+
+    #[test]
+    fn a_whole_message_has_ten_minutes_and_a_large_one_more() {
+        let now = Instant::now();
+        let mut patience = patience(now);
+        patience.turn(true, now);
+        for second in 1..=599 {
+            patience.received(1000, true, now + seconds(second));
+        }
+        assert_eq!(patience.until(), now + seconds(600));
+        assert_eq!(Deadlines::for_size(50 << 20).message, seconds(3200));
+    }
+
+    #[test]
+    fn a_stop_leaves_a_message_twenty_seconds() {
+        let now = Instant::now();
+        let mut patience = patience(now);
+        patience.turn(true, now);
+        patience.stop(now + seconds(1));
+        patience.stop(now + seconds(9));
+        assert_eq!(patience.until(), now + seconds(21));
+    }
+}
