@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::{
-    Cause, ChannelId, Diagnostic, Envelope, Event, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId, Timestamp, TokenId,
+    Cause, ChannelId, Diagnostic, Envelope, Event, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId, Timestamp,
+    TokenId,
 };
 use std::collections::BTreeMap;
 use std::pin::Pin;

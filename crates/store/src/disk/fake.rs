@@ -1,0 +1,256 @@
+//! A disk in memory that forgets what was not synced, and fails on demand.
+
+use super::Disk;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One thing that was done to the disk.
+#[derive(Clone, Debug)]
+enum Done {
+    Create(String),
+    Write(String, u64, Vec<u8>),
+    Truncate(String, u64),
+    Remove(String),
+    Sync(String),
+    SyncFolder,
+}
+
+/// What becomes of the bytes that were not synced when the power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// All of them are lost.
+    Everything,
+    /// None is: the process was killed, the system was not.
+    Nothing,
+    /// The last write is torn: only its first part is there.
+    Torn,
+    /// Only the last of them is there: the disk wrote out of order.
+    Reordered,
+    /// Every other sector of the last write is there.
+    Sectors,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Everything, Self::Nothing, Self::Torn, Self::Reordered, Self::Sectors];
+}
+
+/// Where to fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Writes find the disk full.
+    NoSpace,
+    /// Writes fail for good.
+    Write,
+    /// Syncs fail.
+    Sync,
+}
+
+#[derive(Default)]
+struct Inner {
+    done: Vec<Done>,
+    files: BTreeMap<String, Vec<u8>>,
+    fault: Fault,
+    free: Option<u64>,
+}
+
+/// A disk in memory. Clones share it.
+#[derive(Clone, Default)]
+pub struct FakeDisk(Arc<Mutex<Inner>>);
+
+impl FakeDisk {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many things were done so far.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.lock().done.len()
+    }
+
+    /// How often a file was synced so far.
+    #[must_use]
+    pub fn syncs(&self) -> usize {
+        self.lock().done.iter().filter(|done| matches!(done, Done::Sync(_))).count()
+    }
+
+    /// Fails from here on.
+    pub fn fail(&self, fault: Fault) {
+        self.lock().fault = fault;
+    }
+
+    /// Says how much room there is.
+    pub fn set_free(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
+    }
+
+    /// Turns a byte of a file into another.
+    pub fn flip(&self, name: &str, at: usize) {
+        if let Some(byte) = self.lock().files.get_mut(name).and_then(|bytes| bytes.get_mut(at)) {
+            *byte ^= 0x20;
+        }
+    }
+
+    /// The disk as it is found after the power went right after `step` things were done.
+    #[must_use]
+    pub fn after_crash(&self, step: usize, loss: Loss) -> Self {
+        let inner = self.lock();
+        let done = &inner.done[..step.min(inner.done.len())];
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for (at, what) in survivors(done, loss) {
+            apply(&mut files, what, at, done, loss);
+        }
+        Self(Arc::new(Mutex::new(Inner { files, ..Inner::default() })))
+    }
+}
+
+/// The things done whose effect is there after the crash.
+fn survivors(done: &[Done], loss: Loss) -> Vec<(usize, &Done)> {
+    let synced_after = |at: usize, name: &str| done[at..].iter().any(|later| matches!(later, Done::Sync(synced) if synced == name));
+    let folder_synced_after = |at: usize| done[at..].iter().any(|later| matches!(later, Done::SyncFolder));
+    let durable = |at: usize, what: &Done| match what {
+        Done::Create(name) => folder_synced_after(at) || synced_after(at, name),
+        Done::Remove(_) => folder_synced_after(at),
+        Done::Write(name, ..) | Done::Truncate(name, _) => synced_after(at, name),
+        Done::Sync(_) | Done::SyncFolder => true,
+    };
+    let last = last_write(done);
+    let kept = |at: usize, what: &Done| match loss {
+        Loss::Nothing => true,
+        Loss::Everything => durable(at, what),
+        Loss::Torn | Loss::Reordered | Loss::Sectors => durable(at, what) || Some(at) == last || matches!(what, Done::Create(_)),
+    };
+    done.iter().enumerate().filter(|(at, what)| kept(*at, what)).collect()
+}
+
+fn last_write(done: &[Done]) -> Option<usize> {
+    done.iter().rposition(|what| matches!(what, Done::Write(..)))
+}
+
+fn apply(files: &mut BTreeMap<String, Vec<u8>>, what: &Done, at: usize, done: &[Done], loss: Loss) {
+    match what {
+        Done::Create(name) => {
+            files.entry(name.clone()).or_default();
+        }
+        Done::Write(name, offset, bytes) => {
+            let synced = done[at..].iter().any(|later| matches!(later, Done::Sync(synced) if synced == name));
+            let at_risk = last_write(done) == Some(at) && !synced;
+            let file = files.entry(name.clone()).or_default();
+            write(file, *offset, bytes, if at_risk { loss } else { Loss::Nothing });
+        }
+        Done::Truncate(name, length) => {
+            if let Some(file) = files.get_mut(name) {
+                file.resize(usize::try_from(*length).unwrap_or(usize::MAX), 0);
+            }
+        }
+        Done::Remove(name) => {
+            files.remove(name);
+        }
+        Done::Sync(_) | Done::SyncFolder => {}
+    }
+}
+
+fn write(file: &mut Vec<u8>, offset: u64, bytes: &[u8], loss: Loss) {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let end = start + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    match loss {
+        Loss::Torn => {
+            let kept = bytes.len() / 2;
+            file[start..start + kept].copy_from_slice(&bytes[..kept]);
+            file.truncate(start + kept);
+        }
+        Loss::Sectors => {
+            for (number, sector) in bytes.chunks(512).enumerate().filter(|(number, _)| number % 2 == 1) {
+                let from = start + number * 512;
+                file[from..from + sector.len()].copy_from_slice(sector);
+            }
+        }
+        Loss::Everything | Loss::Nothing | Loss::Reordered => file[start..end].copy_from_slice(bytes),
+    }
+}
+
+impl Disk for FakeDisk {
+    fn create(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.files.insert(name.to_owned(), Vec::new());
+        inner.done.push(Done::Create(name.to_owned()));
+        Ok(())
+    }
+
+    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        match inner.fault {
+            Fault::NoSpace => {
+                // Half of it fits, as it does on a real disk.
+                let half = bytes[..bytes.len() / 2].to_vec();
+                write(inner.files.entry(name.to_owned()).or_default(), offset, &half, Loss::Nothing);
+                inner.done.push(Done::Write(name.to_owned(), offset, half));
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Fault::Write => return Err(io::Error::other("input/output error")),
+            Fault::None | Fault::Sync => {}
+        }
+        write(inner.files.entry(name.to_owned()).or_default(), offset, bytes, Loss::Nothing);
+        inner.done.push(Done::Write(name.to_owned(), offset, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.fault == Fault::Sync {
+            return Err(io::Error::other("input/output error"));
+        }
+        inner.done.push(Done::Sync(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.lock().done.push(Done::SyncFolder);
+        Ok(())
+    }
+
+    fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
+        let mut inner = self.lock();
+        if let Some(file) = inner.files.get_mut(name) {
+            file.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+        }
+        inner.done.push(Done::Truncate(name.to_owned(), length));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.files.remove(name);
+        inner.done.push(Done::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let inner = self.lock();
+        let file = inner.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.len());
+        let end = start.saturating_add(length).min(file.len());
+        Ok(file[start..end].to_vec())
+    }
+
+    fn length(&self, name: &str) -> io::Result<u64> {
+        let inner = self.lock();
+        inner.files.get(name).map(|file| file.len() as u64).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().files.keys().cloned().collect())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.lock().free.unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,446 @@
+//! The writer as a state machine: operations in, one batch on the disk, answers out.
+//!
+//! A thread steps it in production; a test steps it by hand.
+
+use super::index::{self, Entry, KnownKey};
+use super::log::{AppendError, Batch, Log, Position};
+use super::open_set::{Effects, Fresh, OpenSet, Place, Shared};
+use super::record::{Intend, Meta, Record, Settle, SettledRow};
+use crate::api::{AcceptError, Accepted, AttemptRecord, NewMessage, Steer, StoreError};
+use crate::disk::Disk;
+use bytes::Bytes;
+use mail::channel::ChannelState;
+use mail::{ChannelId, MessageId, PersonId, RecipientState, Timestamp};
+use rusqlite::Connection;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Keys kept in memory before those that the index has are dropped.
+const MANY_KEYS: usize = 10_000;
+
+/// Something to write, and whom to answer.
+pub(crate) enum Op {
+    Accept(Vec<NewMessage>, oneshot::Sender<Result<Vec<Accepted>, AcceptError>>),
+    Attempt(AttemptRecord, oneshot::Sender<Result<(), StoreError>>),
+    Steer(Steer, oneshot::Sender<Result<Vec<u32>, StoreError>>),
+    Channel(ChannelId, ChannelState, Timestamp, oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Op {
+    /// Bytes it will take, about.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Accept(messages, _) => messages.iter().map(|message| message.body.len() + 512).sum(),
+            Self::Attempt(..) | Self::Steer(..) | Self::Channel(..) => 256,
+        }
+    }
+
+    /// Answers that nothing will be written any more.
+    pub(crate) fn close(self, why: &str) {
+        let closed = || StoreError::Closed(why.to_owned());
+        match self {
+            Self::Accept(_, answer) => drop(answer.send(Err(AcceptError::Closed(why.to_owned())))),
+            Self::Attempt(_, answer) | Self::Channel(_, _, _, answer) => drop(answer.send(Err(closed()))),
+            Self::Steer(_, answer) => drop(answer.send(Err(closed()))),
+        }
+    }
+}
+
+/// What waits for the sync.
+enum Staged {
+    Accepted(Vec<Accepted>, oneshot::Sender<Result<Vec<Accepted>, AcceptError>>),
+    Done(oneshot::Sender<Result<(), StoreError>>),
+    Steered(MessageId, Vec<u32>, oneshot::Sender<Result<Vec<u32>, StoreError>>),
+}
+
+struct Written {
+    record: Record,
+    start: usize,
+    body: Option<(usize, Bytes)>,
+    sequence: u64,
+}
+
+/// What a step did.
+#[derive(Default)]
+pub(crate) struct Step {
+    /// What the index has to learn.
+    pub entries: Vec<Entry>,
+    /// Channels with mail that became due.
+    pub wakes: Vec<(ChannelId, Timestamp)>,
+    /// The disk had no room for it.
+    pub no_space: bool,
+    /// Nothing may be written any more, and why.
+    pub failed: Option<String>,
+    /// Operations that wait for the next step.
+    pub later: Vec<Op>,
+    staged: Vec<Staged>,
+    result: Option<Failure>,
+}
+
+impl Step {
+    /// Answers everybody, once the index has been given what it has to learn.
+    pub(crate) fn answer(self) {
+        answer(self.staged, self.result);
+    }
+}
+
+/// The writer.
+pub(crate) struct Core<D> {
+    pub(crate) log: Log<D>,
+    pub(crate) open: Arc<Mutex<OpenSet>>,
+    batch: Batch,
+    keys: HashMap<(PersonId, String), KnownKey>,
+    keys_since: HashMap<(PersonId, String), u64>,
+    reader: Connection,
+    min_free: u64,
+}
+
+pub(crate) fn lock(open: &Mutex<OpenSet>) -> MutexGuard<'_, OpenSet> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<D: Disk> Core<D> {
+    pub(crate) fn new(log: Log<D>, open: Arc<Mutex<OpenSet>>, reader: Connection, min_free: u64) -> Self {
+        Self { log, open, batch: Batch::default(), keys: HashMap::new(), keys_since: HashMap::new(), reader, min_free }
+    }
+
+    /// Writes everything in `ops` as one batch, makes it durable, applies it, and answers.
+    pub(crate) fn step(&mut self, ops: Vec<Op>, indexed: u64) -> Step {
+        let mut step = Step::default();
+        let mut staged = Vec::with_capacity(ops.len());
+        let mut written = Vec::with_capacity(ops.len());
+        let mut touched = HashSet::new();
+        let room = self.room(&ops);
+        self.forget_old_keys(indexed);
+        for op in ops {
+            if let Some(message) = subject(&op)
+                && !touched.insert(message)
+            {
+                step.later.push(op);
+                continue;
+            }
+            self.stage(op, &room, &mut staged, &mut written);
+        }
+        if written.is_empty() {
+            step.staged = staged;
+            return step;
+        }
+        match self.log.append(&mut self.batch) {
+            Ok(at) => {
+                self.apply(at, written, &mut step);
+            }
+            Err(AppendError::NoSpace(error)) => {
+                self.undo(&staged, &written, &mut step);
+                step.no_space = true;
+                step.result = Some(Failure::NoSpace(error.to_string()));
+            }
+            Err(AppendError::Fatal(error)) => {
+                let why = format!("writing the log failed: {error}");
+                tracing::error!(%error, "writing the log failed; nothing more is written");
+                step.result = Some(Failure::Closed(why.clone()));
+                step.failed = Some(why);
+            }
+        }
+        self.batch.clear();
+        step.staged = staged;
+        step
+    }
+
+    /// Whether there is room for submissions.
+    fn room(&self, ops: &[Op]) -> Result<(), String> {
+        if self.min_free == 0 || !ops.iter().any(|op| matches!(op, Op::Accept(..))) {
+            return Ok(());
+        }
+        match self.log.disk.free_bytes() {
+            Ok(free) if free >= self.min_free => Ok(()),
+            Ok(free) => Err(format!("{free} bytes are free on the disk, below the floor of {} (queue.min_free)", self.min_free)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn stage(&mut self, op: Op, room: &Result<(), String>, staged: &mut Vec<Staged>, written: &mut Vec<Written>) {
+        match op {
+            Op::Accept(messages, answer) => {
+                match room.clone().map_err(AcceptError::NoSpace).and_then(|()| self.stage_accept(messages, written)) {
+                    Ok(accepted) => staged.push(Staged::Accepted(accepted, answer)),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+            Op::Attempt(record, answer) => match self.check_attempt(&record) {
+                Ok(()) => {
+                    self.write(attempt(record), None, written);
+                    staged.push(Staged::Done(answer));
+                }
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Op::Steer(order, answer) => {
+                let movable = self.movable(&order);
+                if movable.is_empty() {
+                    let known = lock(&self.open).rows(order.message).is_some();
+                    // A message that is done is known, and cannot be moved.
+                    let known = known || index::place(&self.reader, order.message).is_ok_and(|place| place.is_some());
+                    drop(answer.send(if known { Ok(Vec::new()) } else { Err(StoreError::Unknown(order.message)) }));
+                    return;
+                }
+                lock(&self.open).reserve(order.message, true);
+                let record = Record::Steer {
+                    message: order.message,
+                    recipients: movable.clone(),
+                    to: order.to,
+                    channel: order.channel,
+                    by: order.by,
+                    at: order.at,
+                };
+                self.write(record, None, written);
+                staged.push(Staged::Steered(order.message, movable, answer));
+            }
+            Op::Channel(channel, state, at, answer) => {
+                self.write(Record::Channel { channel, state, at }, None, written);
+                staged.push(Staged::Done(answer));
+            }
+        }
+    }
+
+    fn write(&mut self, record: Record, body: Option<Bytes>, written: &mut Vec<Written>) {
+        let sequence = self.log.next_sequence;
+        self.log.next_sequence += 1;
+        let mut body_at = 0;
+        let start = self.batch.frame(sequence, |out| {
+            let payload = out.len();
+            record.encode(out);
+            body_at = out.len() - payload;
+            if let Some(body) = &body {
+                out.extend_from_slice(body);
+            }
+        });
+        written.push(Written { record, start, body: body.map(|body| (body_at, body)), sequence });
+    }
+
+    fn stage_accept(&mut self, messages: Vec<NewMessage>, written: &mut Vec<Written>) -> Result<Vec<Accepted>, AcceptError> {
+        let mut plans = Vec::with_capacity(messages.len());
+        let mut fresh_keys: Vec<((PersonId, String), KnownKey)> = Vec::new();
+        for message in messages {
+            let plan = self.plan(message, &mut fresh_keys)?;
+            plans.push(plan);
+        }
+        for (key, known) in fresh_keys {
+            self.keys_since.insert(key.clone(), self.log.next_sequence + plans.len() as u64);
+            self.keys.insert(key, known);
+        }
+        let mut accepted = Vec::with_capacity(plans.len());
+        for plan in plans {
+            match plan {
+                Plan::Replay(id) => accepted.push(Accepted { id, replayed: true }),
+                Plan::Store(mut message) => {
+                    accepted.push(Accepted { id: message.id, replayed: false });
+                    let body = std::mem::take(&mut message.body);
+                    self.write(Record::Accept(Box::new(Meta::from(*message))), Some(body), written);
+                }
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// What a message's key means for it.
+    fn plan(&self, mut message: NewMessage, fresh: &mut Vec<((PersonId, String), KnownKey)>) -> Result<Plan, AcceptError> {
+        let Some(given) = message.idempotency.clone() else {
+            return Ok(Plan::Store(Box::new(message)));
+        };
+        let slot = (message.person, given.key.clone());
+        let known = fresh.iter().rev().find(|(key, _)| *key == slot).map(|(_, known)| known.clone());
+        let known = known.or_else(|| self.keys.get(&slot).cloned());
+        let known = match known {
+            Some(known) => Some(known),
+            None => index::key(&self.reader, message.person, &given.key).map_err(|error| AcceptError::Closed(error.to_string()))?,
+        };
+        let address = |recipient: &mail::Recipient| recipient.path.to_string().to_lowercase();
+        let Some(mut known) = known else {
+            let recipients = message.envelope.recipients.iter().map(address).collect();
+            let entry = KnownKey { fingerprint: given.fingerprint, parts: given.parts, first: message.id, recipients };
+            fresh.push((slot, entry));
+            return Ok(Plan::Store(Box::new(message)));
+        };
+        if known.parts == given.parts && known.fingerprint != given.fingerprint {
+            return Err(AcceptError::KeyReused { key: given.key, id: known.first });
+        }
+        message.envelope.recipients.retain(|recipient| !known.recipients.contains(&address(recipient)));
+        if message.envelope.recipients.is_empty() {
+            return Ok(Plan::Replay(known.first));
+        }
+        if !given.parts {
+            return Err(AcceptError::KeyReused { key: given.key, id: known.first });
+        }
+        known.recipients.extend(message.envelope.recipients.iter().map(address));
+        fresh.push((slot, known));
+        Ok(Plan::Store(Box::new(message)))
+    }
+
+    /// The index knows what it has applied: those keys need not be kept here.
+    fn forget_old_keys(&mut self, indexed: u64) {
+        if self.keys.len() < MANY_KEYS {
+            return;
+        }
+        self.keys_since.retain(|_, since| *since > indexed);
+        let since = &self.keys_since;
+        self.keys.retain(|key, _| since.contains_key(key));
+    }
+
+    fn check_attempt(&self, record: &AttemptRecord) -> Result<(), StoreError> {
+        let open = lock(&self.open);
+        let leased = |message: MessageId, mut indices: Box<dyn Iterator<Item = u32> + '_>| {
+            let rows = open.rows(message).ok_or(StoreError::Unknown(message))?;
+            let is_leased = |index: u32| rows.get(index as usize).is_some_and(|row| row.state == RecipientState::Leased);
+            match indices.find(|index| !is_leased(*index)) {
+                None => Ok(()),
+                Some(index) => Err(StoreError::Illegal(format!("recipient {index} of {message} is not leased"))),
+            }
+        };
+        if let Some(settle) = &record.settle {
+            leased(settle.message, Box::new(settle.recipients.iter().map(|row| row.index)))?;
+            if let Some(row) = settle.recipients.iter().find(|row| RecipientState::Leased.after(row.to).is_none()) {
+                return Err(StoreError::Illegal(format!("{:?} is no way out of leased", row.to)));
+            }
+        }
+        match &record.intend {
+            None => Ok(()),
+            Some(intend) => leased(intend.message, Box::new(intend.recipients.iter().copied())),
+        }
+    }
+
+    fn movable(&self, order: &Steer) -> Vec<u32> {
+        let open = lock(&self.open);
+        let Some(rows) = open.rows(order.message) else { return Vec::new() };
+        let wanted = |index: u32| order.recipients.is_empty() || order.recipients.contains(&index);
+        let by_person = matches!(
+            order.to,
+            mail::Move::Cancel | mail::Move::Hold | mail::Move::Release | mail::Move::Reroute | mail::Move::Suppress
+        );
+        let legal =
+            |row: &super::open_set::Row| by_person && row.state != RecipientState::Leased && row.state.after(order.to).is_some();
+        rows.iter().enumerate().filter(|(index, row)| wanted(*index as u32) && legal(row)).map(|(index, _)| index as u32).collect()
+    }
+
+    fn apply(&mut self, at: Position, written: Vec<Written>, step: &mut Step) {
+        let end = self.log.end();
+        let mut open = lock(&self.open);
+        let count = written.len();
+        for (number, one) in written.into_iter().enumerate() {
+            let place = one.body.as_ref().map(|(body_at, _)| Place {
+                position: Position { segment: at.segment, offset: at.offset + one.start as u32 },
+                payload_length: self.batch.payload_length(one.start),
+                body_at: *body_at as u32,
+            });
+            let fresh = match (&one.record, one.body) {
+                (Record::Accept(meta), Some((_, body))) => Some((meta.id, Fresh { meta: Arc::new(shared(meta)), body })),
+                _ => None,
+            };
+            let mut effects: Effects = open.apply(one.record, place);
+            if let Some((id, fresh)) = fresh {
+                open.cache(id, fresh);
+            }
+            step.wakes.append(&mut effects.wakes);
+            let last = number + 1 == count;
+            step.entries.push(Entry { sequence: one.sequence, end, ends_batch: last, effects });
+        }
+    }
+
+    fn undo(&mut self, staged: &[Staged], written: &[Written], step: &mut Step) {
+        let mut open = lock(&self.open);
+        for one in staged {
+            if let Staged::Steered(message, ..) = one {
+                step.wakes.extend(open.reserve(*message, false));
+            }
+        }
+        for one in written {
+            if let Record::Accept(meta) = &one.record
+                && let Some(key) = &meta.idempotency
+            {
+                // The index still has what was durable under it.
+                self.keys.remove(&(meta.person, key.key.clone()));
+            }
+        }
+        self.log.next_sequence -= written.len() as u64;
+    }
+}
+
+/// What a lease needs of a message.
+pub(crate) fn shared(meta: &Meta) -> Shared {
+    Shared {
+        person: meta.person,
+        token: meta.token,
+        lane: meta.lane,
+        at: meta.at,
+        from: meta.from.as_str().into(),
+        envelope: Arc::new(meta.envelope.clone()),
+    }
+}
+
+enum Plan {
+    Store(Box<NewMessage>),
+    Replay(MessageId),
+}
+
+enum Failure {
+    NoSpace(String),
+    Closed(String),
+}
+
+impl From<&Failure> for AcceptError {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::NoSpace(why) => Self::NoSpace(why.clone()),
+            Failure::Closed(why) => Self::Closed(why.clone()),
+        }
+    }
+}
+
+impl From<&Failure> for StoreError {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::NoSpace(why) => Self::NoSpace(why.clone()),
+            Failure::Closed(why) => Self::Closed(why.clone()),
+        }
+    }
+}
+
+/// Whoever no longer listens has given up waiting; what was written stays written.
+fn answer(staged: Vec<Staged>, failure: Option<Failure>) {
+    let result = failure.map_or(Ok(()), Err);
+    for one in staged {
+        match one {
+            Staged::Accepted(accepted, answer) => drop(answer.send(result.as_ref().map(|()| accepted).map_err(AcceptError::from))),
+            Staged::Done(answer) => drop(answer.send(result.as_ref().map_err(StoreError::from).copied())),
+            Staged::Steered(_, moved, answer) => drop(answer.send(result.as_ref().map(|()| moved).map_err(StoreError::from))),
+        }
+    }
+}
+
+/// The message that a person's order is about: two orders for one are taken one after the other.
+fn subject(op: &Op) -> Option<MessageId> {
+    match op {
+        Op::Steer(order, _) => Some(order.message),
+        Op::Accept(..) | Op::Attempt(..) | Op::Channel(..) => None,
+    }
+}
+
+fn attempt(record: AttemptRecord) -> Record {
+    let settle = record.settle.map(|settle| Settle {
+        message: settle.message,
+        channel: settle.channel,
+        at: settle.at,
+        relay: settle.relay,
+        recipients: settle
+            .recipients
+            .into_iter()
+            .map(|row| SettledRow { index: row.index, to: row.to, due: row.due, counts: row.counts, said: row.said.to_string() })
+            .collect(),
+    });
+    let intend = record.intend.map(|intend| Intend {
+        message: intend.message,
+        channel: intend.channel,
+        at: intend.at,
+        recipients: intend.recipients,
+    });
+    Record::Attempt { settle, intend }
+}

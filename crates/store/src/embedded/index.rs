@@ -1,0 +1,583 @@
+//! The SQLite index: history, search, and where to begin after a start. It only ever learns what the
+//! log already has, in the log's order, and remembers how far it came in the same transaction.
+
+use super::log::Position;
+use super::open_set::{Change, Effects, Place, Row};
+use super::record::{
+    Meta, channel_state_bytes, channel_state_from, lane_code, lane_of, surface_code, surface_of, tags_bytes, tags_from,
+};
+use crate::api::{Filter, Listing, MessageView, Page, RecipientView, StoreError, Totals};
+use mail::channel::ChannelState;
+use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, Transaction, params, params_from_iter};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, totals BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL, at INTEGER NOT NULL, person INTEGER NOT NULL, team INTEGER,
+  token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, reverse_path TEXT NOT NULL,
+  sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
+  offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
+CREATE TABLE IF NOT EXISTS recipients (message BLOB NOT NULL, place INTEGER NOT NULL, address TEXT NOT NULL, state INTEGER NOT NULL,
+  intended INTEGER NOT NULL, since INTEGER NOT NULL, attempts INTEGER NOT NULL, doubts INTEGER NOT NULL, due INTEGER NOT NULL,
+  first_attempt INTEGER NOT NULL, said TEXT NOT NULL, relay TEXT NOT NULL, PRIMARY KEY (message, place)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS recipients_address ON recipients (address, message);
+CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL, message BLOB, recipient INTEGER,
+  channel INTEGER, detail TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE message IS NOT NULL;
+CREATE TABLE IF NOT EXISTS keys (person INTEGER NOT NULL, key TEXT NOT NULL, message BLOB NOT NULL, fingerprint BLOB NOT NULL,
+  parts INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (person, key, message)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT NULL);
+";
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Io(format!("index: {error}"))
+    }
+}
+
+/// How far the index came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    pub position: Position,
+    pub sequence: u64,
+    pub totals: Totals,
+}
+
+/// What one record did, and where the log goes on behind it.
+pub(crate) struct Entry {
+    pub sequence: u64,
+    pub end: Position,
+    /// Only behind a whole batch may the log be read again from `end`.
+    pub ends_batch: bool,
+    pub effects: Effects,
+}
+
+/// What is known of an idempotency key.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownKey {
+    pub fingerprint: [u8; 32],
+    pub parts: bool,
+    pub first: MessageId,
+    pub recipients: Vec<String>,
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -8192)?;
+    connection.busy_timeout(std::time::Duration::from_secs(20))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// The one connection that writes.
+pub(crate) struct Index {
+    connection: Connection,
+    progress: Progress,
+}
+
+impl Index {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open(path)?;
+        configure(&connection)?;
+        let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if format > FORMAT {
+            return Err(StoreError::Io(format!(
+                "the index has format {format}; this version knows {FORMAT}: use the newer program"
+            )));
+        }
+        connection.execute_batch(SCHEMA)?;
+        connection.pragma_update(None, "user_version", FORMAT)?;
+        let progress = progress(&connection)?;
+        Ok(Self { connection, progress })
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Learns records, all in one transaction.
+    pub(crate) fn apply(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let Some(last) = entries.last() else { return Ok(()) };
+        let mut progress = Progress { position: last.end, sequence: last.sequence, totals: self.progress.totals };
+        let transaction = self.connection.transaction()?;
+        write_entries(&transaction, entries, &mut progress.totals)?;
+        transaction.prepare_cached("INSERT OR REPLACE INTO progress VALUES (1, ?1, ?2, ?3, ?4)")?.execute(params![
+            progress.position.segment,
+            progress.position.offset,
+            progress.sequence as i64,
+            totals_bytes(&progress.totals)
+        ])?;
+        transaction.commit()?;
+        self.progress = progress;
+        Ok(())
+    }
+
+    /// Forgets keys older than `before` whose messages are done.
+    pub(crate) fn forget_keys(&self, before: Timestamp) -> Result<(), StoreError> {
+        self.connection.execute(
+            "DELETE FROM keys WHERE at < ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE id = keys.message AND open = 1)",
+            [before.0],
+        )?;
+        Ok(())
+    }
+
+    /// Gives every open message to `each`.
+    pub(crate) fn load_open(
+        &self,
+        mut each: impl FnMut(MessageId, Place, ChannelId, Timestamp, Vec<Row>),
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt
+             FROM messages m INDEXED BY messages_open JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut open: Option<(MessageId, Place, ChannelId, Timestamp)> = None;
+        let mut recipients = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = id_at(row, 0)?;
+            if open.is_some_and(|(known, ..)| known != id)
+                && let Some((id, place, channel, at)) = open.take()
+            {
+                each(id, place, channel, at, std::mem::take(&mut recipients));
+            }
+            open = Some((id, place_at(row, 1)?, ChannelId(row.get(5)?), Timestamp(row.get(6)?)));
+            recipients.push(row_at(row)?);
+        }
+        if let Some((id, place, channel, at)) = open {
+            each(id, place, channel, at, recipients);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn channel_states(&self) -> Result<BTreeMap<ChannelId, ChannelState>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT channel, state FROM channels")?;
+        let rows = statement.query_map([], |row| Ok((ChannelId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+        let mut states = BTreeMap::new();
+        for row in rows {
+            let (channel, bytes) = row?;
+            states.extend(channel_state_from(&bytes).map(|state| (channel, state)));
+        }
+        Ok(states)
+    }
+
+    /// The latest capture in each segment.
+    pub(crate) fn captured(&self) -> Result<HashMap<u32, Timestamp>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT m.segment, MAX(r.since) FROM recipients r JOIN messages m ON m.id = r.message WHERE r.state = 8 GROUP BY m.segment",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn progress(connection: &Connection) -> Result<Progress, StoreError> {
+    let found = connection
+        .query_row("SELECT segment, offset, sequence, totals FROM progress", [], |row| {
+            let position = Position { segment: row.get(0)?, offset: row.get(1)? };
+            let sequence: i64 = row.get(2)?;
+            Ok(Progress { position, sequence: sequence as u64, totals: totals_from(&row.get::<_, Vec<u8>>(3)?) })
+        })
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// How far the index of a connection came, as of now.
+pub(crate) fn durable_position(connection: &Connection) -> Result<Position, StoreError> {
+    progress(connection).map(|progress| progress.position)
+}
+
+/// A message of this transaction, written once, in its last state.
+struct Fresh {
+    meta: Box<Meta>,
+    place: Place,
+    changes: HashMap<u32, Change>,
+    channel: ChannelId,
+}
+
+fn write_entries(transaction: &Transaction<'_>, entries: Vec<Entry>, totals: &mut Totals) -> Result<(), StoreError> {
+    let mut fresh: HashMap<MessageId, Fresh> = HashMap::new();
+    let mut order = Vec::new();
+    let mut touched = Vec::new();
+    for entry in entries {
+        let Effects { new, changes, facts, channel, rerouted, accepted, moved, wakes: _ } = entry.effects;
+        totals.accepted += accepted;
+        totals.by_state[0] += accepted;
+        for (from, to) in moved {
+            totals.by_state[usize::from(from.code())] = totals.by_state[usize::from(from.code())].saturating_sub(1);
+            totals.by_state[usize::from(to.code())] += 1;
+        }
+        if let Some((meta, place)) = new {
+            order.push(meta.id);
+            let channel = meta.channel;
+            fresh.insert(meta.id, Fresh { meta, place, changes: HashMap::new(), channel });
+        }
+        for change in changes {
+            match fresh.get_mut(&change.message) {
+                Some(message) => merge(message, change),
+                None => {
+                    touched.push(change.message);
+                    update_recipient(transaction, &change)?;
+                }
+            }
+        }
+        if let Some((message, channel)) = rerouted {
+            match fresh.get_mut(&message) {
+                Some(message) => message.channel = channel,
+                None => {
+                    transaction
+                        .prepare_cached("UPDATE messages SET channel = ?2 WHERE id = ?1")?
+                        .execute(params![message.0, channel.0])?;
+                }
+            }
+        }
+        if let Some((channel, state)) = channel {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?
+                .execute(params![channel.0, channel_state_bytes(&state)])?;
+        }
+        for (place, fact) in facts.into_iter().enumerate() {
+            let sequence = (entry.sequence << 12 | place as u64) as i64;
+            transaction.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+                sequence,
+                fact.at.0,
+                fact.kind.code(),
+                fact.message.map(|id| id.0),
+                fact.recipient,
+                fact.channel.map(|channel| channel.0),
+                fact.detail
+            ])?;
+        }
+    }
+    for id in order {
+        if let Some(message) = fresh.remove(&id) {
+            insert_message(transaction, &message)?;
+        }
+    }
+    touched.sort_unstable();
+    touched.dedup();
+    for id in touched {
+        transaction
+            .prepare_cached("UPDATE messages SET open = 0 WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM recipients WHERE message = ?1 AND state <= 2)")?
+            .execute([id.0])?;
+    }
+    Ok(())
+}
+
+fn merge(message: &mut Fresh, mut change: Change) {
+    if let Some(before) = message.changes.remove(&change.index) {
+        change.said = change.said.or(before.said);
+        change.relay = change.relay.or(before.relay);
+    }
+    message.changes.insert(change.index, change);
+}
+
+fn insert_message(transaction: &Transaction<'_>, message: &Fresh) -> Result<(), StoreError> {
+    let meta = &message.meta;
+    let count = meta.envelope.recipients.len();
+    let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+        )?
+        .execute(params![
+            meta.id.0,
+            !closed,
+            meta.at.0,
+            meta.person.0,
+            meta.team.map(|team| team.0),
+            meta.token.map(|token| token.0),
+            surface_code(meta.surface),
+            message.channel.0,
+            lane_code(meta.lane),
+            meta.envelope.reverse_path.to_string(),
+            meta.from,
+            meta.subject,
+            meta.message_id,
+            tags_bytes(&meta.tags),
+            message.place.position.segment,
+            message.place.position.offset,
+            message.place.payload_length,
+            message.place.body_at
+        ])?;
+    let due = meta.scheduled_at.unwrap_or(meta.at);
+    for (index, recipient) in meta.envelope.recipients.iter().enumerate() {
+        let address = recipient.path.to_string().to_lowercase();
+        let mut insert = transaction
+            .prepare_cached("INSERT OR REPLACE INTO recipients VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?;
+        match message.changes.get(&(index as u32)) {
+            Some(change) => insert.execute(params![
+                meta.id.0,
+                index as u32,
+                address,
+                change.state.code(),
+                change.intended,
+                change.since.0,
+                change.attempts,
+                change.doubts,
+                change.due.0,
+                change.first_attempt.0,
+                change.said.as_deref().unwrap_or_default(),
+                change.relay.as_deref().unwrap_or_default()
+            ])?,
+            None => insert.execute(params![meta.id.0, index as u32, address, 0, false, meta.at.0, 0, 0, due.0, 0, "", ""])?,
+        };
+    }
+    if let Some(key) = &meta.idempotency {
+        transaction.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            meta.person.0,
+            key.key,
+            meta.id.0,
+            key.fingerprint,
+            key.parts,
+            meta.at.0
+        ])?;
+    }
+    Ok(())
+}
+
+fn update_recipient(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached(
+            "UPDATE recipients SET state = ?3, intended = ?4, since = ?5, attempts = ?6, doubts = ?7, due = ?8, first_attempt = ?9,
+             said = COALESCE(?10, said), relay = COALESCE(?11, relay) WHERE message = ?1 AND place = ?2",
+        )?
+        .execute(params![
+            change.message.0,
+            change.index,
+            change.state.code(),
+            change.intended,
+            change.since.0,
+            change.attempts,
+            change.doubts,
+            change.due.0,
+            change.first_attempt.0,
+            change.said,
+            change.relay
+        ])?;
+    Ok(())
+}
+
+fn totals_bytes(totals: &Totals) -> Vec<u8> {
+    std::iter::once(totals.accepted).chain(totals.by_state).flat_map(u64::to_le_bytes).collect()
+}
+
+fn totals_from(bytes: &[u8]) -> Totals {
+    let mut numbers = bytes.chunks_exact(8).map(|eight| u64::from_le_bytes(eight.try_into().expect("eight bytes")));
+    let accepted = numbers.next().unwrap_or(0);
+    let mut by_state = [0; 9];
+    by_state.iter_mut().for_each(|count| *count = numbers.next().unwrap_or(0));
+    Totals { accepted, by_state, open_messages: 0, open_bytes: 0 }
+}
+
+fn id_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<MessageId> {
+    Ok(MessageId(row.get(column)?))
+}
+
+fn place_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Place> {
+    Ok(Place {
+        position: Position { segment: row.get(column)?, offset: row.get(column + 1)? },
+        payload_length: row.get(column + 2)?,
+        body_at: row.get(column + 3)?,
+    })
+}
+
+fn row_at(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        state: state_at(row, 7)?,
+        intended: row.get(8)?,
+        attempts: row.get(9)?,
+        doubts: row.get(10)?,
+        due: Timestamp(row.get(11)?),
+        first_attempt: Timestamp(row.get(12)?),
+    })
+}
+
+fn state_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<RecipientState> {
+    let code: u8 = row.get(column)?;
+    RecipientState::from_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, i64::from(code)))
+}
+
+/// A connection that only reads.
+pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    configure(&connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// What is known of a key.
+pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Result<Option<KnownKey>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT message, fingerprint, parts FROM keys WHERE person = ?1 AND key = ?2 ORDER BY message")?;
+    let rows = statement
+        .query_map(params![person.0, key], |row| Ok((id_at(row, 0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, bool>(2)?)))?;
+    let mut known: Option<KnownKey> = None;
+    for row in rows {
+        let (message, fingerprint, parts) = row?;
+        let entry = known.get_or_insert(KnownKey { fingerprint, parts, first: message, recipients: Vec::new() });
+        let mut addresses = connection.prepare_cached("SELECT address FROM recipients WHERE message = ?1")?;
+        for address in addresses.query_map([message.0], |row| row.get::<_, String>(0))? {
+            entry.recipients.push(address?);
+        }
+    }
+    Ok(known)
+}
+
+const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at, segment, offset, length, body_at";
+
+fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
+    Ok(MessageView {
+        id: id_at(row, 0)?,
+        accepted_at: Timestamp(row.get(1)?),
+        person: PersonId(row.get(2)?),
+        team: row.get::<_, Option<u32>>(3)?.map(TeamId),
+        token: row.get::<_, Option<u32>>(4)?.map(TokenId),
+        surface: surface_of(row.get(5)?).unwrap_or(mail::Surface::Gateway),
+        channel: ChannelId(row.get(6)?),
+        lane: lane_of(row.get(7)?).unwrap_or_default(),
+        reverse_path: row.get(8)?,
+        from: row.get(9)?,
+        subject: row.get(10)?,
+        message_id: row.get(11)?,
+        tags: tags_from(&row.get::<_, Vec<u8>>(12)?),
+        size_bytes: row.get::<_, i64>(13)? as u64,
+        recipients: Vec::new(),
+    })
+}
+
+fn add_recipients(connection: &Connection, message: &mut MessageView) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT place, address, state, since, attempts, doubts, due, said, relay FROM recipients WHERE message = ?1 ORDER BY place",
+    )?;
+    let rows = statement.query_map([message.id.0], |row| {
+        let state = state_at(row, 2)?;
+        Ok(RecipientView {
+            index: row.get(0)?,
+            address: row.get(1)?,
+            state,
+            since: Timestamp(row.get(3)?),
+            attempts: row.get(4)?,
+            doubts: row.get(5)?,
+            due: (state == RecipientState::Queued).then_some(Timestamp(row.get(6)?)),
+            said: row.get(7)?,
+            relay: row.get(8)?,
+        })
+    })?;
+    message.recipients = rows.collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+/// One message.
+pub(crate) fn message(connection: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {MESSAGE} FROM messages WHERE id = ?1"))?;
+    let Some(mut found) = statement.query_row([id.0], message_from).optional()? else {
+        return Ok(None);
+    };
+    add_recipients(connection, &mut found)?;
+    Ok(Some(found))
+}
+
+/// Where a message stands in the log.
+pub(crate) fn place(connection: &Connection, id: MessageId) -> Result<Option<Place>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT segment, offset, length, body_at FROM messages WHERE id = ?1")?;
+    Ok(statement.query_row([id.0], |row| place_at(row, 0)).optional()?)
+}
+
+/// A page of messages, newest first.
+pub(crate) fn list(connection: &Connection, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
+    let limit = page.limit.clamp(1, 1000);
+    let (sql, values) = select(filter, page, limit + 1);
+    let mut statement = connection.prepare(&sql)?;
+    let mut messages = statement.query_map(params_from_iter(values), message_from)?.collect::<Result<Vec<_>, _>>()?;
+    let has_more = messages.len() > limit;
+    messages.truncate(limit);
+    if page.before.is_some() {
+        messages.reverse();
+    }
+    for message in &mut messages {
+        add_recipients(connection, message)?;
+    }
+    Ok(Listing { messages, has_more })
+}
+
+fn select(filter: &Filter, page: &Page, limit: usize) -> (String, Vec<Value>) {
+    let mut sql = format!("SELECT {MESSAGE} FROM messages WHERE 1");
+    let mut values: Vec<Value> = Vec::new();
+    let mut also = |condition: &str, value: Value| {
+        values.push(value);
+        sql.push_str(&format!(" AND {}", condition.replace('?', &format!("?{}", values.len()))));
+    };
+    if let Some(after) = page.after {
+        also("id < ?", Value::Blob(after.0.to_vec()));
+    }
+    if let Some(before) = page.before {
+        also("id > ?", Value::Blob(before.0.to_vec()));
+    }
+    if let Some(address) = &filter.recipient {
+        also("id IN (SELECT message FROM recipients WHERE address = ?)", Value::Text(address.to_lowercase()));
+    }
+    if let Some(channel) = filter.channel {
+        also("channel = ?", Value::Integer(i64::from(channel.0)));
+    }
+    if let Some(person) = filter.person {
+        also("person = ?", Value::Integer(i64::from(person.0)));
+    }
+    if let Some(after) = filter.after {
+        also("at >= ?", Value::Integer(after.0));
+    }
+    if let Some(before) = filter.before {
+        also("at < ?", Value::Integer(before.0));
+    }
+    if !filter.states.is_empty() {
+        let codes: Vec<String> = filter.states.iter().map(|state| state.code().to_string()).collect();
+        sql.push_str(&format!(" AND EXISTS (SELECT 1 FROM recipients WHERE message = id AND state IN ({}))", codes.join(",")));
+        if filter.states.iter().all(|state| !state.is_final()) {
+            sql.push_str(" AND open = 1");
+        }
+    }
+    let order = if page.before.is_some() { "ASC" } else { "DESC" };
+    sql.push_str(&format!(" ORDER BY id {order} LIMIT {limit}"));
+    (sql, values)
+}
+
+fn event_from(row: &SqlRow<'_>) -> rusqlite::Result<Option<Event>> {
+    let Some(kind) = EventKind::from_code(row.get(2)?) else {
+        return Ok(None);
+    };
+    Ok(Some(Event {
+        sequence: row.get::<_, i64>(0)? as u64,
+        at: Timestamp(row.get(1)?),
+        kind,
+        message: row.get::<_, Option<[u8; 16]>>(3)?.map(MessageId),
+        recipient: row.get(4)?,
+        channel: row.get::<_, Option<u32>>(5)?.map(ChannelId),
+        detail: row.get(6)?,
+    }))
+}
+
+/// Events after a place in the journal.
+pub(crate) fn events(connection: &Connection, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, at, kind, message, recipient, channel, detail FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![after as i64, limit as i64], event_from)?;
+    Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// Events of a message.
+pub(crate) fn events_of(connection: &Connection, id: MessageId) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, at, kind, message, recipient, channel, detail FROM events WHERE message = ?1 ORDER BY sequence",
+    )?;
+    let rows = statement.query_map([id.0], event_from)?;
+    Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}

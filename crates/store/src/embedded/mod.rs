@@ -1,0 +1,780 @@
+//! The durable queue in one folder: a log that is the truth, and an SQLite index that follows it.
+
+mod check;
+mod core;
+mod index;
+mod log;
+mod open_set;
+mod record;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::check::{Report, check};
+pub use self::log::Findings;
+
+use self::core::{Core, Op, lock};
+use self::index::Index;
+use self::log::{Frame, Position};
+use self::open_set::OpenSet;
+use self::record::Record;
+use crate::api::*;
+use crate::disk::{Disk, RealDisk};
+use bytes::Bytes;
+use mail::channel::ChannelState;
+use mail::{ChannelId, Event, MessageId, Move, Timestamp};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The format of the folder that this version writes.
+const FORMAT: &str = "sendero queue 1\n";
+/// Bytes of one batch, at most about.
+const BATCH_BYTES: usize = 8 << 20;
+/// Records the index may be behind before acceptance waits for it.
+const MAX_LAG: usize = 50_000;
+/// Records of one transaction of the index.
+const APPLY_AT_ONCE: usize = 10_000;
+/// The index is checkpointed this often while there is something new.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// Bodies that were captured are shown for this long.
+const KEEP_CAPTURED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Keys are known for this long, or for the message's open life.
+const KEEP_KEYS: Duration = Duration::from_secs(72 * 3600);
+/// Old keys are forgotten this often.
+const FORGET_KEYS_EVERY: Duration = Duration::from_secs(600);
+
+/// How to open a queue.
+pub struct Options {
+    /// Its folder; made when missing.
+    pub folder: PathBuf,
+    /// Submissions are refused below this many free bytes.
+    pub min_free: u64,
+    /// A segment is closed when it has this many bytes.
+    pub segment_size: u32,
+    /// Fresh bodies kept in memory, in bytes.
+    pub cache_bytes: usize,
+    /// Now: what was open when the process ended is dated with it.
+    pub now: Timestamp,
+    /// When an interrupted transaction is tried again.
+    pub uncertain_retry: Duration,
+    /// True for channels whose interrupted transactions wait for a person at once.
+    pub ask: Box<dyn Fn(ChannelId) -> bool + Send>,
+    /// Called once when nothing can be written any more.
+    pub on_failure: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Options {
+    /// The defaults.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>, now: Timestamp) -> Self {
+        Self {
+            folder: folder.into(),
+            min_free: 512 << 20,
+            segment_size: 64 << 20,
+            cache_bytes: 64 << 20,
+            now,
+            uncertain_retry: Duration::from_secs(60),
+            ask: Box::new(|_| false),
+            on_failure: Box::new(|_| {}),
+        }
+    }
+}
+
+/// Why a queue does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{0} is in use by another process; stop that one first, or choose another data_dir")]
+    Locked(PathBuf),
+    /// Made by another version.
+    #[error("{folder} has the format '{found}', and this version knows '{known}'; use the program that made it")]
+    Format {
+        /// The folder.
+        folder: PathBuf,
+        /// What it says.
+        found: String,
+        /// What we know.
+        known: &'static str,
+    },
+    /// The disk.
+    #[error("{path}: {error}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        error: std::io::Error,
+    },
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] StoreError),
+}
+
+/// What the writer thread is given.
+#[derive(Default)]
+struct Inbox {
+    ops: VecDeque<Op>,
+    closing: bool,
+    failed: Option<String>,
+}
+
+/// What the index thread is given.
+#[derive(Default)]
+struct Outbox {
+    entries: Vec<index::Entry>,
+    taken: u64,
+    applied: u64,
+    closing: bool,
+    failed: Option<String>,
+}
+
+struct Shared<D> {
+    disk: Arc<D>,
+    open: Arc<Mutex<OpenSet>>,
+    inbox: Mutex<Inbox>,
+    inbox_changed: Condvar,
+    outbox: Mutex<Outbox>,
+    outbox_changed: Condvar,
+    waker: Mutex<Option<Arc<dyn Wake>>>,
+    readers: Mutex<Vec<Connection>>,
+    index_path: PathBuf,
+    no_space: AtomicBool,
+    syncs: AtomicU64,
+    indexed: AtomicU64,
+    on_failure: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// The queue in a folder.
+pub struct Embedded<D: Disk = RealDisk> {
+    shared: Arc<Shared<D>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    findings: Findings,
+    /// Held as long as the queue is open.
+    _lock: Option<File>,
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Embedded<RealDisk> {
+    /// Opens the queue of a folder, and repeats what the index does not know yet.
+    ///
+    /// # Errors
+    /// In use, made by another version, or the disk.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error| OpenError::Io { path, error }
+        };
+        std::fs::create_dir_all(&options.folder).map_err(io(&options.folder))?;
+        let lock = lock_folder(&options.folder)?;
+        check_format(&options.folder)?;
+        let disk = RealDisk::open(&options.folder.join("log")).map_err(io(&options.folder))?;
+        let index = options.folder.join("index.sqlite");
+        let mut queue = Self::on_disk(Arc::new(disk), index, options)?;
+        queue._lock = Some(lock);
+        Ok(queue)
+    }
+}
+
+fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join("LOCK");
+    let io = |error| OpenError::Io { path: path.clone(), error };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(folder.to_owned())),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
+fn check_format(folder: &Path) -> Result<(), OpenError> {
+    let path = folder.join("format");
+    let io = |error| OpenError::Io { path: path.clone(), error };
+    match std::fs::read_to_string(&path) {
+        Ok(found) if found == FORMAT => Ok(()),
+        Ok(found) => {
+            Err(OpenError::Format { folder: folder.to_owned(), found: found.trim().to_owned(), known: FORMAT.trim_ascii_end() })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut file = File::create_new(&path).map_err(io)?;
+            std::io::Write::write_all(&mut file, FORMAT.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+impl<D: Disk> Embedded<D> {
+    /// Opens a queue whose log lies on `disk`.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn on_disk(disk: Arc<D>, index_path: PathBuf, options: Options) -> Result<Self, OpenError> {
+        let mut index = Index::open(&index_path)?;
+        let (core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
+        let progress = index.progress();
+        let open = Arc::clone(&core.open);
+        let shared = Arc::new(Shared {
+            disk,
+            open,
+            inbox: Mutex::default(),
+            inbox_changed: Condvar::new(),
+            outbox: Mutex::default(),
+            outbox_changed: Condvar::new(),
+            waker: Mutex::default(),
+            readers: Mutex::default(),
+            index_path,
+            no_space: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+            indexed: AtomicU64::new(progress.sequence),
+            on_failure: options.on_failure,
+        });
+        let queue = Self { shared, threads: Mutex::default(), findings, _lock: None };
+        queue.settle_interrupted(core, index, &*options.ask, options.now, options.uncertain_retry);
+        Ok(queue)
+    }
+
+    /// Starts the threads, after what was open at the end of the last process has become uncertain.
+    fn settle_interrupted(
+        &self,
+        mut core: Core<D>,
+        index: Index,
+        ask: &dyn Fn(ChannelId) -> bool,
+        now: Timestamp,
+        retry: Duration,
+    ) {
+        let interrupted = lock(&core.open).interrupted();
+        let mut ops = Vec::new();
+        for open_set::Interrupted { message, channel, rows } in interrupted {
+            tracing::warn!(queue.id = %message, recipients = rows.len(), "the process ended while this was being handed over");
+            let (answer, _) = oneshot::channel();
+            ops.push(Op::Attempt(
+                AttemptRecord { settle: Some(doubt(message, channel, &rows, ask(channel), now, retry)), intend: None },
+                answer,
+            ));
+        }
+        if !ops.is_empty() {
+            let step = core.step(ops, u64::MAX);
+            let mut outbox = guard(&self.shared.outbox);
+            outbox.taken += step.entries.len() as u64;
+            outbox.entries.extend(step.entries);
+        }
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
+        };
+        let (writer, indexer, keeper) = (Arc::clone(&self.shared), Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let threads = vec![
+            spawn("queue-writer", Box::new(move || writer.write(core))),
+            spawn("queue-index", Box::new(move || indexer.index(index))),
+            spawn("queue-keeper", Box::new(move || keeper.keep())),
+        ];
+        *guard(&self.threads) = threads;
+    }
+
+    /// What recovery found beside whole records.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// How many batches were made durable since the start.
+    pub fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> Op,
+        lost: impl FnOnce() -> T + Send + 'static,
+    ) -> Commit<T> {
+        let (answer, answered) = oneshot::channel();
+        let op = make(answer);
+        let mut inbox = guard(&self.shared.inbox);
+        if let Some(why) = &inbox.failed {
+            op.close(why);
+        } else if inbox.closing {
+            op.close("the gateway is stopping");
+        } else {
+            inbox.ops.push_back(op);
+            self.shared.inbox_changed.notify_one();
+        }
+        Commit::pending(answered, lost)
+    }
+
+    /// Reads after the index has learned everything that is durable now.
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shared.wait_for_index()?;
+        let pooled = guard(&self.shared.readers).pop();
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => index::reader(&self.shared.index_path)?,
+        };
+        let result = query(&connection);
+        guard(&self.shared.readers).push(connection);
+        result
+    }
+
+    fn lease_from_disk(&self, taken: &open_set::Taken) -> Result<open_set::Shared, StoreError> {
+        let payload = log::read_frame(&*self.shared.disk, taken.place.position, taken.place.payload_length)
+            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        match Record::decode(&payload) {
+            Some((Record::Accept(meta), _)) => Ok(core::shared(&meta)),
+            _ => Err(StoreError::Damaged(format!("the record of {} is no accepted message", taken.message))),
+        }
+    }
+
+    fn read_body(&self, place: open_set::Place) -> Result<Bytes, StoreError> {
+        let payload = log::read_frame(&*self.shared.disk, place.position, place.payload_length)
+            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        Ok(Bytes::from(payload).slice(place.body_at as usize..))
+    }
+}
+
+fn doubt(message: MessageId, channel: ChannelId, rows: &[(u32, u8)], ask: bool, now: Timestamp, retry: Duration) -> Settlement {
+    let recipients = rows.iter().map(|(index, doubts)| Settled {
+        index: *index,
+        to: if ask || *doubts > 0 { Move::Hold } else { Move::Doubt },
+        due: now.plus(retry),
+        counts: true,
+        said: mail::Diagnostic::own(None, mail::Cause::Interrupted.to_string()),
+        cause: Some(mail::Cause::Interrupted),
+    });
+    Settlement { message, channel, at: now, relay: String::new(), recipients: recipients.collect() }
+}
+
+/// Loads what the index knows as open and repeats the log from there on.
+fn recover<D: Disk>(
+    disk: Arc<D>,
+    index: &mut Index,
+    index_path: &Path,
+    options: &Options,
+) -> Result<(Core<D>, Findings), OpenError> {
+    let mut open = OpenSet::new(options.cache_bytes);
+    let progress = index.progress();
+    index.load_open(|id, place, channel, at, rows| open.restore(id, place, channel, at, rows))?;
+    open.states = index.channel_states()?;
+    open.captured = index.captured()?;
+    open.totals.accepted = progress.totals.accepted;
+    open.totals.by_state = progress.totals.by_state;
+    let mut entries = Vec::new();
+    let mut failure = Ok(());
+    let mut replay = |frame: Frame| {
+        let end = Position { segment: frame.position.segment, offset: frame.end };
+        let Some((record, body_at)) = Record::decode(&frame.payload) else {
+            tracing::error!(
+                segment = frame.position.segment,
+                offset = frame.position.offset,
+                "a record that this version does not know is set aside"
+            );
+            return;
+        };
+        let place =
+            open_set::Place { position: frame.position, payload_length: frame.payload.len() as u32, body_at: body_at as u32 };
+        let is_accept = matches!(record, Record::Accept(_));
+        let effects = open.apply(record, is_accept.then_some(place));
+        entries.push(index::Entry { sequence: frame.sequence, end, ends_batch: frame.last, effects });
+        if entries.len() >= APPLY_AT_ONCE && frame.last && failure.is_ok() {
+            failure = index.apply(std::mem::take(&mut entries));
+        }
+    };
+    let opened = log::open(disk, options.segment_size, progress.position, progress.sequence + 1, &mut replay);
+    let (log, findings) = opened.map_err(|error| OpenError::Io { path: options.folder.join("log"), error })?;
+    failure?;
+    index.apply(entries)?;
+    let reader = index::reader(index_path)?;
+    Ok((Core::new(log, Arc::new(Mutex::new(open)), reader, options.min_free), findings))
+}
+
+impl<D: Disk> Shared<D> {
+    /// The writer thread: whatever waits is one batch.
+    fn write(&self, mut core: Core<D>) {
+        loop {
+            let Some(ops) = self.next_batch() else { break };
+            let mut step = core.step(ops, self.indexed.load(Ordering::Relaxed));
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            self.no_space.store(step.no_space, Ordering::Relaxed);
+            self.hand_on(std::mem::take(&mut step.entries));
+            self.wake(&step.wakes);
+            let (failed, later) = (step.failed.take(), std::mem::take(&mut step.later));
+            if let Some(why) = failed {
+                // From here on nobody is told anything else.
+                guard(&self.inbox).failed = Some(why.clone());
+                step.answer();
+                self.fail(&why);
+                return;
+            }
+            step.answer();
+            let mut inbox = guard(&self.inbox);
+            for op in later.into_iter().rev() {
+                inbox.ops.push_front(op);
+            }
+        }
+        let mut outbox = guard(&self.outbox);
+        outbox.closing = true;
+        self.outbox_changed.notify_all();
+    }
+
+    fn next_batch(&self) -> Option<Vec<Op>> {
+        let mut inbox = guard(&self.inbox);
+        while inbox.ops.is_empty() {
+            if inbox.closing {
+                return None;
+            }
+            inbox = self.inbox_changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut ops = Vec::with_capacity(inbox.ops.len());
+        let mut bytes = 0;
+        while let Some(op) = inbox.ops.pop_front() {
+            bytes += op.size();
+            ops.push(op);
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        Some(ops)
+    }
+
+    /// Gives the index what it has to learn; waits when it is too far behind.
+    fn hand_on(&self, entries: Vec<index::Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let mut outbox = guard(&self.outbox);
+        while outbox.entries.len() > MAX_LAG && outbox.failed.is_none() {
+            outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        outbox.taken += entries.len() as u64;
+        outbox.entries.extend(entries);
+        self.outbox_changed.notify_all();
+    }
+
+    fn wake(&self, wakes: &[(ChannelId, Timestamp)]) {
+        if wakes.is_empty() {
+            return;
+        }
+        let waker = guard(&self.waker).clone();
+        if let Some(waker) = waker {
+            for (channel, due) in wakes {
+                waker.due(*channel, *due);
+            }
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        let waiting: Vec<Op> = {
+            let mut inbox = guard(&self.inbox);
+            inbox.failed = Some(why.to_owned());
+            inbox.ops.drain(..).collect()
+        };
+        for op in waiting {
+            op.close(why);
+        }
+        let mut outbox = guard(&self.outbox);
+        outbox.closing = true;
+        self.outbox_changed.notify_all();
+        drop(outbox);
+        (self.on_failure)(why);
+    }
+
+    /// The index thread: follows the log in large transactions.
+    fn index(&self, mut index: Index) {
+        let mut keys_forgotten = Timestamp(0);
+        loop {
+            let entries = {
+                let mut outbox = guard(&self.outbox);
+                while outbox.entries.is_empty() {
+                    if outbox.closing {
+                        return;
+                    }
+                    outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
+                }
+                let count = outbox.entries.len().min(APPLY_AT_ONCE);
+                // Only whole batches are a place to begin again from, so a cut is made behind one.
+                let cut =
+                    (count..=outbox.entries.len()).find(|at| is_batch_end(&outbox.entries, *at)).unwrap_or(outbox.entries.len());
+                outbox.entries.drain(..cut).collect::<Vec<_>>()
+            };
+            let count = entries.len() as u64;
+            let last = entries.last().map_or(0, |entry| entry.sequence);
+            let latest = entries.iter().flat_map(|entry| &entry.effects.facts).map(|fact| fact.at).max();
+            let mut result = index.apply(entries);
+            if let Some(now) = latest.filter(|now| now.since(keys_forgotten) > FORGET_KEYS_EVERY) {
+                result = result.and_then(|()| index.forget_keys(Timestamp(now.0.saturating_sub(KEEP_KEYS.as_millis() as i64))));
+                keys_forgotten = now;
+            }
+            self.indexed.store(last, Ordering::Relaxed);
+            let mut outbox = guard(&self.outbox);
+            outbox.applied += count;
+            if let Err(error) = result {
+                tracing::error!(%error, "the index cannot follow the log; nothing more is written");
+                outbox.failed = Some(error.to_string());
+                self.outbox_changed.notify_all();
+                drop(outbox);
+                self.fail(&format!("the index cannot follow the log: {error}"));
+                return;
+            }
+            self.outbox_changed.notify_all();
+        }
+    }
+
+    fn wait_for_index(&self) -> Result<(), StoreError> {
+        let mut outbox = guard(&self.outbox);
+        let wanted = outbox.taken;
+        while outbox.applied < wanted {
+            if let Some(why) = &outbox.failed {
+                return Err(StoreError::Io(why.clone()));
+            }
+            outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// The keeper thread: checkpoints the index, and removes segments that nobody needs any more.
+    fn keep(&self) {
+        let connection = match index::reader(&self.index_path) {
+            Ok(connection) => connection,
+            Err(error) => return tracing::error!(%error, "the index cannot be checkpointed"),
+        };
+        let _ = connection.pragma_update(None, "query_only", false);
+        let mut checkpointed = 0;
+        loop {
+            let closing = {
+                let outbox = guard(&self.outbox);
+                let waited = self.outbox_changed.wait_timeout_while(outbox, CHECKPOINT_EVERY, |outbox| !outbox.closing);
+                let (outbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                outbox.closing && outbox.applied == outbox.taken || outbox.failed.is_some()
+            };
+            let indexed = self.indexed.load(Ordering::Relaxed);
+            if indexed != checkpointed {
+                match checkpoint(&connection) {
+                    Ok(Some(durable)) => {
+                        checkpointed = indexed;
+                        self.remove_segments(durable);
+                    }
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "the index was not checkpointed"),
+                }
+            }
+            if closing {
+                return;
+            }
+            if guard(&self.outbox).closing {
+                // The index has a last transaction to make.
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn remove_segments(&self, durable: Position) {
+        let Ok(segments) = log::segments(&*self.disk) else { return };
+        let mut removed = false;
+        for segment in segments.into_iter().filter(|segment| *segment < durable.segment) {
+            let needed = {
+                let mut open = lock(&self.open);
+                let newest = open.captured.values().max().copied().unwrap_or_default();
+                let shown = open.captured.get(&segment).is_some_and(|at| newest.since(*at) < KEEP_CAPTURED);
+                let needed = shown || open.in_segment.contains_key(&segment);
+                if !needed {
+                    open.captured.remove(&segment);
+                }
+                needed
+            };
+            if needed {
+                continue;
+            }
+            match self.disk.remove(&log::name_of(segment)) {
+                Ok(()) => removed = true,
+                Err(error) => tracing::warn!(segment, %error, "a segment was not removed"),
+            }
+        }
+        if removed && let Err(error) = self.disk.sync_folder() {
+            tracing::warn!(%error, "the removal of segments is not durable yet");
+        }
+    }
+}
+
+/// True when the entries before `at` end with a whole batch.
+fn is_batch_end(entries: &[index::Entry], at: usize) -> bool {
+    at.checked_sub(1).and_then(|last| entries.get(last)).is_some_and(|last| last.ends_batch)
+}
+
+/// Makes the index durable; the position it is then sure to have, when everything was written back.
+fn checkpoint(connection: &Connection) -> Result<Option<Position>, StoreError> {
+    let position = index::durable_position(connection)?;
+    let (busy, in_log, done): (i64, i64, i64) =
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let whole = busy == 0 && done >= in_log;
+    Ok(whole.then_some(position))
+}
+
+impl<D: Disk> Queue for Embedded<D> {
+    fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>> {
+        self.submit(|answer| Op::Accept(batch, answer), || Err(AcceptError::Closed("the writer has ended".into())))
+    }
+
+    fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease> {
+        let taken = lock(&self.shared.open).lease(channel, now, limit);
+        let mut leases = Vec::with_capacity(taken.len());
+        for one in taken {
+            let meta = match &one.fresh {
+                Some(fresh) => Ok(Arc::clone(&fresh.meta)),
+                None => self.lease_from_disk(&one).map(Arc::new),
+            };
+            match meta {
+                Ok(meta) => leases.push(Lease {
+                    message: one.message,
+                    channel: one.channel,
+                    person: meta.person,
+                    token: meta.token,
+                    accepted_at: meta.at,
+                    lane: meta.lane,
+                    envelope: Arc::clone(&meta.envelope),
+                    from: Arc::clone(&meta.from),
+                    recipients: one.recipients,
+                    size_bytes: u64::from(one.place.payload_length - one.place.body_at),
+                }),
+                Err(error) => self.hold_damaged(&one, now, &error),
+            }
+        }
+        leases
+    }
+
+    fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
+        lock(&self.shared.open).next_due(channel)
+    }
+
+    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+        let place = {
+            let open = lock(&self.shared.open);
+            if let Some(body) = open.cached_body(message) {
+                return Ok(body);
+            }
+            open.place(message).ok_or(StoreError::Unknown(message))?
+        };
+        self.read_body(place)
+    }
+
+    fn record(&self, attempt: AttemptRecord) -> Commit<Result<(), StoreError>> {
+        self.submit(|answer| Op::Attempt(attempt, answer), closed)
+    }
+
+    fn give_back(&self, message: MessageId, recipients: &[u32]) {
+        let due = lock(&self.shared.open).give_back(message, recipients);
+        self.shared.wake(due.as_slice());
+    }
+
+    fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
+        self.submit(|answer| Op::Steer(order, answer), || Err(StoreError::Closed("the writer has ended".into())))
+    }
+
+    fn set_channel_state(&self, channel: ChannelId, state: ChannelState, at: Timestamp) -> Commit<Result<(), StoreError>> {
+        self.submit(|answer| Op::Channel(channel, state, at, answer), closed)
+    }
+
+    fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState> {
+        lock(&self.shared.open).states.clone()
+    }
+
+    fn set_waker(&self, waker: Arc<dyn Wake>) {
+        *guard(&self.shared.waker) = Some(waker);
+        let due = lock(&self.shared.open).all_due();
+        self.shared.wake(&due);
+    }
+
+    fn totals(&self) -> Totals {
+        lock(&self.shared.open).totals
+    }
+
+    fn accepting(&self) -> Result<(), AcceptError> {
+        let inbox = guard(&self.shared.inbox);
+        match &inbox.failed {
+            Some(why) => Err(AcceptError::Closed(why.clone())),
+            None if inbox.closing => Err(AcceptError::Closed("the gateway is stopping".into())),
+            None if self.shared.no_space.load(Ordering::Relaxed) => Err(AcceptError::NoSpace("the disk is full".into())),
+            None => Ok(()),
+        }
+    }
+
+    fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError> {
+        self.read(|connection| index::message(connection, id))
+    }
+
+    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+        if let Some(body) = lock(&self.shared.open).cached_body(id) {
+            return Ok(Some(body));
+        }
+        let Some(place) = self.read(|connection| index::place(connection, id))? else {
+            return Ok(None);
+        };
+        match self.shared.disk.length(&log::name_of(place.position.segment)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            _ => self.read_body(place).map(Some),
+        }
+    }
+
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
+        self.read(|connection| index::list(connection, filter, page))
+    }
+
+    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
+        Ok(lock(&self.shared.open).queues())
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(|connection| index::events(connection, after, limit))
+    }
+
+    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
+        self.read(|connection| index::events_of(connection, id))
+    }
+
+    fn close(&self) {
+        guard(&self.shared.inbox).closing = true;
+        self.shared.inbox_changed.notify_all();
+        let threads: Vec<JoinHandle<()>> = guard(&self.threads).drain(..).collect();
+        for thread in threads {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> Result<(), StoreError> {
+    Err(StoreError::Closed("the writer has ended".into()))
+}
+
+impl<D: Disk> Embedded<D> {
+    fn hold_damaged(&self, taken: &open_set::Taken, now: Timestamp, error: &StoreError) {
+        tracing::error!(queue.id = %taken.message, %error, "held: its record cannot be read");
+        let recipients = taken.recipients.iter().map(|recipient| Settled {
+            index: recipient.index,
+            to: Move::Hold,
+            due: now,
+            counts: false,
+            said: mail::Diagnostic::own(None, format!("its record cannot be read: {error}")),
+            cause: None,
+        });
+        let settle = Settlement {
+            message: taken.message,
+            channel: taken.channel,
+            at: now,
+            relay: String::new(),
+            recipients: recipients.collect(),
+        };
+        // Nobody waits for it: the next start would find the same.
+        drop(self.record(AttemptRecord { settle: Some(settle), intend: None }));
+    }
+}
+
+impl<D: Disk> Drop for Embedded<D> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,665 @@
+//! Every open message, compactly, in memory; and what a record does to it.
+//!
+//! One function applies a record, live and in replay. What it returns is all that the index learns.
+
+use super::log::Position;
+use super::record::{Intend, Meta, Record, Settle};
+use crate::api::{ChannelQueue, LeasedRecipient, Totals};
+use bytes::Bytes;
+use mail::channel::ChannelState;
+use mail::{ChannelId, Envelope, EventKind, MessageId, Move, PersonId, RecipientState, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// What the message is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub position: Position,
+    pub payload_length: u32,
+    pub body_at: u32,
+}
+
+/// One recipient of an open message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub state: RecipientState,
+    /// A durable intent stands behind the lease.
+    pub intended: bool,
+    pub doubts: u8,
+    pub attempts: u16,
+    pub due: Timestamp,
+    pub first_attempt: Timestamp,
+}
+
+enum Rows {
+    One(Row),
+    Many(Box<[Row]>),
+}
+
+impl Rows {
+    fn get(&self) -> &[Row] {
+        match self {
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Many(rows) => rows,
+        }
+    }
+
+    fn get_mut(&mut self) -> &mut [Row] {
+        match self {
+            Self::One(row) => std::slice::from_mut(row),
+            Self::Many(rows) => rows,
+        }
+    }
+}
+
+struct Open {
+    id: MessageId,
+    place: Place,
+    channel: ChannelId,
+    accepted_at: Timestamp,
+    rows: Rows,
+    /// Its place in the channel's queue, when it has one.
+    queued_at: Option<Timestamp>,
+    /// A write about it is on its way: leases pass it by.
+    reserved: bool,
+}
+
+/// What is kept of a fresh message, so that handing it over needs no disk.
+#[derive(Clone)]
+pub(crate) struct Fresh {
+    pub meta: Arc<Shared>,
+    pub body: Bytes,
+}
+
+/// What a lease needs of a message.
+pub(crate) struct Shared {
+    pub person: PersonId,
+    pub token: Option<mail::TokenId>,
+    pub lane: mail::Lane,
+    pub at: Timestamp,
+    pub from: Arc<str>,
+    pub envelope: Arc<Envelope>,
+}
+
+/// The new values of one recipient.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub message: MessageId,
+    pub index: u32,
+    pub state: RecipientState,
+    pub intended: bool,
+    pub since: Timestamp,
+    pub attempts: u16,
+    pub doubts: u8,
+    pub due: Timestamp,
+    pub first_attempt: Timestamp,
+    /// `None`: the words said before stay.
+    pub said: Option<String>,
+    pub relay: Option<String>,
+}
+
+/// A fact, before it has its place in the journal.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub kind: EventKind,
+    pub at: Timestamp,
+    pub message: Option<MessageId>,
+    pub recipient: Option<u32>,
+    pub channel: Option<ChannelId>,
+    pub detail: String,
+}
+
+/// Everything a record did.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub new: Option<(Box<Meta>, Place)>,
+    pub changes: Vec<Change>,
+    pub facts: Vec<Fact>,
+    pub channel: Option<(ChannelId, ChannelState)>,
+    pub rerouted: Option<(MessageId, ChannelId)>,
+    pub accepted: u64,
+    /// From state, to state, as the log knows them.
+    pub moved: Vec<(RecipientState, RecipientState)>,
+    pub wakes: Vec<(ChannelId, Timestamp)>,
+}
+
+/// A message taken for delivery.
+pub(crate) struct Taken {
+    pub message: MessageId,
+    pub channel: ChannelId,
+    pub place: Place,
+    pub recipients: Vec<LeasedRecipient>,
+    pub fresh: Option<Fresh>,
+}
+
+/// A message with recipients whose intent was durable when the process ended.
+pub(crate) struct Interrupted {
+    pub message: MessageId,
+    pub channel: ChannelId,
+    /// Places in the envelope, with the doubts so far.
+    pub rows: Vec<(u32, u8)>,
+}
+
+/// All open messages.
+#[derive(Default)]
+pub(crate) struct OpenSet {
+    slots: Vec<Option<Open>>,
+    free: Vec<u32>,
+    by_id: HashMap<MessageId, u32>,
+    due: HashMap<ChannelId, BTreeSet<(Timestamp, u32)>>,
+    pub(crate) states: BTreeMap<ChannelId, ChannelState>,
+    pub(crate) totals: Totals,
+    /// Open messages of each segment.
+    pub(crate) in_segment: HashMap<u32, u32>,
+    /// The latest capture in each segment: its bodies are shown for some days.
+    pub(crate) captured: HashMap<u32, Timestamp>,
+    cache: HashMap<u32, Fresh>,
+    cache_order: VecDeque<(u32, MessageId)>,
+    cache_bytes: usize,
+    cache_limit: usize,
+}
+
+impl OpenSet {
+    pub(crate) fn new(cache_limit: usize) -> Self {
+        Self { cache_limit, ..Self::default() }
+    }
+
+    /// Puts a message back that the index knows as open.
+    pub(crate) fn restore(&mut self, id: MessageId, place: Place, channel: ChannelId, accepted_at: Timestamp, rows: Vec<Row>) {
+        self.insert(id, place, channel, accepted_at, rows);
+    }
+
+    fn insert(&mut self, id: MessageId, place: Place, channel: ChannelId, accepted_at: Timestamp, rows: Vec<Row>) -> u32 {
+        let rows = match <[Row; 1]>::try_from(rows) {
+            Ok([row]) => Rows::One(row),
+            Err(rows) => Rows::Many(rows.into_boxed_slice()),
+        };
+        let open = Open { id, place, channel, accepted_at, rows, queued_at: None, reserved: false };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(open);
+                slot
+            }
+            None => {
+                self.slots.push(Some(open));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.by_id.insert(id, slot);
+        *self.in_segment.entry(place.position.segment).or_default() += 1;
+        self.totals.open_messages += 1;
+        self.totals.open_bytes += u64::from(place.payload_length - place.body_at);
+        self.requeue(slot);
+        slot
+    }
+
+    fn open(&self, id: MessageId) -> Option<&Open> {
+        self.slots[*self.by_id.get(&id)? as usize].as_ref()
+    }
+
+    fn open_mut(&mut self, slot: u32) -> &mut Open {
+        self.slots[slot as usize].as_mut().expect("a slot in use")
+    }
+
+    /// The rows of an open message.
+    pub(crate) fn rows(&self, id: MessageId) -> Option<&[Row]> {
+        self.open(id).map(|open| open.rows.get())
+    }
+
+    /// Where an open message stands in the log.
+    pub(crate) fn place(&self, id: MessageId) -> Option<Place> {
+        self.open(id).map(|open| open.place)
+    }
+
+    /// Puts a message where its earliest queued recipient belongs; returns when that is due.
+    fn requeue(&mut self, slot: u32) -> Option<(ChannelId, Timestamp)> {
+        let open = self.slots[slot as usize].as_mut()?;
+        let wanted = if open.reserved { None } else { earliest(open.rows.get()) };
+        if open.queued_at == wanted {
+            return wanted.map(|due| (open.channel, due));
+        }
+        let channel = open.channel;
+        let before = std::mem::replace(&mut open.queued_at, wanted);
+        let queue = self.due.entry(channel).or_default();
+        if let Some(before) = before {
+            queue.remove(&(before, slot));
+        }
+        if let Some(due) = wanted {
+            queue.insert((due, slot));
+        }
+        wanted.map(|due| (channel, due))
+    }
+
+    /// Takes up to `limit` due messages.
+    pub(crate) fn lease(&mut self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let Some((due, slot)) = self.due.get(&channel).and_then(|queue| queue.first()).copied() else { break };
+            if due > now {
+                break;
+            }
+            let fresh = self.cache.get(&slot).cloned();
+            let open = self.open_mut(slot);
+            let mut recipients = Vec::with_capacity(1);
+            for (index, row) in open.rows.get_mut().iter_mut().enumerate() {
+                if row.state == RecipientState::Queued && row.due <= now {
+                    row.state = RecipientState::Leased;
+                    recipients.push(LeasedRecipient {
+                        index: index as u32,
+                        attempts: u32::from(row.attempts),
+                        doubts: u32::from(row.doubts),
+                        first_attempt: (row.first_attempt.0 != 0).then_some(row.first_attempt),
+                    });
+                }
+            }
+            let (message, place) = (open.id, open.place);
+            self.count_lease(recipients.len() as u64);
+            self.requeue(slot);
+            taken.push(Taken { message, channel, place, recipients, fresh });
+        }
+        taken
+    }
+
+    fn count_lease(&mut self, count: u64) {
+        self.totals.by_state[0] -= count;
+        self.totals.by_state[1] += count;
+    }
+
+    /// Gives leased recipients back that never had an intent.
+    pub(crate) fn give_back(&mut self, message: MessageId, recipients: &[u32]) -> Option<(ChannelId, Timestamp)> {
+        let slot = *self.by_id.get(&message)?;
+        let open = self.open_mut(slot);
+        let mut count = 0;
+        for index in recipients {
+            if let Some(row) =
+                open.rows.get_mut().get_mut(*index as usize).filter(|row| row.state == RecipientState::Leased && !row.intended)
+            {
+                row.state = RecipientState::Queued;
+                count += 1;
+            }
+        }
+        self.totals.by_state[0] += count;
+        self.totals.by_state[1] -= count;
+        self.requeue(slot)
+    }
+
+    pub(crate) fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
+        self.due.get(&channel)?.first().map(|(due, _)| *due)
+    }
+
+    /// When the first message of each channel is due.
+    pub(crate) fn all_due(&self) -> Vec<(ChannelId, Timestamp)> {
+        self.due.iter().filter_map(|(channel, queue)| queue.first().map(|(due, _)| (*channel, *due))).collect()
+    }
+
+    /// Keeps leases away from a message while a write about it is on its way.
+    pub(crate) fn reserve(&mut self, message: MessageId, reserved: bool) -> Option<(ChannelId, Timestamp)> {
+        let slot = *self.by_id.get(&message)?;
+        self.open_mut(slot).reserved = reserved;
+        self.requeue(slot)
+    }
+
+    /// Keeps a fresh message in memory, within the budget.
+    pub(crate) fn cache(&mut self, id: MessageId, fresh: Fresh) {
+        let Some(slot) = self.by_id.get(&id).copied() else { return };
+        self.cache_bytes += fresh.body.len();
+        self.cache.insert(slot, fresh);
+        self.cache_order.push_back((slot, id));
+        while self.cache_bytes > self.cache_limit {
+            let Some((slot, id)) = self.cache_order.pop_front() else { break };
+            if self.by_id.get(&id) == Some(&slot) {
+                self.uncache(slot);
+            }
+        }
+    }
+
+    fn uncache(&mut self, slot: u32) {
+        if let Some(fresh) = self.cache.remove(&slot) {
+            self.cache_bytes -= fresh.body.len();
+        }
+        // Entries of messages that are gone pile up at the front.
+        while let Some((slot, id)) = self.cache_order.front() {
+            if self.by_id.get(id) == Some(slot) && self.cache.contains_key(slot) {
+                break;
+            }
+            self.cache_order.pop_front();
+        }
+    }
+
+    pub(crate) fn cached_body(&self, id: MessageId) -> Option<Bytes> {
+        self.cache.get(self.by_id.get(&id)?).map(|fresh| fresh.body.clone())
+    }
+
+    /// Does to the set what a record says.
+    pub(crate) fn apply(&mut self, record: Record, place: Option<Place>) -> Effects {
+        match record {
+            Record::Accept(meta) => place.map_or_else(Effects::default, |place| self.accept(meta, place)),
+            Record::Attempt { settle, intend } => {
+                let mut effects = settle.map_or_else(Effects::default, |settle| self.settle(settle));
+                if let Some(intend) = intend {
+                    self.intend(&intend, &mut effects);
+                }
+                effects
+            }
+            Record::Steer { message, recipients, to, channel, by, at } => self.steer(message, &recipients, to, channel, &by, at),
+            Record::Channel { channel, state, at } => self.channel(channel, state, at),
+        }
+    }
+
+    fn accept(&mut self, meta: Box<Meta>, place: Place) -> Effects {
+        let due = meta.scheduled_at.unwrap_or(meta.at);
+        let row = Row { state: RecipientState::Queued, intended: false, doubts: 0, attempts: 0, due, first_attempt: Timestamp(0) };
+        let count = meta.envelope.recipients.len();
+        self.insert(meta.id, place, meta.channel, meta.at, vec![row; count]);
+        self.totals.accepted += count as u64;
+        self.totals.by_state[0] += count as u64;
+        let fact = Fact {
+            kind: EventKind::MessageQueued,
+            at: meta.at,
+            message: Some(meta.id),
+            recipient: None,
+            channel: Some(meta.channel),
+            detail: String::new(),
+        };
+        Effects {
+            wakes: vec![(meta.channel, due)],
+            facts: vec![fact],
+            accepted: count as u64,
+            new: Some((meta, place)),
+            ..Effects::default()
+        }
+    }
+
+    fn settle(&mut self, settle: Settle) -> Effects {
+        let mut effects = Effects::default();
+        let Some(slot) = self.by_id.get(&settle.message).copied() else {
+            return effects;
+        };
+        let mut moved = Vec::with_capacity(settle.recipients.len());
+        for settled in &settle.recipients {
+            let open = self.open_mut(slot);
+            let Some(row) = open.rows.get_mut().get_mut(settled.index as usize) else { continue };
+            // In replay the lease itself is not in the log.
+            let from = row.state;
+            let Some(after) = leased(from).and_then(|state| state.after(settled.to)) else { continue };
+            let recorded = recorded(row);
+            row.state = after;
+            row.intended = false;
+            row.due = settled.due;
+            if settled.counts {
+                row.attempts = row.attempts.saturating_add(1);
+                if row.first_attempt.0 == 0 {
+                    row.first_attempt = settle.at;
+                }
+            }
+            if settled.to == Move::Doubt || (settled.to == Move::Hold && settled.counts) {
+                row.doubts = row.doubts.saturating_add(1);
+            }
+            moved.push((from, after));
+            effects.moved.push((recorded, after));
+            effects.changes.push(change(
+                settle.message,
+                settled.index,
+                row,
+                settle.at,
+                Some(settled.said.clone()),
+                Some(settle.relay.clone()),
+            ));
+            if let Some(kind) = kind_of(settled.to) {
+                effects.facts.push(Fact {
+                    kind,
+                    at: settle.at,
+                    message: Some(settle.message),
+                    recipient: Some(settled.index),
+                    channel: Some(settle.channel),
+                    detail: settled.said.clone(),
+                });
+            }
+        }
+        self.finish(slot, settle.at, &moved, &mut effects);
+        effects
+    }
+
+    fn intend(&mut self, intend: &Intend, effects: &mut Effects) {
+        let Some(slot) = self.by_id.get(&intend.message).copied() else {
+            return;
+        };
+        let mut moved = Vec::with_capacity(intend.recipients.len());
+        for index in &intend.recipients {
+            let open = self.open_mut(slot);
+            let Some(row) = open.rows.get_mut().get_mut(*index as usize) else { continue };
+            let from = row.state;
+            if leased(from).is_none() {
+                continue;
+            }
+            effects.moved.push((recorded(row), RecipientState::Leased));
+            row.state = RecipientState::Leased;
+            row.intended = true;
+            moved.push((from, RecipientState::Leased));
+            effects.changes.push(change(intend.message, *index, row, intend.at, None, None));
+        }
+        self.count(&moved);
+        self.requeue(slot);
+    }
+
+    fn steer(
+        &mut self,
+        message: MessageId,
+        recipients: &[u32],
+        to: Move,
+        channel: Option<ChannelId>,
+        by: &str,
+        at: Timestamp,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let Some(slot) = self.by_id.get(&message).copied() else {
+            return effects;
+        };
+        self.open_mut(slot).reserved = false;
+        for index in recipients {
+            let open = self.open_mut(slot);
+            let Some(row) = open.rows.get_mut().get_mut(*index as usize) else { continue };
+            let from = row.state;
+            let Some(after) = from.after(to) else { continue };
+            row.state = after;
+            if to == Move::Release {
+                row.due = at;
+            }
+            effects.moved.push((from, after));
+            let said = format!("{} by {by}", word(to));
+            effects.changes.push(change(message, *index, row, at, Some(said.clone()), None));
+            if let Some(kind) = kind_of(to) {
+                effects.facts.push(Fact { kind, at, message: Some(message), recipient: Some(*index), channel, detail: said });
+            }
+        }
+        if let Some(channel) = channel.filter(|_| to == Move::Reroute) {
+            self.change_channel(slot, channel);
+            effects.rerouted = Some((message, channel));
+        }
+        let moved = effects.moved.clone();
+        self.finish(slot, at, &moved, &mut effects);
+        effects
+    }
+
+    fn change_channel(&mut self, slot: u32, channel: ChannelId) {
+        let open = self.open_mut(slot);
+        let (before, queued_at) = (std::mem::replace(&mut open.channel, channel), open.queued_at.take());
+        if let (Some(at), Some(queue)) = (queued_at, self.due.get_mut(&before)) {
+            queue.remove(&(at, slot));
+        }
+    }
+
+    fn channel(&mut self, channel: ChannelId, state: ChannelState, at: Timestamp) -> Effects {
+        let before = self.states.insert(channel, state.clone()).unwrap_or_default();
+        let kind = channel_kind(&before, &state);
+        let fact = kind.map(|kind| Fact {
+            kind,
+            at,
+            message: None,
+            recipient: None,
+            channel: Some(channel),
+            detail: state.reason().to_owned(),
+        });
+        Effects { channel: Some((channel, state)), facts: fact.into_iter().collect(), ..Effects::default() }
+    }
+
+    /// Counts the moves, drops the message when nothing of it is open, and queues what is left.
+    fn finish(&mut self, slot: u32, at: Timestamp, moved: &[(RecipientState, RecipientState)], effects: &mut Effects) {
+        self.count(moved);
+        let open = self.open_mut(slot);
+        let segment = open.place.position.segment;
+        if open.rows.get().iter().any(|row| row.state == RecipientState::Captured) {
+            self.captured.insert(segment, at);
+        }
+        if self.open_mut(slot).rows.get().iter().all(|row| row.state.is_final()) {
+            self.remove(slot);
+        } else {
+            effects.wakes.extend(self.requeue(slot));
+        }
+    }
+
+    fn count(&mut self, moved: &[(RecipientState, RecipientState)]) {
+        for (from, to) in moved {
+            self.totals.by_state[usize::from(from.code())] -= 1;
+            self.totals.by_state[usize::from(to.code())] += 1;
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.uncache(slot);
+        let Some(open) = self.slots[slot as usize].take() else { return };
+        if let (Some(at), Some(queue)) = (open.queued_at, self.due.get_mut(&open.channel)) {
+            queue.remove(&(at, slot));
+        }
+        self.by_id.remove(&open.id);
+        self.free.push(slot);
+        self.totals.open_messages -= 1;
+        self.totals.open_bytes -= u64::from(open.place.payload_length - open.place.body_at);
+        if let Some(count) = self.in_segment.get_mut(&open.place.position.segment) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_segment.remove(&open.place.position.segment);
+            }
+        }
+    }
+
+    /// Recipients whose intent was durable when the process ended.
+    pub(crate) fn interrupted(&self) -> Vec<Interrupted> {
+        let mut found = Vec::new();
+        for open in self.slots.iter().flatten() {
+            let rows = open.rows.get().iter().enumerate();
+            let doubtful: Vec<(u32, u8)> =
+                rows.filter(|(_, row)| row.intended).map(|(index, row)| (index as u32, row.doubts)).collect();
+            if !doubtful.is_empty() {
+                found.push(Interrupted { message: open.id, channel: open.channel, rows: doubtful });
+            }
+        }
+        found.sort_by_key(|one| one.message);
+        found
+    }
+
+    pub(crate) fn queues(&self) -> Vec<ChannelQueue> {
+        let mut by_channel: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
+        for open in self.slots.iter().flatten() {
+            let entry = by_channel.entry(open.channel).or_insert_with(|| ChannelQueue {
+                channel: open.channel,
+                queued: 0,
+                leased: 0,
+                held: 0,
+                bytes: 0,
+                next_due: None,
+                oldest: None,
+            });
+            for row in open.rows.get() {
+                match row.state {
+                    RecipientState::Queued => entry.queued += 1,
+                    RecipientState::Leased => entry.leased += 1,
+                    RecipientState::Held => entry.held += 1,
+                    _ => {}
+                }
+            }
+            entry.bytes += u64::from(open.place.payload_length - open.place.body_at);
+            entry.oldest = Some(entry.oldest.map_or(open.accepted_at, |oldest| oldest.min(open.accepted_at)));
+        }
+        for queue in by_channel.values_mut() {
+            queue.next_due = self.next_due(queue.channel);
+        }
+        by_channel.into_values().collect()
+    }
+}
+
+fn earliest(rows: &[Row]) -> Option<Timestamp> {
+    rows.iter().filter(|row| row.state == RecipientState::Queued).map(|row| row.due).min()
+}
+
+fn leased(state: RecipientState) -> Option<RecipientState> {
+    match state {
+        RecipientState::Leased => Some(state),
+        other => other.after(Move::Lease),
+    }
+}
+
+/// The state that the log knows: a lease alone is not in it.
+fn recorded(row: &Row) -> RecipientState {
+    if row.state == RecipientState::Leased && !row.intended { RecipientState::Queued } else { row.state }
+}
+
+fn change(message: MessageId, index: u32, row: &Row, since: Timestamp, said: Option<String>, relay: Option<String>) -> Change {
+    Change {
+        message,
+        index,
+        state: row.state,
+        intended: row.intended,
+        since,
+        attempts: row.attempts,
+        doubts: row.doubts,
+        due: row.due,
+        first_attempt: row.first_attempt,
+        said,
+        relay,
+    }
+}
+
+/// The event that a move is, if it is one.
+fn kind_of(what: Move) -> Option<EventKind> {
+    match what {
+        Move::Lease | Move::GiveBack => None,
+        Move::Send => Some(EventKind::MessageSent),
+        Move::Capture => Some(EventKind::MessageCaptured),
+        Move::Defer => Some(EventKind::MessageDeferred),
+        Move::Doubt => Some(EventKind::MessageUncertain),
+        Move::Fail => Some(EventKind::MessageFailed),
+        Move::Expire => Some(EventKind::MessageExpired),
+        Move::Hold => Some(EventKind::MessageHeld),
+        Move::Release => Some(EventKind::MessageReleased),
+        Move::Cancel => Some(EventKind::MessageCancelled),
+        Move::Suppress => Some(EventKind::MessageSuppressed),
+        Move::Reroute => Some(EventKind::MessageMoved),
+    }
+}
+
+fn word(what: Move) -> &'static str {
+    match what {
+        Move::Hold => "held",
+        Move::Release => "released",
+        Move::Cancel => "cancelled",
+        Move::Suppress => "suppressed",
+        Move::Reroute => "moved",
+        _ => "changed",
+    }
+}
+
+fn channel_kind(before: &ChannelState, after: &ChannelState) -> Option<EventKind> {
+    if before.name() == after.name() {
+        return None;
+    }
+    match after {
+        ChannelState::Active => Some(EventKind::ChannelConnected),
+        ChannelState::Unverified => Some(EventKind::ChannelResumed),
+        ChannelState::Paused { .. } => Some(EventKind::ChannelPaused),
+        ChannelState::Throttled { .. } => Some(EventKind::ChannelThrottled),
+        ChannelState::Unreachable { .. } | ChannelState::LoginRefused { .. } => Some(EventKind::ChannelUnreachable),
+        ChannelState::NeedsAttention { .. } => Some(EventKind::ChannelNeedsAttention),
+        ChannelState::Disabled => Some(EventKind::ChannelDisabled),
+    }
+}

@@ -1,0 +1,485 @@
+//! The log's records as bytes, and back. Reading is total: bytes that are no record give `None`.
+//!
+//! The first byte says what a record is; its meaning never changes.
+
+use super::wire::{Input, put_bytes, put_number, put_option, put_text};
+use crate::api::{Idempotency, NewMessage};
+use mail::channel::ChannelState;
+use mail::envelope::{BodyType, Notify, Recipient, Ret};
+use mail::{ChannelId, Envelope, Lane, MessageId, Move, PersonId, Surface, TeamId, Timestamp, TokenId};
+use smtp::{ForwardPath, Mailbox, ReversePath};
+
+const ACCEPT: u8 = 1;
+const ATTEMPT: u8 = 2;
+const STEER: u8 = 3;
+const CHANNEL: u8 = 4;
+
+/// A record without the body of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Record {
+    /// A message became ours.
+    Accept(Box<Meta>),
+    /// How a transaction ended, and which one starts next.
+    Attempt { settle: Option<Settle>, intend: Option<Intend> },
+    /// A person moved recipients.
+    Steer { message: MessageId, recipients: Vec<u32>, to: Move, channel: Option<ChannelId>, by: String, at: Timestamp },
+    /// A channel changed its state.
+    Channel { channel: ChannelId, state: ChannelState, at: Timestamp },
+}
+
+/// All of an accepted message but its body.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Meta {
+    pub id: MessageId,
+    pub at: Timestamp,
+    pub person: PersonId,
+    pub team: Option<TeamId>,
+    pub token: Option<TokenId>,
+    pub surface: Surface,
+    pub channel: ChannelId,
+    pub lane: Lane,
+    pub envelope: Envelope,
+    pub from: String,
+    pub subject: String,
+    pub message_id: String,
+    pub tags: Vec<(String, String)>,
+    pub idempotency: Option<Idempotency>,
+    pub scheduled_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settle {
+    pub message: MessageId,
+    pub channel: ChannelId,
+    pub at: Timestamp,
+    pub relay: String,
+    pub recipients: Vec<SettledRow>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SettledRow {
+    pub index: u32,
+    pub to: Move,
+    pub due: Timestamp,
+    pub counts: bool,
+    pub said: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Intend {
+    pub message: MessageId,
+    pub channel: ChannelId,
+    pub at: Timestamp,
+    pub recipients: Vec<u32>,
+}
+
+impl From<NewMessage> for Meta {
+    fn from(message: NewMessage) -> Self {
+        Self {
+            id: message.id,
+            at: message.at,
+            person: message.person,
+            team: message.team,
+            token: message.token,
+            surface: message.surface,
+            channel: message.channel,
+            lane: message.lane,
+            envelope: message.envelope,
+            from: message.from,
+            subject: message.subject,
+            message_id: message.message_id,
+            tags: message.tags,
+            idempotency: message.idempotency,
+            scheduled_at: message.scheduled_at,
+            expires_at: message.expires_at,
+        }
+    }
+}
+
+impl Record {
+    /// Appends the record; for an accepted message the body follows, appended by the caller.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Accept(meta) => {
+                out.push(ACCEPT);
+                let length_at = out.len();
+                out.extend_from_slice(&[0; 4]);
+                put_meta(out, meta);
+                let length = (out.len() - length_at - 4) as u32;
+                out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+            }
+            Self::Attempt { settle, intend } => {
+                out.push(ATTEMPT);
+                put_option(out, settle.as_ref(), put_settle);
+                put_option(out, intend.as_ref(), |out, intend| {
+                    out.extend_from_slice(&intend.message.0);
+                    put_number(out, u64::from(intend.channel.0));
+                    put_time(out, intend.at);
+                    put_indices(out, &intend.recipients);
+                });
+            }
+            Self::Steer { message, recipients, to, channel, by, at } => {
+                out.push(STEER);
+                out.extend_from_slice(&message.0);
+                put_indices(out, recipients);
+                out.push(move_code(*to));
+                put_option(out, *channel, |out, channel| put_number(out, u64::from(channel.0)));
+                put_text(out, by);
+                put_time(out, *at);
+            }
+            Self::Channel { channel, state, at } => {
+                out.push(CHANNEL);
+                put_number(out, u64::from(channel.0));
+                put_channel_state(out, state);
+                put_time(out, *at);
+            }
+        }
+    }
+
+    /// Reads a record; for an accepted message also where in `payload` its body begins.
+    pub(crate) fn decode(payload: &[u8]) -> Option<(Self, usize)> {
+        let mut input = Input(payload);
+        let record = match input.byte()? {
+            ACCEPT => {
+                let length = u32::from_le_bytes(input.fixed(4)?.try_into().ok()?) as usize;
+                let mut meta = Input(input.fixed(length)?);
+                let record = Self::Accept(Box::new(take_meta(&mut meta)?));
+                meta.end()?;
+                return Some((record, 5 + length));
+            }
+            ATTEMPT => Self::Attempt { settle: input.option(take_settle)?, intend: input.option(take_intend)? },
+            STEER => Self::Steer {
+                message: take_id(&mut input)?,
+                recipients: take_indices(&mut input)?,
+                to: move_of(input.byte()?)?,
+                channel: input.option(|input| input.small().map(ChannelId))?,
+                by: input.text()?.to_owned(),
+                at: take_time(&mut input)?,
+            },
+            CHANNEL => Self::Channel {
+                channel: ChannelId(input.small()?),
+                state: take_channel_state(&mut input)?,
+                at: take_time(&mut input)?,
+            },
+            _ => return None,
+        };
+        input.end()?;
+        Some((record, payload.len()))
+    }
+}
+
+fn put_settle(out: &mut Vec<u8>, settle: &Settle) {
+    out.extend_from_slice(&settle.message.0);
+    put_number(out, u64::from(settle.channel.0));
+    put_time(out, settle.at);
+    put_text(out, &settle.relay);
+    put_number(out, settle.recipients.len() as u64);
+    for row in &settle.recipients {
+        put_number(out, u64::from(row.index));
+        out.push(move_code(row.to));
+        put_time(out, row.due);
+        out.push(u8::from(row.counts));
+        put_text(out, &row.said);
+    }
+}
+
+fn take_settle(input: &mut Input<'_>) -> Option<Settle> {
+    let message = take_id(input)?;
+    let channel = ChannelId(input.small()?);
+    let at = take_time(input)?;
+    let relay = input.text()?.to_owned();
+    let count = input.count()?;
+    let mut recipients = Vec::with_capacity(count.min(1024));
+    for _ in 0..count {
+        recipients.push(SettledRow {
+            index: input.small()?,
+            to: move_of(input.byte()?)?,
+            due: take_time(input)?,
+            counts: input.byte()? == 1,
+            said: input.text()?.to_owned(),
+        });
+    }
+    Some(Settle { message, channel, at, relay, recipients })
+}
+
+fn take_intend(input: &mut Input<'_>) -> Option<Intend> {
+    Some(Intend {
+        message: take_id(input)?,
+        channel: ChannelId(input.small()?),
+        at: take_time(input)?,
+        recipients: take_indices(input)?,
+    })
+}
+
+fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
+    out.extend_from_slice(&meta.id.0);
+    put_time(out, meta.at);
+    put_number(out, u64::from(meta.person.0));
+    put_option(out, meta.team, |out, team| put_number(out, u64::from(team.0)));
+    put_option(out, meta.token, |out, token| put_number(out, u64::from(token.0)));
+    out.push(surface_code(meta.surface));
+    put_number(out, u64::from(meta.channel.0));
+    out.push(lane_code(meta.lane));
+    put_envelope(out, &meta.envelope);
+    put_text(out, &meta.from);
+    put_text(out, &meta.subject);
+    put_text(out, &meta.message_id);
+    put_number(out, meta.tags.len() as u64);
+    for (name, value) in &meta.tags {
+        put_text(out, name);
+        put_text(out, value);
+    }
+    put_option(out, meta.idempotency.as_ref(), |out, key| {
+        put_text(out, &key.key);
+        out.extend_from_slice(&key.fingerprint);
+        out.push(u8::from(key.parts));
+    });
+    put_option(out, meta.scheduled_at, put_time);
+    put_option(out, meta.expires_at, put_time);
+}
+
+fn take_meta(input: &mut Input<'_>) -> Option<Meta> {
+    Some(Meta {
+        id: take_id(input)?,
+        at: take_time(input)?,
+        person: PersonId(input.small()?),
+        team: input.option(|input| input.small().map(TeamId))?,
+        token: input.option(|input| input.small().map(TokenId))?,
+        surface: surface_of(input.byte()?)?,
+        channel: ChannelId(input.small()?),
+        lane: lane_of(input.byte()?)?,
+        envelope: take_envelope(input)?,
+        from: input.text()?.to_owned(),
+        subject: input.text()?.to_owned(),
+        message_id: input.text()?.to_owned(),
+        tags: take_tags(input)?,
+        idempotency: input.option(|input| {
+            let key = input.text()?.to_owned();
+            let fingerprint = input.fixed(32)?.try_into().ok()?;
+            Some(Idempotency { key, fingerprint, parts: input.byte()? == 1 })
+        })?,
+        scheduled_at: input.option(take_time)?,
+        expires_at: input.option(take_time)?,
+    })
+}
+
+fn take_tags(input: &mut Input<'_>) -> Option<Vec<(String, String)>> {
+    let count = input.count()?;
+    (0..count).map(|_| Some((input.text()?.to_owned(), input.text()?.to_owned()))).collect()
+}
+
+fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
+    put_option(out, envelope.reverse_path.mailbox(), |out, mailbox| put_text(out, &mailbox.to_string()));
+    out.push(match envelope.body {
+        BodyType::SevenBit => 0,
+        BodyType::EightBitMime => 1,
+    });
+    out.push(u8::from(envelope.smtputf8));
+    put_option(out, envelope.ret, |out, ret| out.push(u8::from(ret == Ret::Full)));
+    put_option(out, envelope.envid.as_deref(), put_text);
+    put_number(out, envelope.recipients.len() as u64);
+    for recipient in &envelope.recipients {
+        put_text(out, &recipient.path.to_string());
+        put_option(out, recipient.notify, |out, notify| {
+            out.push(u8::from(notify.success) | u8::from(notify.failure) << 1 | u8::from(notify.delay) << 2);
+        });
+        put_option(out, recipient.orcpt.as_deref(), put_text);
+    }
+}
+
+fn take_envelope(input: &mut Input<'_>) -> Option<Envelope> {
+    let reverse_path = match input.option(Input::text)? {
+        None => ReversePath::Null,
+        Some(text) => ReversePath::Mailbox(Mailbox::parse(text).ok()?),
+    };
+    let body = match input.byte()? {
+        0 => BodyType::SevenBit,
+        1 => BodyType::EightBitMime,
+        _ => return None,
+    };
+    let smtputf8 = input.byte()? == 1;
+    let ret = input.option(Input::byte)?.map(|full| if full == 1 { Ret::Full } else { Ret::Headers });
+    let envid = input.option(Input::text)?.map(str::to_owned);
+    let count = input.count()?;
+    let mut recipients = Vec::with_capacity(count.min(1024));
+    for _ in 0..count {
+        let path = ForwardPath::from(Mailbox::parse(input.text()?).ok()?);
+        let bits = input.option(Input::byte)?;
+        let notify = bits.map(|bits| Notify { success: bits & 1 != 0, failure: bits & 2 != 0, delay: bits & 4 != 0 });
+        let orcpt = input.option(Input::text)?.map(str::to_owned);
+        recipients.push(Recipient { path, notify, orcpt });
+    }
+    Some(Envelope { reverse_path, recipients, body, smtputf8, ret, envid })
+}
+
+fn put_channel_state(out: &mut Vec<u8>, state: &ChannelState) {
+    match state {
+        ChannelState::Unverified => out.push(0),
+        ChannelState::Active => out.push(1),
+        ChannelState::Paused { by } => {
+            out.push(2);
+            put_text(out, by);
+        }
+        ChannelState::Throttled { until, reason } => {
+            out.push(3);
+            put_time(out, *until);
+            put_text(out, reason);
+        }
+        ChannelState::Unreachable { until, failures, reason } => {
+            out.push(4);
+            put_time(out, *until);
+            put_number(out, u64::from(*failures));
+            put_text(out, reason);
+        }
+        ChannelState::LoginRefused { until, reason } => {
+            out.push(5);
+            put_time(out, *until);
+            put_text(out, reason);
+        }
+        ChannelState::NeedsAttention { reason, revision } => {
+            out.push(6);
+            put_text(out, reason);
+            put_number(out, *revision);
+        }
+        ChannelState::Disabled => out.push(7),
+    }
+}
+
+fn take_channel_state(input: &mut Input<'_>) -> Option<ChannelState> {
+    Some(match input.byte()? {
+        0 => ChannelState::Unverified,
+        1 => ChannelState::Active,
+        2 => ChannelState::Paused { by: input.text()?.to_owned() },
+        3 => ChannelState::Throttled { until: take_time(input)?, reason: input.text()?.to_owned() },
+        4 => ChannelState::Unreachable { until: take_time(input)?, failures: input.small()?, reason: input.text()?.to_owned() },
+        5 => ChannelState::LoginRefused { until: take_time(input)?, reason: input.text()?.to_owned() },
+        6 => ChannelState::NeedsAttention { reason: input.text()?.to_owned(), revision: input.number()? },
+        7 => ChannelState::Disabled,
+        _ => return None,
+    })
+}
+
+/// A channel's state as bytes, for the index.
+pub(crate) fn channel_state_bytes(state: &ChannelState) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_channel_state(&mut bytes, state);
+    bytes
+}
+
+/// And back.
+pub(crate) fn channel_state_from(bytes: &[u8]) -> Option<ChannelState> {
+    take_channel_state(&mut Input(bytes))
+}
+
+fn put_time(out: &mut Vec<u8>, at: Timestamp) {
+    out.extend_from_slice(&at.0.to_le_bytes());
+}
+
+fn take_time(input: &mut Input<'_>) -> Option<Timestamp> {
+    Some(Timestamp(i64::from_le_bytes(input.fixed(8)?.try_into().ok()?)))
+}
+
+fn take_id(input: &mut Input<'_>) -> Option<MessageId> {
+    Some(MessageId(input.fixed(16)?.try_into().ok()?))
+}
+
+fn put_indices(out: &mut Vec<u8>, indices: &[u32]) {
+    put_number(out, indices.len() as u64);
+    for index in indices {
+        put_number(out, u64::from(*index));
+    }
+}
+
+fn take_indices(input: &mut Input<'_>) -> Option<Vec<u32>> {
+    let count = input.count()?;
+    (0..count).map(|_| input.small()).collect()
+}
+
+const MOVES: [Move; 13] = [
+    Move::Lease,
+    Move::GiveBack,
+    Move::Send,
+    Move::Capture,
+    Move::Defer,
+    Move::Doubt,
+    Move::Fail,
+    Move::Expire,
+    Move::Hold,
+    Move::Release,
+    Move::Cancel,
+    Move::Suppress,
+    Move::Reroute,
+];
+
+fn move_code(what: Move) -> u8 {
+    match what {
+        Move::Lease => 0,
+        Move::GiveBack => 1,
+        Move::Send => 2,
+        Move::Capture => 3,
+        Move::Defer => 4,
+        Move::Doubt => 5,
+        Move::Fail => 6,
+        Move::Expire => 7,
+        Move::Hold => 8,
+        Move::Release => 9,
+        Move::Cancel => 10,
+        Move::Suppress => 11,
+        Move::Reroute => 12,
+    }
+}
+
+fn move_of(code: u8) -> Option<Move> {
+    MOVES.get(usize::from(code)).copied()
+}
+
+/// The number of a surface in log and index.
+pub(crate) fn surface_code(surface: Surface) -> u8 {
+    match surface {
+        Surface::Smtp => 0,
+        Surface::Http => 1,
+        Surface::Cli => 2,
+        Surface::Web => 3,
+        Surface::Gateway => 4,
+    }
+}
+
+/// And back.
+pub(crate) fn surface_of(code: u8) -> Option<Surface> {
+    [Surface::Smtp, Surface::Http, Surface::Cli, Surface::Web, Surface::Gateway].get(usize::from(code)).copied()
+}
+
+/// The number of a lane in log and index.
+pub(crate) fn lane_code(lane: Lane) -> u8 {
+    match lane {
+        Lane::Now => 0,
+        Lane::Normal => 1,
+        Lane::Bulk => 2,
+    }
+}
+
+/// And back.
+pub(crate) fn lane_of(code: u8) -> Option<Lane> {
+    [Lane::Now, Lane::Normal, Lane::Bulk].get(usize::from(code)).copied()
+}
+
+/// Bytes with their length, for the index.
+pub(crate) fn tags_bytes(tags: &[(String, String)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in tags {
+        put_bytes(&mut bytes, name.as_bytes());
+        put_bytes(&mut bytes, value.as_bytes());
+    }
+    bytes
+}
+
+/// And back.
+pub(crate) fn tags_from(bytes: &[u8]) -> Vec<(String, String)> {
+    let mut input = Input(bytes);
+    let mut tags = Vec::new();
+    while let (Some(name), Some(value)) = (input.text(), input.text()) {
+        tags.push((name.to_owned(), value.to_owned()));
+    }
+    tags
+}
