@@ -28,3 +28,6 @@ pub use network::Network;
 pub use people::People;
 pub use refusal::AcceptRefusal;
 pub use tls::ServerTls;
+
+#[cfg(test)]
+mod tests;

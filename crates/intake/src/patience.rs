@@ -148,14 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_message_has_ten_minutes_and_a_large_one_more() {
+    fn however_steadily_it_comes_in_a_message_has_an_end() {
         let now = Instant::now();
         let mut patience = patience(now);
         patience.turn(true, now);
         for second in 1..=599 {
             patience.received(1000, true, now + seconds(second));
         }
-        assert_eq!(patience.until(), now + seconds(600));
+        assert_eq!(patience.until(), now + seconds(640));
+        assert_eq!(Deadlines::for_size(1 << 20).message, seconds(600));
         assert_eq!(Deadlines::for_size(50 << 20).message, seconds(3200));
     }
 

@@ -12,6 +12,6 @@ pub trait People: Send + Sync + 'static {
     /// Who signs in with this name and secret at that door, or nobody.
     ///
     /// An unknown name, a wrong secret, and a token that may not be used there give the same answer
-    /// in the same time.
+    /// in the same time. May block for the disk: call it where that is allowed.
     fn verify(&self, user: &str, secret: &[u8], surface: Surface) -> Option<Principal>;
 }

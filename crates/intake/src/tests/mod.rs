@@ -1,0 +1,8 @@
+#![allow(clippy::unwrap_used)]
+//! The doors as their users meet them.
+
+mod accepting;
+mod outside;
+mod sockets;
+mod waiting;
+mod world;

@@ -1,0 +1,272 @@
+//! A small gateway: two people, three channels, a queue that does as it is told.
+
+use crate::accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Trace};
+use crate::caps::Caps;
+use crate::clock::{Clock, SystemClock};
+use crate::door::{Deadlines, Door};
+use crate::people::People;
+use crate::tls::ServerTls;
+use bytes::Bytes;
+use mail::channel::{ChannelState, DomainPattern, OnUncertain, Owner, ReturnPath, Scope};
+use mail::directory::{AddressPattern, TokenSurface};
+use mail::{
+    BodyType, Channel, ChannelId, Directory, Envelope, Event, MessageId, Person, PersonId, Recipient, Role, Surface, Team, TeamId,
+    Timestamp, Token, TokenId, Transport,
+};
+use smtp::{ForwardPath, Mailbox, ReversePath};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use store::{
+    AcceptError, Accepted, AttemptRecord, ChannelQueue, Commit, Filter, Lease, Listing, MessageView, NewMessage, Page, Queue,
+    Steer, StoreError, Totals, Wake,
+};
+use tokio::sync::{Notify, oneshot};
+
+pub const ANA: PersonId = PersonId(1);
+pub const HOST: PersonId = PersonId(2);
+pub const TOKEN: TokenId = TokenId(1);
+pub const OFFICE: ChannelId = ChannelId(1);
+pub const ANA_MAILBOX: ChannelId = ChannelId(2);
+pub const SECRET: &[u8] = b"sdr_right_secret_of_ana";
+
+pub fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+/// The people of the tests, from memory.
+pub struct Known(Arc<Directory>);
+
+impl People for Known {
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.0)
+    }
+
+    fn verify(&self, user: &str, secret: &[u8], _: Surface) -> Option<Principal> {
+        let good = user.eq_ignore_ascii_case("ana@example.com") && secret == SECRET;
+        good.then_some(Principal { person: ANA, token: Some(TOKEN) })
+    }
+}
+
+fn channel(id: ChannelId, name: &str, owner: Owner, scope: Scope, address: Option<&str>, domains: &[&str]) -> Channel {
+    Channel {
+        id,
+        name: name.into(),
+        owner,
+        transport: Transport::Capture,
+        scope,
+        address: address.map(mailbox),
+        domains: domains.iter().map(|domain| DomainPattern::Domain((*domain).into())).collect(),
+        default: false,
+        disabled: false,
+        caps: mail::limits::Caps::default(),
+        on_uncertain: OnUncertain::Retry,
+        return_path: ReturnPath::Submitted,
+        revision: 1,
+    }
+}
+
+pub fn people() -> Arc<Known> {
+    let sales = TeamId(1);
+    let person = |id, email: &str, send_as| Person {
+        id,
+        email: mailbox(email),
+        name: email.into(),
+        role: Role::Member,
+        teams: vec![sales],
+        send_as,
+        disabled: false,
+    };
+    let token = Token {
+        id: TOKEN,
+        name: "laptop".into(),
+        person: ANA,
+        surfaces: vec![TokenSurface::Smtp, TokenSurface::Api],
+        channel: None,
+        send_as: None,
+        disabled: false,
+    };
+    Arc::new(Known(Arc::new(Directory::new(
+        vec![Team { id: sales, name: "sales".into(), domains: vec!["example.com".into()], disabled: false }],
+        vec![
+            person(ANA, "ana@example.com", vec![]),
+            person(HOST, "host@example.com", vec![AddressPattern::Domain("example.com".into())]),
+        ],
+        vec![token],
+        vec![
+            channel(OFFICE, "office", Owner::Team(sales), Scope::Domain, None, &["example.com"]),
+            channel(ANA_MAILBOX, "ana-mailbox", Owner::Person(ANA), Scope::Address, Some("ana@example.com"), &["example.com"]),
+        ],
+    ))))
+}
+
+/// What the queue does with a message.
+#[derive(Clone, Debug, Default)]
+pub enum Will {
+    #[default]
+    Keep,
+    Refuse(AcceptError),
+    /// It is known by its key as this one.
+    Replay(MessageId),
+    /// Answer when the test says so.
+    Hold,
+}
+
+type Answer = Result<Vec<Accepted>, AcceptError>;
+
+#[derive(Default)]
+pub struct Told {
+    will: Mutex<Will>,
+    kept: Mutex<Vec<NewMessage>>,
+    held: Mutex<Vec<(oneshot::Sender<Answer>, Vec<Accepted>)>>,
+    pub came: Notify,
+}
+
+impl Told {
+    pub fn will(&self, will: Will) {
+        *self.will.lock().unwrap() = will;
+    }
+
+    /// Messages so far.
+    pub fn kept(&self) -> Vec<NewMessage> {
+        self.kept.lock().unwrap().clone()
+    }
+
+    pub fn last(&self) -> NewMessage {
+        self.kept().pop().expect("a message was kept")
+    }
+
+    /// The disk has answered for what is held.
+    pub fn let_go(&self) {
+        for (answer, accepted) in self.held.lock().unwrap().drain(..) {
+            answer.send(Ok(accepted)).unwrap();
+        }
+    }
+}
+
+impl Queue for Told {
+    fn accept(&self, batch: Vec<NewMessage>) -> Commit<Answer> {
+        let mut accepted: Vec<Accepted> = batch.iter().map(|message| Accepted { id: message.id, replayed: false }).collect();
+        match self.will.lock().unwrap().clone() {
+            Will::Refuse(error) => return Commit::done(Err(error)),
+            Will::Replay(id) => accepted.iter_mut().for_each(|accepted| *accepted = Accepted { id, replayed: true }),
+            Will::Keep => self.kept.lock().unwrap().extend(batch),
+            Will::Hold => {
+                self.kept.lock().unwrap().extend(batch);
+                let (answer, receiver) = oneshot::channel();
+                self.held.lock().unwrap().push((answer, accepted));
+                self.came.notify_one();
+                return Commit::pending(receiver, || Err(AcceptError::Closed("gone".into())));
+            }
+        }
+        Commit::done(Ok(accepted))
+    }
+
+    fn lease(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<Lease> {
+        Vec::new()
+    }
+    fn next_due(&self, _: ChannelId) -> Option<Timestamp> {
+        None
+    }
+    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+        Err(StoreError::Unknown(message))
+    }
+    fn record(&self, _: AttemptRecord) -> Commit<Result<(), StoreError>> {
+        Commit::done(Ok(()))
+    }
+    fn give_back(&self, _: MessageId, _: &[u32]) {}
+    fn steer(&self, _: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
+        Commit::done(Ok(Vec::new()))
+    }
+    fn set_channel_state(&self, _: ChannelId, _: ChannelState, _: Timestamp) -> Commit<Result<(), StoreError>> {
+        Commit::done(Ok(()))
+    }
+    fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState> {
+        BTreeMap::new()
+    }
+    fn set_waker(&self, _: Arc<dyn Wake>) {}
+    fn totals(&self) -> Totals {
+        Totals::default()
+    }
+    fn accepting(&self) -> Result<(), AcceptError> {
+        Ok(())
+    }
+    fn message(&self, _: MessageId) -> Result<Option<MessageView>, StoreError> {
+        Ok(None)
+    }
+    fn raw(&self, _: MessageId) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+    fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {
+        Ok(Listing { messages: Vec::new(), has_more: false })
+    }
+    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn events(&self, _: u64, _: usize) -> Result<Vec<Event>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn events_of(&self, _: MessageId) -> Result<Vec<Event>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn close(&self) {}
+}
+
+/// The wall clock stands still; ids are random.
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_795_593_600_000)
+    }
+
+    fn message_id(&self, at: Timestamp) -> MessageId {
+        SystemClock.message_id(at)
+    }
+}
+
+/// A gateway's way in, and the queue behind it.
+pub struct World {
+    pub queue: Arc<Told>,
+    pub intake: Arc<Intake>,
+    pub door: Arc<Door>,
+    pub folder: tempfile::TempDir,
+}
+
+pub fn world() -> World {
+    world_with(Caps::new(1000, 50), Deadlines::for_size(4096))
+}
+
+pub fn world_with(caps: Arc<Caps>, deadlines: Deadlines) -> World {
+    let queue = Arc::new(Told::default());
+    let settings = IntakeSettings { hostname: "gw.example".into(), max_message_size: 4096, max_recipients: 3 };
+    let intake = Arc::new(Intake::new(Arc::clone(&queue) as _, people(), settings, Arc::new(Noon)));
+    let folder = tempfile::tempdir().unwrap();
+    let tls = Arc::new(ServerTls::self_signed(folder.path(), "gw.example").unwrap());
+    let door = Door::new(Arc::clone(&intake), tls, caps, deadlines);
+    World { queue, intake, door, folder }
+}
+
+pub fn envelope(from: &str, to: &[&str]) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::Mailbox(mailbox(from)),
+        recipients: to.iter().map(|to| Recipient::new(ForwardPath::from(mailbox(to)))).collect(),
+        body: BodyType::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+    }
+}
+
+pub const MESSAGE: &str = "From: Ana <ana@example.com>\r\nTo: luis@example.org\r\nSubject: hi\r\n\r\nhello\r\n";
+
+/// Ana's message, by this door.
+pub fn incoming(surface: Surface, message: &str) -> Incoming {
+    Incoming {
+        principal: Principal { person: ANA, token: Some(TOKEN) },
+        surface,
+        trace: Trace { helo: "laptop.example".into(), protocol: "ESMTPSA", peer: Some([192, 0, 2, 7].into()) },
+        envelope: envelope("ana@example.com", &["luis@example.org"]),
+        submitted: Bytes::copy_from_slice(message.as_bytes()),
+        wishes: ExplicitWishes::default(),
+    }
+}
