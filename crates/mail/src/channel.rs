@@ -123,7 +123,7 @@ pub enum Scope {
 /// A domain a channel or a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainPattern {
-    /// `*`: any From of the owner or team.
+    /// `*`: any From of the owner or team, domains confirmed as another team's excepted.
     Any,
     /// One domain, lower case A-labels.
     Domain(String),
@@ -375,3 +375,6 @@ impl ChannelState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub struct Directory {
     people: HashMap<PersonId, Person>,
     tokens: HashMap<TokenId, Token>,
     channels: HashMap<ChannelId, Channel>,
+    teams_by_domain: HashMap<String, TeamId>,
     people_by_address: HashMap<String, PersonId>,
     channels_by_owner: HashMap<Owner, Vec<ChannelId>>,
     channels_by_name: HashMap<String, ChannelId>,
@@ -140,6 +141,8 @@ impl Directory {
     /// A directory of these rows. Rows that name an unknown one are the caller's to refuse before.
     #[must_use]
     pub fn new(teams: Vec<Team>, people: Vec<Person>, tokens: Vec<Token>, channels: Vec<Channel>) -> Self {
+        let owned = |team: &Team| team.domains.iter().map(|domain| (domain.clone(), team.id)).collect::<Vec<_>>();
+        let teams_by_domain = teams.iter().flat_map(owned).collect();
         let people_by_address = people.iter().map(|person| (address_key(&person.email), person.id)).collect();
         let channels_by_name = channels.iter().map(|channel| (channel.name.clone(), channel.id)).collect();
         let mut channels_by_owner: HashMap<Owner, Vec<ChannelId>> = HashMap::new();
@@ -152,6 +155,7 @@ impl Directory {
             people: people.into_iter().map(|person| (person.id, person)).collect(),
             tokens: tokens.into_iter().map(|token| (token.id, token)).collect(),
             channels: channels.into_iter().map(|channel| (channel.id, channel)).collect(),
+            teams_by_domain,
             people_by_address,
             channels_by_owner,
             channels_by_name,
@@ -168,6 +172,12 @@ impl Directory {
     #[must_use]
     pub fn team_named(&self, name: &str) -> Option<&Team> {
         self.teams.values().find(|team| team.name == name)
+    }
+
+    /// The team whose domain it is; lower case A-labels.
+    #[must_use]
+    pub fn team_of_domain(&self, domain: &str) -> Option<&Team> {
+        self.teams.get(self.teams_by_domain.get(domain)?)
     }
 
     /// The person of that row.
@@ -230,5 +240,5 @@ impl Directory {
 /// The form of an address under which people are found: lower case, domain in A-labels.
 #[must_use]
 pub fn address_key(mailbox: &Mailbox) -> String {
-    format!("{}@{}", mailbox.local_part(), mailbox.domain().to_ascii()).to_lowercase()
+    format!("{}@{}", mailbox.local_part().value(), mailbox.domain().to_ascii()).to_lowercase()
 }

@@ -1,54 +1,30 @@
 //! The header section of a submitted message: its fields, who wrote it, and what it wishes.
 //!
 //! Who wrote it is read strictly, because it decides who may send as whom: what cannot be read
-//! exactly is refused, never guessed.
+//! exactly is refused, never guessed. All other fields pass as they are.
 
 mod address_list;
+mod control;
+mod encoded_word;
+mod wishes;
 
 pub use address_list::AddressListError;
+pub use control::{CONTROL_FIELDS, is_control};
+pub use wishes::{MAX_TAGS, WishError, Wishes, idempotency_key};
 
-use crate::envelope::Lane;
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr2};
 use smtp::Mailbox;
-use std::borrow::Cow;
 
-/// Longest header section, in bytes.
+/// Longest header section of a submission, in bytes.
 pub const MAX_HEADER: usize = 256 * 1024;
-/// Most fields.
+/// Most fields of a submission.
 pub const MAX_FIELDS: usize = 1000;
 /// Most `Received` fields: more is a loop (RFC 5321 §6.3).
 pub const MAX_RECEIVED: usize = 50;
-
-/// Header fields by which a provider takes orders: they can add recipients or spend another's quota.
-/// An entry that ends with `-` stands for all names that begin with it. Lower case.
-pub const CONTROL_FIELDS: &[&str] = &[
-    "x-smtpapi",
-    "x-msys-api",
-    "x-mailgun-",
-    "x-mc-",
-    "x-mandrill-",
-    "x-pm-",
-    "x-ses-",
-    "x-sib-",
-    "x-mailin-",
-    "x-mj-",
-    "x-mailjet-",
-    "x-elastic-",
-    "x-elasticemail-",
-    "x-sparkpost-",
-    "x-ahasend-",
-    "ahasend-",
-    "x-mailersend-",
-    "x-tm-",
-    "x-report-abuse-to-smtp2go",
-    "x-smtp2go-",
-    "x-postal-",
-    "x-resend-",
-    "resend-",
-    "x-mtr-",
-    "x-ms-exchange-organization-",
-    "x-google-",
-];
+/// Room for the lines that the gateway adds in front.
+const ADDED: (usize, usize) = (8, 8 * 1024);
+/// Longest text shown in lists, in characters.
+const MAX_SHOWN: usize = 256;
 
 /// One field: its name, and where its lines stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +69,12 @@ pub enum HeaderError {
     /// A line that is neither a field nor a continuation.
     #[error("line {0} of the header is neither 'Name: value' nor the continuation of one")]
     Line(usize),
+    /// A line of white space: some readers take it for the end of the header, others do not.
+    #[error("line {0} of the header holds nothing but white space")]
+    Blank(usize),
+    /// A bare CR, a bare LF or a NUL.
+    #[error("line {0} of the header holds a bare CR, a bare LF or a NUL")]
+    OddBytes(usize),
     /// Too many bytes or fields.
     #[error("the header has more than {MAX_FIELDS} fields or {MAX_HEADER} bytes")]
     TooLong,
@@ -139,58 +121,42 @@ impl Authors {
     }
 }
 
-/// What the header asks of the gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// `X-Sendero-Channel`.
-    pub channel: Option<String>,
-    /// `X-Sendero-Lane`.
-    pub lane: Option<Lane>,
-    /// `X-Sendero-Tag`, each `name=value` or `name`.
-    pub tags: Vec<(String, String)>,
-    /// `Idempotency-Key`.
-    pub idempotency_key: Option<String>,
-}
-
-/// A wish that cannot be granted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WishError {
-    /// The value makes no sense.
-    #[error("{0} has no valid value; {1}")]
-    Value(&'static str, &'static str),
-    /// Not in this version.
-    #[error("{0} is not in this version")]
-    NotInThisVersion(String),
-}
-
 impl<'a> Header<'a> {
-    /// Finds the fields. Lines end with CRLF, as the wire makes sure.
+    /// Finds the fields. A message without a blank line has no body.
     ///
     /// # Errors
-    /// A line that is no field, or too much of everything.
+    /// A line that is no field, odd bytes, or too much of everything.
     pub fn parse(message: &'a [u8]) -> Result<Self, HeaderError> {
+        Self::within(message, MAX_FIELDS, MAX_HEADER)
+    }
+
+    fn within(message: &'a [u8], most_fields: usize, most_bytes: usize) -> Result<Self, HeaderError> {
         let mut fields: Vec<Field<'a>> = Vec::with_capacity(16);
-        let mut at = 0;
-        let mut number = 0;
+        let (mut at, mut number, mut value_at) = (0, 0, 0);
         while at < message.len() {
             let end = memchr(b'\n', &message[at..]).map_or(message.len(), |found| at + found + 1);
-            let line = &message[at..end];
             number += 1;
-            if line == b"\r\n" || line == b"\n" {
+            let line = without_line_end(&message[at..end]).ok_or(HeaderError::OddBytes(number))?;
+            let Some(first) = line.first() else {
                 return Ok(Self { fields, end: at, has_body: true });
-            }
-            if end > MAX_HEADER || fields.len() > MAX_FIELDS {
+            };
+            if end > most_bytes {
                 return Err(HeaderError::TooLong);
             }
-            if matches!(line[0], b' ' | b'\t') {
-                // A line of white space only looks like the end of the header to some readers.
-                let blank = line.iter().all(u8::is_ascii_whitespace);
-                let field = fields.last_mut().filter(|_| !blank).ok_or(HeaderError::Line(number))?;
+            if matches!(first, b' ' | b'\t') {
+                if line.iter().all(|byte| *byte <= b' ' || *byte == 0x7f) {
+                    return Err(HeaderError::Blank(number));
+                }
+                let field = fields.last_mut().ok_or(HeaderError::Line(number))?;
+                field.value = &message[value_at..at + line.len()];
                 field.end = end;
-                let start = end - line.len() - (field.value.len() + line_end(&message[..at]));
-                field.value = trim_end(&message[start..end]);
             } else {
-                fields.push(field(message, at, end).ok_or(HeaderError::Line(number))?);
+                if fields.len() == most_fields {
+                    return Err(HeaderError::TooLong);
+                }
+                let (name, value) = name_and_value(line).ok_or(HeaderError::Line(number))?;
+                value_at = at + line.len() - value.len();
+                fields.push(Field { name, value, start: at, end });
             }
             at = end;
         }
@@ -232,15 +198,19 @@ impl<'a> Header<'a> {
         Ok(Authors { from, sender, resent })
     }
 
-    /// Whom To, Cc and Bcc name, in this order, read strictly.
+    /// Whom To, Cc and Bcc name, in this order, the members of groups included.
     ///
     /// # Errors
-    /// A field that is not exactly a list of addresses; groups have no members here.
+    /// A field that cannot be read, named with the reason.
     pub fn destinations(&self) -> Result<Vec<Mailbox>, HeaderError> {
         let mut found = Vec::new();
         for name in ["To", "Cc", "Bcc"] {
             for field in self.named(name) {
-                found.extend(mailboxes(name, field.value)?);
+                // An empty Bcc field says that there was one.
+                if field.value.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                    let members = address_list::members(field.value);
+                    found.extend(members.map_err(|problem| HeaderError::Author { field: name, problem })?);
+                }
             }
         }
         Ok(found)
@@ -276,108 +246,45 @@ impl<'a> Header<'a> {
         self.named("From").next().map(for_list).unwrap_or_default()
     }
 
-    /// The Message-ID without its brackets.
+    /// The Message-ID without its brackets, at most 512 characters.
     #[must_use]
     pub fn message_id(&self) -> Option<String> {
         let value = self.named("Message-ID").next()?.unfolded();
-        let inner = value.trim_start_matches('<').trim_end_matches('>');
-        (!inner.is_empty()).then(|| inner.chars().take(512).collect())
-    }
-
-    /// What it asks of the gateway.
-    ///
-    /// # Errors
-    /// A wish that is not understood or not in this version.
-    pub fn wishes(&self) -> Result<Wishes, WishError> {
-        let mut wishes = Wishes::default();
-        for field in &self.fields {
-            let is_key = field.is("Idempotency-Key");
-            if is_key || has_prefix(field.name, "X-Sendero-") {
-                wish(&mut wishes, field)?;
-            }
-        }
-        Ok(wishes)
+        let inner = value.split_once('<').map_or(value.as_str(), |(_, inner)| inner.split('>').next().unwrap_or_default());
+        let id: String = inner.chars().filter(|c| !c.is_control() && !c.is_whitespace()).take(512).collect();
+        (!id.is_empty()).then_some(id)
     }
 }
 
-fn wish(wishes: &mut Wishes, field: &Field<'_>) -> Result<(), WishError> {
-    let value = field.unfolded();
-    match field.name.to_ascii_lowercase().as_str() {
-        "idempotency-key" => {
-            let key =
-                idempotency_key(&value).ok_or(WishError::Value("Idempotency-Key", "write 1 to 255 visible characters, once"))?;
-            if wishes.idempotency_key.replace(key).is_some() {
-                return Err(WishError::Value("Idempotency-Key", "write it once"));
-            }
-        }
-        "x-sendero-channel" => {
-            if value.is_empty() || wishes.channel.replace(value).is_some() {
-                return Err(WishError::Value("X-Sendero-Channel", "write the name of one channel"));
-            }
-        }
-        "x-sendero-lane" => {
-            wishes.lane = Some(lane(&value).ok_or(WishError::Value("X-Sendero-Lane", "write now, normal or bulk"))?)
-        }
-        "x-sendero-tag" => {
-            let (name, value) = value.split_once('=').unwrap_or((&value, ""));
-            if name.is_empty() || name.len() > 64 || value.len() > 256 || wishes.tags.len() >= 10 {
-                return Err(WishError::Value("X-Sendero-Tag", "write at most ten, each name=value"));
-            }
-            wishes.tags.push((name.trim().to_owned(), value.trim().to_owned()));
-        }
-        _ => return Err(WishError::NotInThisVersion(field.name.to_owned())),
-    }
-    Ok(())
-}
-
-/// A key as the header field or HTTP gives it: bare, or as a quoted string.
-#[must_use]
-pub fn idempotency_key(value: &str) -> Option<String> {
-    let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
-    let valid = (1..=255).contains(&inner.len()) && inner.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"');
-    valid.then(|| inner.to_owned())
-}
-
-fn lane(value: &str) -> Option<Lane> {
-    match value.to_ascii_lowercase().as_str() {
-        "now" => Some(Lane::Now),
-        "normal" => Some(Lane::Normal),
-        "bulk" => Some(Lane::Bulk),
-        _ => None,
-    }
-}
-
-/// The authors of a stored message.
+/// The authors of a stored message, which has the gateway's own lines in front.
 ///
 /// # Errors
 /// As [`Header::parse`] and [`Header::authors`].
 pub fn authors_of(message: &[u8]) -> Result<Authors, HeaderError> {
-    Header::parse(message)?.authors()
+    Header::within(message, MAX_FIELDS + ADDED.0, MAX_HEADER + ADDED.1)?.authors()
 }
 
-fn field(message: &[u8], start: usize, end: usize) -> Option<Field<'_>> {
-    let line = &message[start..end];
+/// The line without its CRLF, or `None` where it holds a bare CR, a bare LF or a NUL.
+fn without_line_end(line: &[u8]) -> Option<&[u8]> {
+    let line = match line {
+        [line @ .., b'\r', b'\n'] => line,
+        [.., b'\n'] => return None,
+        unfinished => unfinished,
+    };
+    memchr2(b'\r', 0, line).is_none().then_some(line)
+}
+
+fn name_and_value(line: &[u8]) -> Option<(&str, &[u8])> {
     let colon = memchr(b':', line)?;
     let name = std::str::from_utf8(&line[..colon]).ok()?;
     // White space before the colon is obsolete syntax (RFC 5322 §4.5): the field counts under its name.
     let name = name.trim_end_matches([' ', '\t']);
-    if name.is_empty() || !name.bytes().all(|byte| (33..=126).contains(&byte)) {
-        return None;
-    }
-    Some(Field { name, value: trim_end(&line[colon + 1..]), start, end })
-}
-
-fn trim_end(value: &[u8]) -> &[u8] {
-    let value = value.strip_suffix(b"\n").unwrap_or(value);
-    value.strip_suffix(b"\r").unwrap_or(value)
-}
-
-fn line_end(before: &[u8]) -> usize {
-    if before.ends_with(b"\r\n") { 2 } else { usize::from(before.ends_with(b"\n")) }
+    let valid = !name.is_empty() && name.bytes().all(|byte| (33..=126).contains(&byte));
+    valid.then_some((name, &line[colon + 1..]))
 }
 
 fn mailboxes(field: &'static str, value: &[u8]) -> Result<Vec<Mailbox>, HeaderError> {
-    address_list::parse(value).map_err(|problem| HeaderError::Author { field, problem })
+    address_list::mailboxes(value).map_err(|problem| HeaderError::Author { field, problem })
 }
 
 fn one(field: &'static str, value: &[u8]) -> Result<Mailbox, HeaderError> {
@@ -388,116 +295,20 @@ fn one(field: &'static str, value: &[u8]) -> Result<Mailbox, HeaderError> {
     all.pop().ok_or(HeaderError::Author { field, problem: AddressListError::Empty })
 }
 
-/// True for a field by which a provider takes orders.
-#[must_use]
-pub fn is_control(name: &str) -> bool {
-    CONTROL_FIELDS.iter().any(|known| if known.ends_with('-') { has_prefix(name, known) } else { name.eq_ignore_ascii_case(known) })
-}
-
 pub(crate) fn has_prefix(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }
 
+/// As much of a name as a reply has room for.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
 fn for_list(field: &Field<'_>) -> String {
-    let text = field.unfolded();
-    let decoded: Cow<'_, str> =
-        if memmem::find(text.as_bytes(), b"=?").is_some() { decode_words(&text).into() } else { text.into() };
-    decoded.chars().map(|c| if c.is_control() { ' ' } else { c }).take(256).collect()
-}
-
-/// Decodes RFC 2047 encoded words in UTF-8, US-ASCII and Latin-1; leaves others as they are.
-fn decode_words(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("=?") {
-        let (before, from) = rest.split_at(at);
-        match encoded_word(from) {
-            Some((decoded, length)) => {
-                // White space between two encoded words is not part of the text.
-                if !(out.ends_with('\u{0}') && before.trim().is_empty()) {
-                    out.push_str(before);
-                }
-                out = out.replace('\u{0}', "");
-                out.push_str(&decoded);
-                out.push('\u{0}');
-                rest = &from[length..];
-            }
-            None => {
-                out.push_str(before);
-                out.push_str("=?");
-                rest = &from[2..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out.replace('\u{0}', "")
-}
-
-fn encoded_word(text: &str) -> Option<(String, usize)> {
-    let inner = text.strip_prefix("=?")?;
-    let mut parts = inner.splitn(3, '?');
-    let (charset, encoding, rest) = (parts.next()?, parts.next()?, parts.next()?);
-    let end = rest.find("?=")?;
-    let payload = &rest[..end];
-    if payload.contains(' ') || charset.contains(' ') {
-        return None;
-    }
-    let bytes = match encoding {
-        "B" | "b" => base64_bytes(payload)?,
-        "Q" | "q" => q_bytes(payload)?,
-        _ => return None,
-    };
-    let charset = charset.split('*').next().unwrap_or_default().to_ascii_lowercase();
-    let decoded = match charset.as_str() {
-        "utf-8" | "us-ascii" | "utf8" => String::from_utf8_lossy(&bytes).into_owned(),
-        "iso-8859-1" | "windows-1252" | "iso-8859-15" => bytes.iter().map(|byte| char::from(*byte)).collect(),
-        _ => return None,
-    };
-    Some((decoded, 2 + charset_length(inner, rest) + end + 2))
-}
-
-fn charset_length(inner: &str, rest: &str) -> usize {
-    inner.len() - rest.len()
-}
-
-fn base64_bytes(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut value, mut bits) = (0u32, 0);
-    for c in text.trim_end_matches('=').bytes() {
-        let digit = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        value = value << 6 | u32::from(digit);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((value >> bits & 0xff) as u8);
-        }
-    }
-    Some(bytes)
-}
-
-fn q_bytes(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        match first {
-            b'_' => bytes.push(b' '),
-            b'=' => {
-                let hex = std::str::from_utf8(tail.get(..2)?).ok()?;
-                bytes.push(u8::from_str_radix(hex, 16).ok()?);
-                rest = &tail[2..];
-            }
-            other => bytes.push(*other),
-        }
-    }
-    Some(bytes)
+    // Nobody reads more of a subject than this, however long it is.
+    let start = &field.value[..field.value.len().min(8 * 1024)];
+    let text = Field { value: start, ..*field }.unfolded();
+    encoded_word::decode(&text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect()
 }
 
 #[cfg(test)]

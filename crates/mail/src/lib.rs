@@ -8,6 +8,8 @@ pub mod channel;
 pub mod directory;
 pub mod envelope;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod header;
 pub mod id;
 pub mod limits;

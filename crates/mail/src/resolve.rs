@@ -1,10 +1,15 @@
 //! The one resolver: from person and From to channel, for every surface.
 
-use crate::channel::{Channel, Owner, ReturnPath, Scope, Transport};
+mod refusal;
+
+pub use refusal::Refusal;
+
+use crate::channel::{Channel, DomainPattern, Owner, ReturnPath, Scope, Transport};
 use crate::directory::{Directory, Person, Team, Token};
-use crate::header::{Authors, HeaderError, WishError};
+use crate::envelope::Envelope;
+use crate::header::{Authors, shown};
 use crate::id::{ChannelId, PersonId, TeamId, TokenId};
-use smtp::{Mailbox, Reply, ReversePath};
+use smtp::{Mailbox, ReversePath};
 
 /// Who sends what.
 #[derive(Clone, Copy, Debug)]
@@ -30,136 +35,12 @@ pub struct Route {
     pub team: Option<TeamId>,
 }
 
-/// Why a submission is refused: what happened, why, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The header.
-    #[error("{0}; mend the message and send it again")]
-    Header(#[from] HeaderError),
-    /// A wish in the header.
-    #[error("{0}")]
-    Wish(#[from] WishError),
-    /// It goes in circles.
-    #[error("the message has passed more than 50 servers: it goes in circles; look at your forwarding rules")]
-    TooManyHops,
-    /// Orders to a provider.
-    #[error("the header field {0} gives orders to a provider and is not taken from submitters; leave it out")]
-    ControlField(String),
-    /// An address that is not the person's.
-    #[error("{0} is not yours to send as; ask your administrator to add it to your send_as")]
-    SenderNotAllowed(Mailbox),
-    /// The person is switched off, or gone.
-    #[error("you may not send; ask your administrator to enable your account")]
-    PersonDisabled,
-    /// No such channel, or none that this person may use.
-    #[error("there is no channel '{0}' that you may use; 'sendero channel list' shows the names")]
-    ChannelNotFound(String),
-    /// A channel was asked for and another is fixed on the token.
-    #[error("channel '{asked}' was asked for, and this token is fixed to '{fixed}'; use another token, or do not ask")]
-    ChannelFixed {
-        /// Asked for.
-        asked: String,
-        /// Fixed.
-        fixed: String,
-    },
-    /// The channel may not carry this From.
-    #[error("channel '{channel}' may not send as {author}; {remedy}")]
-    ChannelForbids {
-        /// The channel.
-        channel: String,
-        /// Whom it may not send as.
-        author: Mailbox,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// The channel asked for is switched off.
-    #[error("channel '{0}' is disabled; enable it, or use another")]
-    ChannelDisabled(String),
-    /// Nothing left to go by.
-    #[error(
-        "no channel may send as {author} for you; connect a mailbox with this address, or ask your administrator for a team channel that has its domain"
-    )]
-    NoChannel {
-        /// For this author.
-        author: Mailbox,
-    },
-    /// No recipient.
-    #[error("the message has no recipient; name at least one")]
-    NoRecipients,
-    /// Too many.
-    #[error("a message may have {most} recipients here, this one has {found}; send it in parts")]
-    TooManyRecipients {
-        /// Given.
-        found: usize,
-        /// Allowed.
-        most: usize,
-    },
-    /// Too large.
-    #[error("a message may have {most} bytes here, this one has {found}; make it smaller, or send a link")]
-    TooLarge {
-        /// Given.
-        found: u64,
-        /// Allowed.
-        most: u64,
-    },
-    /// Bytes that are no legal message.
-    #[error("a message's lines end with CRLF, and it holds a bare CR, a bare LF or a NUL; encode it")]
-    OddBytes,
-}
-
-impl Refusal {
-    /// The stable code of the API.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Header(_) | Self::Wish(_) | Self::TooManyHops | Self::ControlField(_) | Self::NoRecipients | Self::OddBytes => {
-                "validation_failed"
-            }
-            Self::SenderNotAllowed(_) | Self::ChannelForbids { .. } | Self::NoChannel { .. } | Self::PersonDisabled => {
-                "sender_not_allowed"
-            }
-            Self::ChannelNotFound(_) | Self::ChannelDisabled(_) => "channel_not_found",
-            Self::ChannelFixed { .. } => "scope_missing",
-            Self::TooManyRecipients { .. } => "recipient_limit_exceeded",
-            Self::TooLarge { .. } => "message_too_large",
-        }
-    }
-
-    /// The status of the API.
-    #[must_use]
-    pub fn http_status(&self) -> u16 {
-        match self.code() {
-            "sender_not_allowed" | "scope_missing" => 403,
-            "channel_not_found" => 404,
-            "message_too_large" => 413,
-            _ => 422,
-        }
-    }
-
-    /// The reply of SMTP.
-    #[must_use]
-    pub fn reply(&self) -> Reply {
-        let (code, enhanced) = match self {
-            Self::Header(_) | Self::OddBytes => (550, (5, 6, 0)),
-            Self::Wish(_) => (550, (5, 5, 4)),
-            Self::TooManyHops => (554, (5, 4, 6)),
-            Self::ControlField(_)
-            | Self::SenderNotAllowed(_)
-            | Self::PersonDisabled
-            | Self::ChannelNotFound(_)
-            | Self::ChannelFixed { .. }
-            | Self::ChannelForbids { .. }
-            | Self::ChannelDisabled(_)
-            | Self::NoChannel { .. } => (550, (5, 7, 1)),
-            Self::NoRecipients => (554, (5, 5, 1)),
-            Self::TooManyRecipients { .. } => (550, (5, 5, 3)),
-            Self::TooLarge { .. } => (552, (5, 3, 4)),
-        };
-        Reply::new(code, enhanced, self.to_string())
-    }
-}
-
 /// Chooses the channel. No I/O, and no look at health: a broken channel keeps its mail.
+///
+/// A channel asked for or fixed on the token is used or refused, never replaced. Otherwise the first
+/// of these that may carry the message: the person's channel with the From's address; their only
+/// channel; the default of the team (the one whose domain the From has, if the person is a member,
+/// else their first), or its only channel where none is marked; the instance's default.
 ///
 /// # Errors
 /// Why nothing may carry it, and what to do.
@@ -175,11 +56,12 @@ pub fn resolve(directory: &Directory, request: &Request<'_>) -> Result<Route, Re
     }
     let own = || directory.channels_of(Owner::Person(sender.person.id)).filter(|channel| !channel.disabled);
     let of_address = own().find(|channel| channel.address.as_ref().is_some_and(|address| address.matches(author)));
-    let only = if own().count() == 1 { own().next() } else { None };
+    let only = own().next().filter(|_| own().count() == 1);
     let of_team = team.and_then(|team| default_of(directory, Owner::Team(team.id)));
     let shared = default_of(directory, Owner::Instance);
-    let candidates = [of_address, only, of_team, shared];
-    let chosen = candidates.into_iter().flatten().find(|channel| sender.allowed(channel, request.authors).is_ok());
+    // The team's routing rules will stand in front of these.
+    let in_order = [of_address, only, of_team, shared].into_iter().flatten();
+    let chosen = in_order.into_iter().find(|channel| sender.allowed(channel, request.authors).is_ok());
     chosen.map(route).ok_or_else(|| Refusal::NoChannel { author: author.clone() })
 }
 
@@ -202,7 +84,8 @@ pub fn permitted(
 
 /// The reverse-path that the next hop sees.
 #[must_use]
-pub fn return_path(channel: &Channel, submitted: &ReversePath, message: &[u8]) -> ReversePath {
+pub fn return_path(channel: &Channel, envelope: &Envelope, message: &[u8]) -> ReversePath {
+    let submitted = &envelope.reverse_path;
     match (channel.return_path, submitted) {
         (_, ReversePath::Null) | (ReturnPath::Submitted, _) => submitted.clone(),
         (ReturnPath::From, ReversePath::Mailbox(_)) => match crate::header::authors_of(message) {
@@ -212,11 +95,11 @@ pub fn return_path(channel: &Channel, submitted: &ReversePath, message: &[u8]) -
     }
 }
 
-/// A channel marked as the owner's default, else their only one.
+/// The channel marked as the owner's default; for a team without one, its only channel.
 fn default_of(directory: &Directory, owner: Owner) -> Option<&Channel> {
     let enabled = || directory.channels_of(owner).filter(|channel| !channel.disabled);
     let marked = enabled().find(|channel| channel.default);
-    let lone = || if enabled().count() == 1 && owner != Owner::Instance { enabled().next() } else { None };
+    let lone = || enabled().next().filter(|_| owner != Owner::Instance && enabled().count() == 1);
     marked.or_else(lone)
 }
 
@@ -229,44 +112,42 @@ struct Sender<'a> {
 impl<'a> Sender<'a> {
     fn find(directory: &'a Directory, person: PersonId, token: Option<TokenId>) -> Result<Self, Refusal> {
         let person = directory.person(person).filter(|person| !person.disabled).ok_or(Refusal::PersonDisabled)?;
-        let token = match token {
-            None => None,
-            Some(id) => {
-                let own = |token: &&Token| token.person == person.id && !token.disabled;
-                Some(directory.token(id).filter(own).ok_or(Refusal::PersonDisabled)?)
-            }
-        };
+        let own = |id| directory.token(id).filter(|token| token.person == person.id && !token.disabled);
+        let token = token.map(|id| own(id).ok_or(Refusal::TokenDisabled)).transpose()?;
         Ok(Self { directory, person, token })
     }
 
+    /// Every author and the reverse-path are the person's, and within what the token leaves of that.
     fn may_send_as(&self, authors: &Authors, reverse_path: &ReversePath) -> Result<(), Refusal> {
-        let mut all = authors.all().chain(reverse_path.mailbox());
-        match all.find(|mailbox| !self.is_own(mailbox)) {
-            None => Ok(()),
-            Some(foreign) => Err(Refusal::SenderNotAllowed(foreign.clone())),
+        for mailbox in authors.all().chain(reverse_path.mailbox()) {
+            let patterns = &self.person.send_as;
+            if !self.person.email.matches(mailbox) && !patterns.iter().any(|pattern| pattern.covers(mailbox)) {
+                return Err(Refusal::SenderNotAllowed(mailbox.clone()));
+            }
+            let narrowed = self.token.and_then(|token| token.send_as.as_ref());
+            if narrowed.is_some_and(|patterns| !patterns.iter().any(|pattern| pattern.covers(mailbox))) {
+                return Err(Refusal::TokenForbids(mailbox.clone()));
+            }
         }
-    }
-
-    fn is_own(&self, mailbox: &Mailbox) -> bool {
-        let person = self.person.email.matches(mailbox) || self.person.send_as.iter().any(|pattern| pattern.covers(mailbox));
-        let narrowed = self.token.and_then(|token| token.send_as.as_ref());
-        person && narrowed.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.covers(mailbox)))
+        Ok(())
     }
 
     fn fixed_or_asked(&self, asked: Option<&str>) -> Result<Option<&'a Channel>, Refusal> {
-        let fixed = self.token.and_then(|token| token.channel).and_then(|id| self.directory.channel(id));
-        match (fixed, asked) {
-            (None, None) => Ok(None),
-            (Some(fixed), Some(asked)) if fixed.name != asked => {
-                Err(Refusal::ChannelFixed { asked: asked.to_owned(), fixed: fixed.name.clone() })
-            }
-            (Some(fixed), _) => Ok(Some(fixed)),
-            (None, Some(asked)) => {
-                let usable = |channel: &&Channel| self.shares(channel);
-                let found = self.directory.channel_named(asked).filter(usable);
-                found.map(Some).ok_or_else(|| Refusal::ChannelNotFound(asked.to_owned()))
-            }
+        let Some(fixed) = self.token.and_then(|token| token.channel) else {
+            return asked.map(|name| self.named(name)).transpose();
+        };
+        // A fixed channel that is gone is not replaced by another.
+        let fixed = self.directory.channel(fixed).ok_or_else(|| Refusal::ChannelNotFound(fixed.to_string()))?;
+        match asked {
+            Some(asked) if asked != fixed.name => Err(Refusal::ChannelFixed { asked: shown(asked), fixed: fixed.name.clone() }),
+            _ => Ok(Some(fixed)),
         }
+    }
+
+    /// Channels of others do not exist for this person.
+    fn named(&self, name: &str) -> Result<&'a Channel, Refusal> {
+        let found = self.directory.channel_named(name).filter(|channel| self.shares(channel));
+        found.ok_or_else(|| Refusal::ChannelNotFound(shown(name)))
     }
 
     /// The person owns the channel, or their team or the instance shares it.
@@ -289,15 +170,38 @@ impl<'a> Sender<'a> {
         if channel.disabled {
             return Err(Refusal::ChannelDisabled(channel.name.clone()));
         }
-        match authors.all().find(|author| !carries(channel, author)) {
+        match authors.all().find(|author| !self.carries(channel, author)) {
             None => Ok(()),
-            Some(author) => {
-                let remedy = match channel.scope {
+            Some(author) => Err(Refusal::ChannelForbids {
+                channel: channel.name.clone(),
+                author: author.clone(),
+                remedy: match channel.scope {
                     Scope::Address => "its credential belongs to one address: send as that one, or use a channel of the domain",
                     Scope::Domain | Scope::Account => "add its domain to the channel, or use another",
-                };
-                Err(Refusal::ChannelForbids { channel: channel.name.clone(), author: author.clone(), remedy })
+                },
+            }),
+        }
+    }
+
+    /// The scope of the credential permits this author.
+    fn carries(&self, channel: &Channel, author: &Mailbox) -> bool {
+        let listed = || channel.domains.iter().any(|pattern| self.covers(channel, pattern, author));
+        match (&channel.transport, channel.scope) {
+            // Nothing leaves from there.
+            (Transport::Capture, _) if channel.domains.is_empty() => true,
+            (Transport::Smtp(_), Scope::Address) => channel.address.as_ref().is_some_and(|address| address.matches(author)),
+            (Transport::Smtp(_), Scope::Domain | Scope::Account) | (Transport::Capture, _) => listed(),
+        }
+    }
+
+    /// `*` on a team's channel stands for what is the team's: never for a domain confirmed as another's.
+    fn covers(&self, channel: &Channel, pattern: &DomainPattern, author: &Mailbox) -> bool {
+        match (pattern, channel.owner) {
+            (DomainPattern::Any, Owner::Team(owner)) => {
+                let domain = author.domain().to_ascii();
+                self.directory.team_of_domain(&domain).is_none_or(|team| team.id == owner)
             }
+            (DomainPattern::Any | DomainPattern::Domain(_), _) => pattern.covers(author),
         }
     }
 
@@ -313,17 +217,6 @@ impl<'a> Sender<'a> {
             Owner::Team(id) => Some(id),
             Owner::Person(_) | Owner::Instance => team.map(|team| team.id),
         }
-    }
-}
-
-/// The scope of the credential permits this author.
-fn carries(channel: &Channel, author: &Mailbox) -> bool {
-    if channel.transport == Transport::Capture {
-        return channel.domains.is_empty() || channel.domains.iter().any(|pattern| pattern.covers(author));
-    }
-    match channel.scope {
-        Scope::Address => channel.address.as_ref().is_some_and(|address| address.matches(author)),
-        Scope::Domain | Scope::Account => channel.domains.iter().any(|pattern| pattern.covers(author)),
     }
 }
 

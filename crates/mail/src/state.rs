@@ -171,3 +171,122 @@ impl RecipientState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MOVES: [Move; 13] = [
+        Move::Lease,
+        Move::GiveBack,
+        Move::Send,
+        Move::Capture,
+        Move::Defer,
+        Move::Doubt,
+        Move::Fail,
+        Move::Expire,
+        Move::Hold,
+        Move::Release,
+        Move::Cancel,
+        Move::Suppress,
+        Move::Reroute,
+    ];
+
+    /// Every legal move; what is not here is none.
+    const TABLE: &[(RecipientState, &[(Move, RecipientState)])] = {
+        use RecipientState::{Cancelled, Captured, Expired, Failed, Held, Leased, Queued, Sent, Suppressed};
+        &[
+            (
+                Queued,
+                &[
+                    (Move::Lease, Leased),
+                    (Move::Expire, Expired),
+                    (Move::Hold, Held),
+                    (Move::Cancel, Cancelled),
+                    (Move::Suppress, Suppressed),
+                    (Move::Reroute, Queued),
+                ],
+            ),
+            (
+                Leased,
+                &[
+                    (Move::GiveBack, Queued),
+                    (Move::Defer, Queued),
+                    (Move::Doubt, Queued),
+                    (Move::Send, Sent),
+                    (Move::Capture, Captured),
+                    (Move::Fail, Failed),
+                    (Move::Expire, Expired),
+                    (Move::Hold, Held),
+                ],
+            ),
+            (Held, &[(Move::Release, Queued), (Move::Cancel, Cancelled), (Move::Reroute, Held)]),
+            (Sent, &[]),
+            (Failed, &[]),
+            (Expired, &[]),
+            (Cancelled, &[]),
+            (Suppressed, &[]),
+            (Captured, &[]),
+        ]
+    };
+
+    #[test]
+    fn the_moves_are_those_of_the_table_and_no_others() {
+        assert_eq!(TABLE.len(), RecipientState::ALL.len());
+        for (from, legal) in TABLE {
+            for what in MOVES {
+                let expected = legal.iter().find(|(one, _)| *one == what).map(|(_, to)| *to);
+                assert_eq!(from.after(what), expected, "{from:?} {what:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_final_state_has_no_moves_and_an_open_one_has_some() {
+        for state in RecipientState::ALL {
+            assert_eq!(MOVES.iter().all(|what| state.after(*what).is_none()), state.is_final(), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn every_open_state_has_a_way_to_each_final_one() {
+        for from in RecipientState::ALL.into_iter().filter(|state| !state.is_final()) {
+            let mut reached = vec![from];
+            let mut at = 0;
+            while at < reached.len() {
+                let state = reached[at];
+                at += 1;
+                for next in MOVES.iter().filter_map(|what| state.after(*what)) {
+                    if !reached.contains(&next) {
+                        reached.push(next);
+                    }
+                }
+            }
+            assert_eq!(reached.len(), RecipientState::ALL.len(), "{from:?} reaches only {reached:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_leased_recipient_is_sent_or_fails() {
+        for state in RecipientState::ALL.into_iter().filter(|state| *state != RecipientState::Leased) {
+            for what in [Move::Send, Move::Capture, Move::Fail, Move::Defer, Move::Doubt] {
+                assert_eq!(state.after(what), None, "{state:?} {what:?}");
+            }
+        }
+        assert_eq!(RecipientState::Leased.after(Move::Cancel), None);
+    }
+
+    #[test]
+    fn a_code_reads_back_as_its_state() {
+        for state in RecipientState::ALL {
+            assert_eq!(RecipientState::from_code(state.code()), Some(state));
+            assert_eq!(serde_name(state), state.name());
+        }
+        assert_eq!(RecipientState::from_code(9), None);
+    }
+
+    fn serde_name(state: RecipientState) -> String {
+        format!("{state:?}").to_lowercase()
+    }
+}

@@ -1,5 +1,6 @@
 //! A mailbox-list (RFC 5322 §3.4), read strictly.
 
+use super::encoded_word;
 use smtp::Mailbox;
 
 /// Why a text is no list of mailboxes.
@@ -23,7 +24,10 @@ pub enum AddressListError {
     /// An address that is none.
     #[error("an address in it is not valid")]
     Address,
-    /// Not UTF-8, or control characters.
+    /// An address about which readers disagree: in encoded words, with specials in quotes, with odd spaces.
+    #[error("an address in it can be read in two ways; write it plainly")]
+    Ambiguous,
+    /// Not UTF-8, or control characters, or a line end in an encoded word.
     #[error("it holds bytes that are no text")]
     Bytes,
 }
@@ -38,6 +42,8 @@ enum Token<'a> {
     Literal(&'a str),
     At,
     Comma,
+    Colon,
+    Semicolon,
     Open,
     Close,
     Space,
@@ -47,17 +53,41 @@ enum Token<'a> {
 ///
 /// # Errors
 /// Anything that is not exactly a mailbox-list.
-pub(super) fn parse(value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
+pub(super) fn mailboxes(value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
+    let tokens = tokens(checked(value)?)?;
+    if tokens.iter().any(|token| matches!(token, Token::Colon | Token::Semicolon)) {
+        return Err(AddressListError::Group);
+    }
+    tokens.split(|token| *token == Token::Comma).map(mailbox).collect()
+}
+
+/// Reads every mailbox of an address-list: groups give their members, and may have none.
+///
+/// # Errors
+/// A member or an address that cannot be read.
+pub(super) fn members(value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
+    let tokens = tokens(checked(value)?)?;
+    let has_group = tokens.contains(&Token::Colon);
+    let mut found = Vec::new();
+    for entry in tokens.split(|token| matches!(token, Token::Comma | Token::Semicolon)) {
+        let named = entry.iter().position(|token| *token == Token::Colon);
+        let (name, entry) = entry.split_at(named.map_or(0, |colon| colon + 1));
+        if !is_phrase(name.strip_suffix(&[Token::Colon]).unwrap_or(name)) {
+            return Err(AddressListError::Syntax);
+        }
+        if !(has_group && trim(entry).is_empty()) {
+            found.push(mailbox(entry)?);
+        }
+    }
+    Ok(found)
+}
+
+fn checked(value: &[u8]) -> Result<&str, AddressListError> {
     let text = std::str::from_utf8(value).map_err(|_| AddressListError::Bytes)?;
-    if text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n')) {
-        return Err(AddressListError::Bytes);
-    }
-    let tokens = tokens(text)?;
-    let mut mailboxes = Vec::new();
-    for entry in tokens.split(|token| *token == Token::Comma) {
-        mailboxes.push(mailbox(entry)?);
-    }
-    if mailboxes.is_empty() { Err(AddressListError::Empty) } else { Ok(mailboxes) }
+    let is_folding = |c: char| matches!(c, '\t' | '\r' | '\n');
+    let breaks_lines = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let odd = text.chars().any(|c| breaks_lines(c) && !is_folding(c)) || encoded_word::hides_line_end(text);
+    if odd { Err(AddressListError::Bytes) } else { Ok(text) }
 }
 
 fn tokens(text: &str) -> Result<Vec<Token<'_>>, AddressListError> {
@@ -79,7 +109,8 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>, AddressListError> {
             ',' => (Token::Comma, 1),
             '<' => (Token::Open, 1),
             '>' => (Token::Close, 1),
-            ':' | ';' => return Err(AddressListError::Group),
+            ':' => (Token::Colon, 1),
+            ';' => (Token::Semicolon, 1),
             ')' | ']' | '\\' => return Err(AddressListError::Syntax),
             _ => {
                 let length = rest.find(|c: char| " \t\r\n()<>[]:;@\\,\"".contains(c)).unwrap_or(rest.len());
@@ -139,11 +170,14 @@ fn mailbox(entry: &[Token<'_>]) -> Result<Mailbox, AddressListError> {
     let [_, inner @ .., Token::Close] = rest else {
         return Err(AddressListError::Syntax);
     };
-    let is_phrase = |token: &Token<'_>| matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Space);
-    if !phrase.iter().all(is_phrase) {
+    if !is_phrase(phrase) {
         return Err(AddressListError::Syntax);
     }
     addr_spec(trim(inner))
+}
+
+fn is_phrase(tokens: &[Token<'_>]) -> bool {
+    tokens.iter().all(|token| matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Space))
 }
 
 fn trim<'a, 'b>(mut tokens: &'a [Token<'b>]) -> &'a [Token<'b>] {
@@ -155,11 +189,27 @@ fn trim<'a, 'b>(mut tokens: &'a [Token<'b>]) -> &'a [Token<'b>] {
 
 /// `local@domain`; white space inside is obsolete and refused, since readers disagree about it.
 fn addr_spec(tokens: &[Token<'_>]) -> Result<Mailbox, AddressListError> {
-    let text = match tokens {
-        [Token::Word(local) | Token::Quoted(local), Token::At, Token::Word(domain) | Token::Literal(domain)] => {
-            format!("{local}@{domain}")
-        }
+    let (local, domain) = match tokens {
+        [Token::Word(local) | Token::Quoted(local), Token::At, Token::Word(domain) | Token::Literal(domain)] => (local, domain),
         _ => return Err(AddressListError::Syntax),
     };
-    Mailbox::parse(&text).map_err(|_| AddressListError::Address)
+    let mailbox = Mailbox::parse(&format!("{local}@{domain}")).map_err(|_| AddressListError::Address)?;
+    if is_ambiguous(mailbox.local_part().value()) { Err(AddressListError::Ambiguous) } else { Ok(mailbox) }
+}
+
+/// Some readers decode words within addresses, forget about quotes, or fold wide forms into ASCII:
+/// for them such a name ends earlier, and another domain follows.
+fn is_ambiguous(local: &str) -> bool {
+    local.contains("=?") || local.chars().any(is_misread)
+}
+
+fn is_misread(c: char) -> bool {
+    match c {
+        '@' | '<' | '>' | ',' | ':' | ';' | '(' | ')' | '[' | ']' | '"' | '\\' => true,
+        // Small and wide forms of ASCII, zero-width and direction marks.
+        '\u{fe50}'..='\u{fe6f}' | '\u{ff00}'..='\u{ffef}' => true,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}' => true,
+        ' ' => false,
+        other => other.is_whitespace(),
+    }
 }

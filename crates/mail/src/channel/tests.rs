@@ -1,0 +1,123 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const LATER: Timestamp = Timestamp(2_000_000);
+
+fn refused() -> ChannelMove {
+    ChannelMove::LoginRefused { confirm_at: LATER, reason: "535 5.7.8 no".into(), revision: 7 }
+}
+
+fn failed() -> ChannelMove {
+    ChannelMove::OpenFailed { until: LATER, reason: "no answer".into() }
+}
+
+fn moves() -> [ChannelMove; 8] {
+    let pause = ChannelMove::Pause { by: "ana@example.com".into() };
+    let (resume, disable, enable) = (ChannelMove::Resume, ChannelMove::Disable, ChannelMove::Enable);
+    [ChannelMove::Opened, failed(), refused(), ChannelMove::Changed, pause, resume, disable, enable]
+}
+
+fn states() -> [ChannelState; 8] {
+    [
+        ChannelState::Unverified,
+        ChannelState::Active,
+        ChannelState::Paused { by: "ana@example.com".into() },
+        ChannelState::Throttled { until: LATER, reason: "450 slow down".into() },
+        ChannelState::Unreachable { until: LATER, failures: 3, reason: "no answer".into() },
+        ChannelState::LoginRefused { until: LATER, reason: "535 5.7.8 no".into() },
+        ChannelState::NeedsAttention { reason: "535 5.7.8 no".into(), revision: 7 },
+        ChannelState::Disabled,
+    ]
+}
+
+/// What the state is called here; the outside does not tell a refused login from an unreachable host.
+fn name(state: &ChannelState) -> &'static str {
+    match state {
+        ChannelState::LoginRefused { .. } => "login_refused",
+        other => other.name(),
+    }
+}
+
+#[test]
+fn the_moves_are_those_of_the_table_and_no_others() {
+    let table = "
+        state            opened      open_failed    login_refused     changed     pause   resume      disable   enable
+        unverified       active      unreachable    login_refused     -           paused  -           disabled  -
+        active           -           unreachable    login_refused     unverified  paused  -           disabled  -
+        paused           -           -              -                 -           paused  unverified  disabled  -
+        throttled        -           -              -                 unverified  paused  unverified  disabled  -
+        unreachable      active      unreachable    login_refused     unverified  paused  unverified  disabled  -
+        login_refused    active      login_refused  needs_attention   unverified  paused  unverified  disabled  -
+        needs_attention  -           -              -                 unverified  paused  unverified  disabled  -
+        disabled         -           -              -                 -           -       -           -         unverified";
+    let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), states().len());
+    for (state, row) in states().iter().zip(rows) {
+        assert_eq!(name(state), row[0]);
+        for (what, expected) in moves().into_iter().zip(&row[1..]) {
+            let after = state.after(what.clone());
+            assert_eq!(after.as_ref().map_or("-", name), *expected, "{state:?} {what:?}");
+        }
+    }
+}
+
+#[test]
+fn a_login_refused_twice_needs_attention_and_says_why() {
+    let once = ChannelState::Active.after(refused()).unwrap();
+    assert_eq!((once.name(), once.open_at(NOW), once.open_at(LATER)), ("unreachable", Err(Some(LATER)), Ok(())));
+    let twice = once.after(refused()).unwrap();
+    assert_eq!(twice, ChannelState::NeedsAttention { reason: "535 5.7.8 no".into(), revision: 7 });
+    assert_eq!((twice.open_at(Timestamp(i64::MAX)), twice.reason()), (Err(None), "535 5.7.8 no"));
+}
+
+#[test]
+fn a_login_that_works_again_clears_the_refusal() {
+    let once = ChannelState::Active.after(refused()).unwrap();
+    let works = once.after(ChannelMove::Opened).unwrap();
+    assert_eq!(works, ChannelState::Active);
+    assert_eq!(works.after(refused()).unwrap().name(), "unreachable");
+}
+
+#[test]
+fn trouble_with_the_host_between_two_refusals_does_not_forget_the_first() {
+    let once = ChannelState::Unverified.after(refused()).unwrap();
+    let broken = once.after(failed()).unwrap();
+    assert_eq!(broken.reason(), "535 5.7.8 no");
+    assert_eq!(broken.after(refused()).unwrap().name(), "needs_attention");
+}
+
+#[test]
+fn a_changed_row_clears_what_the_old_one_taught() {
+    for state in states() {
+        let after = state.after(ChannelMove::Changed);
+        let kept = matches!(state, ChannelState::Unverified | ChannelState::Paused { .. } | ChannelState::Disabled);
+        assert_eq!(after, (!kept).then_some(ChannelState::Unverified), "{state:?}");
+    }
+}
+
+#[test]
+fn failures_in_a_row_are_counted() {
+    let mut state = ChannelState::Active;
+    for expected in 1..=3 {
+        state = state.after(failed()).unwrap();
+        assert!(matches!(state, ChannelState::Unreachable { failures, .. } if failures == expected));
+    }
+}
+
+#[test]
+fn nothing_that_happens_by_itself_ends_what_a_person_decided() {
+    for state in states().into_iter().filter(|state| matches!(name(state), "paused" | "disabled" | "needs_attention")) {
+        for what in [ChannelMove::Opened, failed(), refused()] {
+            assert_eq!(state.after(what.clone()), None, "{state:?} {what:?}");
+        }
+        assert_eq!(state.open_at(Timestamp(i64::MAX)), Err(None));
+    }
+}
+
+#[test]
+fn only_an_active_channel_opens_several_sessions_at_once() {
+    for state in states() {
+        assert_eq!(state.is_probing(), state != ChannelState::Active, "{state:?}");
+    }
+}
