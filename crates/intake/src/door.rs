@@ -13,7 +13,6 @@ use smtp::server::Submission;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 pub use crate::patience::Deadlines;
@@ -47,7 +46,8 @@ impl Door {
         if !turn.wait.is_zero() {
             sleep(turn.wait).await;
         }
-        if let Some(principal) = self.look_up(credentials.clone()).await {
+        let people = self.intake.people();
+        if let Some(principal) = people.verify(&credentials.user, credentials.secret(), Surface::Smtp) {
             self.guard(|guard| guard.succeeded(site, turn));
             self.intake.counters().login(true);
             return Ok(principal);
@@ -59,12 +59,6 @@ impl Door {
         }
         self.login_failed(peer, "wrong name or secret");
         Err(Reply::new(535, (5, 7, 8), "user name or password is wrong; use a token of Sendero, not the password of your mailbox"))
-    }
-
-    async fn look_up(&self, credentials: Credentials) -> Option<Principal> {
-        let people = Arc::clone(self.intake.people());
-        let asked = spawn_blocking(move || people.verify(&credentials.user, credentials.secret(), Surface::Smtp));
-        asked.await.ok().flatten()
     }
 
     fn login_failed(&self, peer: Option<IpAddr>, reason: &str) {

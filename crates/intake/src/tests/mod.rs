@@ -2,6 +2,7 @@
 //! The doors as their users meet them.
 
 mod accepting;
+mod directory;
 mod outside;
 mod sockets;
 mod waiting;
