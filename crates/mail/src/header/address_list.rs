@@ -176,8 +176,11 @@ fn mailbox(entry: &[Token<'_>]) -> Result<Mailbox, AddressListError> {
     addr_spec(trim(inner))
 }
 
+/// Words with dots among them (RFC 5322 §4.1), the first of which is no dot.
 fn is_phrase(tokens: &[Token<'_>]) -> bool {
-    tokens.iter().all(|token| matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Space))
+    let is_word = |token: &Token<'_>| matches!(token, Token::Word(_) | Token::Quoted(_) | Token::Space);
+    let begins_with_dot = matches!(trim(tokens).first(), Some(Token::Word(word)) if word.starts_with('.'));
+    tokens.iter().all(is_word) && !begins_with_dot
 }
 
 fn trim<'a, 'b>(mut tokens: &'a [Token<'b>]) -> &'a [Token<'b>] {

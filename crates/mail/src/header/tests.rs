@@ -123,6 +123,8 @@ fn authors_that_cannot_be_read_exactly_are_refused() {
         "From: ana@example.com\nSender: team: ana@example.com;",
         "From: ana@example.com\nSender: ana@example.com\nSENDER :ana@example.com",
         "From: ana@example.com\nResent-From: ana@example.com,",
+        "From: .Ana <ana@example.com>",
+        "From: (x) . <ana@example.com>",
         "From: Ana <ana(x)@example.com>",
         "From: Ana <ana\n @example.com>",
         "From: ana (x)@example.com",
