@@ -1,4 +1,16 @@
 //! The program: settings, wiring, scheduler loop, metrics, command line.
 
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod compose;
+pub mod directory_file;
+pub mod directory_wire;
 pub mod gateway;
+pub mod logging;
+pub mod metrics;
+pub mod nearest;
 pub mod scheduler;
+pub mod settings;
+mod show;
+pub mod tour;

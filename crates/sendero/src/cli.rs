@@ -1,0 +1,227 @@
+//! The command line, as it is read. What each command does stands in [`crate::commands`].
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Takes mail in, keeps it safe, and lets it out through its sender's own channel.
+#[derive(Debug, Parser)]
+#[command(name = "sendero", version, about, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// The settings file [default: ./sendero.toml, then /etc/sendero/sendero.toml, then built-in settings]
+    #[arg(long, global = true, value_name = "FILE", env = "SENDERO_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The data folder, over what the settings say
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// How answers are written
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway
+    Serve {
+        /// Apply this directory file first
+        #[arg(long, value_name = "FILE")]
+        apply: Option<PathBuf>,
+    },
+    /// See it at work: a real gateway in a fresh folder takes mail and hands it to a capture server
+    Try {
+        /// End when the tour is over, instead of staying up
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Make teams, people, channels and tokens what a directory file says
+    Apply {
+        /// The directory file
+        file: PathBuf,
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Disable what the file does not name
+        #[arg(long)]
+        prune: bool,
+    },
+    /// Send a message
+    Send(Box<Send>),
+    /// Look at messages, and take them back
+    #[command(subcommand)]
+    Message(Message),
+    /// Show what waits, by channel
+    Queue,
+    /// Look at channels, try them, stop and resume them
+    #[command(subcommand)]
+    Channel(Channel),
+    /// Show how the gateway is
+    Status,
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(Config),
+    /// Look at what is kept on disk
+    #[command(subcommand)]
+    Store(Store),
+    /// The next hop of the tour
+    #[command(hide = true)]
+    CaptureServer,
+}
+
+/// A message to be sent: composed from flags, or a whole one from a file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Send {
+    /// Who it is from: an address, or 'Name <address>'
+    #[arg(long, required_unless_present = "file")]
+    pub from: Option<String>,
+    /// Who it is for; may be given several times
+    #[arg(long)]
+    pub to: Vec<String>,
+    /// Who gets a copy
+    #[arg(long)]
+    pub cc: Vec<String>,
+    /// Who gets a copy that the others do not see
+    #[arg(long)]
+    pub bcc: Vec<String>,
+    /// The subject
+    #[arg(long, conflicts_with = "file")]
+    pub subject: Option<String>,
+    /// The text; without it and without --file the text is read from standard input
+    #[arg(long, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// Attach a file; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub attach: Vec<PathBuf>,
+    /// Send this whole message (.eml); '-' reads it from standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// By this channel or not at all
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// A tag, name=value; may be given several times
+    #[arg(long)]
+    pub tag: Vec<String>,
+    /// Sending again with the same key sends nothing twice
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// With the rights of this person [default: whose address the From is]
+    #[arg(long, value_name = "ADDRESS")]
+    pub person: Option<String>,
+}
+
+/// What to do with messages.
+#[derive(Debug, Subcommand)]
+pub enum Message {
+    /// List messages, newest first
+    List(List),
+    /// Show one message: each recipient, and what happened
+    Show {
+        /// The message's id
+        id: String,
+        /// Show its bytes as they are handed over
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Take a message back, as far as it has not left
+    Cancel {
+        /// The message's id
+        id: String,
+        /// Only this recipient; may be given several times
+        #[arg(long)]
+        recipient: Vec<String>,
+    },
+    /// Make a message wait until it is released
+    Hold {
+        /// The message's id
+        id: String,
+    },
+    /// Let a held message go on
+    Release {
+        /// The message's id
+        id: String,
+    },
+}
+
+/// Which messages.
+#[derive(Args, Clone, Debug)]
+pub struct List {
+    /// With a recipient in this state: queued, leased, held, sent, failed, expired, cancelled, suppressed, captured
+    #[arg(long)]
+    pub status: Vec<String>,
+    /// On this channel
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// Of this person
+    #[arg(long, value_name = "ADDRESS")]
+    pub person: Option<String>,
+    /// For this recipient
+    #[arg(long, value_name = "ADDRESS")]
+    pub recipient: Option<String>,
+    /// Accepted at or after this time (2026-11-25T08:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub created_after: Option<String>,
+    /// Accepted before this time
+    #[arg(long, value_name = "TIME")]
+    pub created_before: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+    /// The page behind this message
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+}
+
+/// What to do with channels.
+#[derive(Debug, Subcommand)]
+pub enum Channel {
+    /// List the channels
+    List,
+    /// Show one channel
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Try a channel step by step; no message is sent
+    Test {
+        /// Its name
+        name: String,
+        /// Try this address in MAIL FROM, too
+        #[arg(long, value_name = "ADDRESS")]
+        from: Option<String>,
+    },
+    /// Stop a channel; its mail waits
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// Let a channel go on, or try it again
+    Resume {
+        /// Its name
+        name: String,
+    },
+}
+
+/// What to do with settings.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read the settings and say what is wrong with them
+    Check,
+}
+
+/// What to do with the disk.
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Compare the log with its index, and every record with the table of states
+    Check,
+}

@@ -1,0 +1,212 @@
+//! Talking to the running gateway: HTTP over the socket in its data folder.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use web::view::ProblemBody;
+
+/// How long the command line waits for an answer. A channel test may take as long as its deadlines.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The running gateway of a data folder.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no gateway runs for {}; start it with 'sendero serve' (or name its folder with --data-dir or --config)", .0.display())]
+    NotRunning(PathBuf),
+    /// It runs for another user.
+    #[error("the gateway at {} belongs to another user; run this as that user, or as root", .0.display())]
+    NotAllowed(PathBuf),
+    /// It said no.
+    #[error("{}", .0.detail)]
+    Refused(Box<ProblemBody>),
+    /// The connection or the answer broke.
+    #[error("the gateway's answer was not understood: {0}")]
+    Broken(String),
+}
+
+/// An answer that is no refusal.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The body.
+    pub body: Bytes,
+    /// The idempotency key was known: this is the first answer again.
+    pub replayed: bool,
+}
+
+/// A request's body.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// None.
+    Nothing,
+    /// JSON.
+    Json(Bytes),
+    /// A message.
+    Message(Bytes),
+}
+
+impl Client {
+    /// The gateway that listens on this socket.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Reads a resource.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, ClientError> {
+        let answer = self.send(Method::GET, &target(path, query), Content::Nothing, None).await?;
+        read(&answer.body)
+    }
+
+    /// Reads a resource's bytes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn get_bytes(&self, path: &str) -> Result<Bytes, ClientError> {
+        Ok(self.send(Method::GET, path, Content::Nothing, None).await?.body)
+    }
+
+    /// Acts.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)], content: Content) -> Result<T, ClientError> {
+        let answer = self.send(Method::POST, &target(path, query), content, None).await?;
+        read(&answer.body)
+    }
+
+    /// Submits a message; the second value tells whether it is the answer of an earlier submission.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn submit(
+        &self,
+        message: Bytes,
+        query: &[(&str, &str)],
+        key: Option<&str>,
+    ) -> Result<(web::view::Submitted, bool), ClientError> {
+        let path = target("/api/v1/messages/raw", query);
+        let answer = self.send(Method::POST, &path, Content::Message(message), key).await?;
+        Ok((read(&answer.body)?, answer.replayed))
+    }
+
+    async fn send(&self, method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Answer, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|problem| self.unreachable(&problem))?;
+        let request = request(method, path, content, key)?;
+        match tokio::time::timeout(PATIENCE, exchange(stream, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::Broken("it did not come in time".to_owned())),
+        }
+    }
+
+    fn unreachable(&self, problem: &io::Error) -> ClientError {
+        let folder = self.socket.parent().map(Path::to_path_buf).unwrap_or_default();
+        match problem.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed(folder),
+            _ => ClientError::NotRunning(folder),
+        }
+    }
+}
+
+fn request(method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Request<Full<Bytes>>, ClientError> {
+    let broken = |problem: &dyn std::fmt::Display| ClientError::Broken(problem.to_string());
+    let (kind, body) = match content {
+        Content::Nothing => (None, Bytes::new()),
+        Content::Json(bytes) => (Some("application/json"), bytes),
+        Content::Message(bytes) => (Some("message/rfc822"), bytes),
+    };
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "sendero");
+    if let Some(kind) = kind {
+        request = request.header(CONTENT_TYPE, kind);
+    }
+    if let Some(key) = key {
+        let value =
+            HeaderValue::from_str(key).map_err(|_| ClientError::Broken("an idempotency key is of plain characters".to_owned()))?;
+        request = request.header(HeaderName::from_static("idempotency-key"), value);
+    }
+    request.body(Full::new(body)).map_err(|problem| broken(&problem))
+}
+
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    let broken = |problem: hyper::Error| ClientError::Broken(problem.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    let replayed = response.headers().contains_key("idempotency-replayed");
+    let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+    driver.abort();
+    if status.is_success() { Ok(Answer { body, replayed }) } else { Err(refusal(status, &body)) }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<ProblemBody>(body) {
+        Ok(problem) => ClientError::Refused(Box::new(problem)),
+        Err(_) => ClientError::Broken(format!("status {status}")),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|problem| ClientError::Broken(problem.to_string()))
+}
+
+/// A path with its query.
+fn target(path: &str, query: &[(&str, &str)]) -> String {
+    let mut target = path.to_owned();
+    for (number, (name, value)) in query.iter().enumerate() {
+        target.push(if number == 0 { '?' } else { '&' });
+        target.push_str(name);
+        target.push('=');
+        target.push_str(&encoded(value));
+    }
+    target
+}
+
+/// Percent-encoded for a path segment or a query.
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_types_cannot_change_the_request() {
+        assert_eq!(
+            target("/x", &[("to", "ana+b@example.com"), ("tag", "a=b&c d")]),
+            "/x?to=ana%2Bb%40example.com&tag=a%3Db%26c%20d"
+        );
+        assert_eq!(encoded("../up\r\n"), "..%2Fup%0D%0A");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_does_not_run_is_told_with_how_to_start_it() {
+        let client = Client::new("/nonexistent/sendero.sock");
+        let problem = client.get::<serde_json::Value>("/api/v1/status", &[]).await.expect_err("nobody listens there");
+        assert!(matches!(problem, ClientError::NotRunning(_)) && problem.to_string().contains("sendero serve"));
+    }
+}

@@ -1,0 +1,124 @@
+//! What the commands do, and how the process ends.
+
+mod ask;
+pub mod send;
+mod serve;
+
+use crate::cli::{Cli, Command, Config, Output, Store};
+use crate::client::{Client, ClientError};
+use crate::settings::{Flags, Loaded, SettingsError, load};
+use crate::{logging, show, tour};
+use std::process::ExitCode;
+
+/// No gateway runs, as sysexits.h has it: a service is unavailable.
+const NOT_RUNNING: u8 = 69;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The gateway said no, or does not run.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Anything else; the text says what to do.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl CommandError {
+    /// Any error, with what it was about.
+    pub fn about(what: impl std::fmt::Display, problem: impl std::fmt::Display) -> Self {
+        Self::Other(format!("{what}: {problem}"))
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Client(ClientError::NotRunning(_)) => NOT_RUNNING,
+            Self::Client(_) | Self::Settings(_) | Self::Other(_) => 1,
+        }
+    }
+}
+
+impl From<anyhow::Error> for CommandError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(format!("{error:#}"))
+    }
+}
+
+/// Carries a command out; the process ends with the answer.
+#[must_use]
+pub fn main(cli: Cli) -> ExitCode {
+    let output = cli.output;
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error, output);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn complain(error: &CommandError, output: Output) {
+    if let (Output::Json, CommandError::Client(ClientError::Refused(problem))) = (output, error)
+        && let Ok(text) = serde_json::to_string(problem)
+    {
+        eprintln!("{text}");
+        return;
+    }
+    eprintln!("sendero: {error}");
+}
+
+fn run(cli: Cli) -> Result<ExitCode, CommandError> {
+    match cli.command {
+        Command::CaptureServer => return block_on(tour::capture_server::run()).map(|()| ExitCode::SUCCESS),
+        Command::Try { exit } => return block_on(tour::run(exit, cli.output)),
+        _ => {}
+    }
+    let flags = Flags { config: cli.config, data_dir: cli.data_dir };
+    let loaded = load(&flags, std::env::vars())?;
+    match cli.command {
+        Command::Serve { apply } => serve_logged(loaded, apply.as_deref()),
+        Command::Config(Config::Check) => {
+            check_settings(&loaded);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Store(Store::Check) => check_store(&loaded, cli.output),
+        command => {
+            let client = Client::new(loaded.settings.socket());
+            block_on(ask::ask(&client, command, cli.output))
+        }
+    }
+}
+
+fn serve_logged(loaded: Loaded, apply: Option<&std::path::Path>) -> Result<ExitCode, CommandError> {
+    let log = logging::start(&loaded.settings.log)?;
+    for name in &loaded.ignored {
+        tracing::warn!("the environment variable {name} sets nothing: settings are written SENDERO_SECTION__SETTING");
+    }
+    let ended = block_on(serve::serve(loaded.settings, apply));
+    drop(log);
+    ended
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|problem| CommandError::about("no threads could be started", problem))?.block_on(work)
+}
+
+fn check_settings(loaded: &Loaded) {
+    let file = loaded.file.as_ref().map_or_else(|| "built-in settings".to_owned(), |path| path.display().to_string());
+    for name in &loaded.ignored {
+        println!("{name}: sets nothing; settings are written SENDERO_SECTION__SETTING");
+    }
+    println!("{file}: no problem found");
+    println!("data folder: {}", loaded.settings.data_dir.display());
+}
+
+fn check_store(loaded: &Loaded, output: Output) -> Result<ExitCode, CommandError> {
+    let folder = loaded.settings.data_dir.join("queue");
+    let report = store::embedded::check(&folder).map_err(|problem| CommandError::about(folder.display(), problem))?;
+    show::store_report(&report, output);
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

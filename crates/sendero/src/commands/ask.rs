@@ -1,0 +1,112 @@
+//! The commands that ask the running gateway.
+
+use super::CommandError;
+use super::send::send;
+use crate::cli::{Channel, Command, List, Message, Output};
+use crate::client::{Client, Content, encoded};
+use crate::{directory_file, directory_wire, show};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use web::view;
+
+pub(super) async fn ask(client: &Client, command: Command, output: Output) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Apply { file, dry_run, prune } => apply(client, &file, dry_run, prune, output).await?,
+        Command::Send(what) => {
+            let sent = send(client, &what).await?;
+            show::submitted(&sent, output);
+        }
+        Command::Message(what) => message(client, what, output).await?,
+        Command::Queue => show::queue(&client.get::<Vec<view::QueueLine>>("/api/v1/queue", &[]).await?, output),
+        Command::Channel(what) => return channel(client, what, output).await,
+        Command::Status => show::status(&client.get::<view::Status>("/api/v1/status", &[]).await?, output),
+        Command::Serve { .. } | Command::Try { .. } | Command::Config(_) | Command::Store(_) | Command::CaptureServer => {
+            return Err(CommandError::Other("this command asks no gateway".to_owned()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn apply(client: &Client, file: &Path, dry_run: bool, prune: bool, output: Output) -> Result<(), CommandError> {
+    let desired = directory_file::read(file).map_err(|problem| CommandError::Other(problem.to_string()))?;
+    let body = directory_wire::to_json(&desired).map_err(CommandError::Other)?;
+    let flag = |flag: bool| if flag { "true" } else { "false" };
+    let query = [("dry_run", flag(dry_run)), ("prune", flag(prune))];
+    let applied: view::Applied = client.post("/api/v1/apply", &query, Content::Json(body)).await?;
+    show::applied(&applied, output);
+    Ok(())
+}
+
+async fn message(client: &Client, what: Message, output: Output) -> Result<(), CommandError> {
+    match what {
+        Message::List(list) => {
+            let limit = list.limit.to_string();
+            show::messages(&client.get(LIST, &list_query(&list, &limit)).await?, output);
+        }
+        Message::Show { id, raw: true } => {
+            let bytes = client.get_bytes(&format!("{}/raw", path_of(&id))).await?;
+            std::io::stdout().write_all(&bytes).map_err(|problem| CommandError::about("standard output", problem))?;
+        }
+        Message::Show { id, raw: false } => {
+            let message: view::Message = client.get(&path_of(&id), &[]).await?;
+            let events: Vec<view::Event> = client.get(&format!("{}/events", path_of(&id)), &[]).await?;
+            show::message(&message, &events, output);
+        }
+        Message::Cancel { id, recipient } => {
+            let query: Vec<(&str, &str)> = recipient.iter().map(|address| ("recipient", address.as_str())).collect();
+            steer(client, &id, "cancel", &query, output).await?;
+        }
+        Message::Hold { id } => steer(client, &id, "hold", &[], output).await?,
+        Message::Release { id } => steer(client, &id, "release", &[], output).await?,
+    }
+    Ok(())
+}
+
+const LIST: &str = "/api/v1/messages";
+
+fn path_of(id: &str) -> String {
+    format!("{LIST}/{}", encoded(id))
+}
+
+fn list_query<'a>(list: &'a List, limit: &'a str) -> Vec<(&'static str, &'a str)> {
+    let mut query: Vec<(&'static str, &str)> = list.status.iter().map(|status| ("status", status.as_str())).collect();
+    let single = [
+        ("channel", &list.channel),
+        ("person", &list.person),
+        ("recipient", &list.recipient),
+        ("created_after", &list.created_after),
+        ("created_before", &list.created_before),
+        ("after", &list.after),
+    ];
+    query.extend(single.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
+    query.push(("limit", limit));
+    query
+}
+
+async fn steer(client: &Client, id: &str, verb: &str, query: &[(&str, &str)], output: Output) -> Result<(), CommandError> {
+    let steered: view::Steered = client.post(&format!("{}/{verb}", path_of(id)), query, Content::Nothing).await?;
+    show::steered(&steered, verb, output);
+    Ok(())
+}
+
+async fn channel(client: &Client, what: Channel, output: Output) -> Result<ExitCode, CommandError> {
+    let path = |name: &str| format!("/api/v1/channels/{}", encoded(name));
+    match what {
+        Channel::List => show::channels(&client.get::<Vec<view::Channel>>("/api/v1/channels", &[]).await?, output),
+        Channel::Show { name } => show::channel(&client.get(&path(&name), &[]).await?, output),
+        Channel::Pause { name } => {
+            show::channel(&client.post(&format!("{}/pause", path(&name)), &[], Content::Nothing).await?, output);
+        }
+        Channel::Resume { name } => {
+            show::channel(&client.post(&format!("{}/resume", path(&name)), &[], Content::Nothing).await?, output);
+        }
+        Channel::Test { name, from } => {
+            let query: Vec<(&str, &str)> = from.iter().map(|from| ("from", from.as_str())).collect();
+            let report: view::TestReport = client.post(&format!("{}/test", path(&name)), &query, Content::Nothing).await?;
+            show::test(&report, output);
+            return Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

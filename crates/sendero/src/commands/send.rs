@@ -1,0 +1,79 @@
+//! `sendero send`: composes a message or takes a whole one, and hands it to the gateway.
+
+use super::CommandError;
+use crate::cli::Send;
+use crate::client::Client;
+use crate::compose::{Attachment, Draft, compose, with_crlf};
+use std::io::Read;
+use std::path::Path;
+use web::view::Submitted;
+
+/// A message larger than this is no message.
+const MOST: u64 = 256 << 20;
+
+/// What the gateway answered.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its answer.
+    pub submitted: Submitted,
+    /// It had been sent before under the same key.
+    pub replayed: bool,
+}
+
+/// Sends one message.
+///
+/// # Errors
+/// A file that cannot be read, an address that is none, or what the gateway said.
+pub async fn send(client: &Client, what: &Send) -> Result<Sent, CommandError> {
+    let message = match &what.file {
+        Some(path) => with_crlf(&read(path)?),
+        None => compose(&draft(what)?).map_err(CommandError::Other)?,
+    };
+    let mut query: Vec<(&str, &str)> = Vec::new();
+    let sender = what.from.as_deref().filter(|_| what.file.is_some());
+    query.extend(sender.map(|from| ("from", from)));
+    if what.file.is_some() {
+        query.extend(what.to.iter().chain(&what.cc).chain(&what.bcc).map(|to| ("to", to.as_str())));
+    }
+    query.extend(what.person.as_deref().map(|person| ("person", person)));
+    query.extend(what.channel.as_deref().map(|channel| ("channel", channel)));
+    query.extend(what.tag.iter().map(|tag| ("tag", tag.as_str())));
+    let (submitted, replayed) = client.submit(message, &query, what.idempotency_key.as_deref()).await?;
+    Ok(Sent { submitted, replayed })
+}
+
+fn draft(what: &Send) -> Result<Draft, CommandError> {
+    let text = match &what.text {
+        Some(text) => text.clone(),
+        None => {
+            let bytes = read(Path::new("-"))?;
+            String::from_utf8(bytes).map_err(|_| CommandError::Other("the text on standard input is not UTF-8".to_owned()))?
+        }
+    };
+    let attachments = what.attach.iter().map(|path| attachment(path)).collect::<Result<_, _>>()?;
+    Ok(Draft {
+        from: what.from.clone().unwrap_or_default(),
+        to: what.to.clone(),
+        cc: what.cc.clone(),
+        bcc: what.bcc.clone(),
+        subject: what.subject.clone().unwrap_or_default(),
+        text,
+        attachments,
+    })
+}
+
+fn attachment(path: &Path) -> Result<Attachment, CommandError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "attachment".to_owned());
+    Ok(Attachment { name, bytes: read(path)? })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MOST).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes))
+    };
+    read.map_err(|problem| CommandError::about(path.display(), problem))?;
+    Ok(bytes)
+}

@@ -1,0 +1,82 @@
+//! The metrics, made from what is counted elsewhere at the moment they are asked for.
+
+use crate::scheduler::Counters;
+use intake::counters::IntakeCounts;
+use mail::RecipientState;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use store::Totals;
+
+/// The text that Prometheus reads.
+#[must_use]
+pub fn text(totals: &Totals, intake: &IntakeCounts, scheduler: &Counters) -> String {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let mut registry = Registry::with_prefix("sendero");
+    counter(&mut registry, "messages_accepted", "Messages accepted since the start", intake.accepted);
+    counter(&mut registry, "messages_replayed", "Submissions known by their key since the start", intake.replayed);
+    counter(&mut registry, "submissions_refused", "Submissions refused for good since the start", intake.refused);
+    counter(&mut registry, "submissions_deferred", "Submissions put off since the start", intake.deferred);
+    counter(&mut registry, "connections", "SMTP connections let in since the start", intake.connections);
+    counter(&mut registry, "connections_refused", "SMTP connections turned away since the start", intake.connections_refused);
+    counter(&mut registry, "logins", "SMTP logins since the start", intake.logins);
+    counter(&mut registry, "logins_failed", "SMTP logins refused since the start", intake.logins_failed);
+    counter(&mut registry, "recipients_accepted", "Recipients accepted since the data folder began", totals.accepted);
+    counter(&mut registry, "attempts", "Transactions begun with next hops since the start", read(&scheduler.attempts));
+    counter(&mut registry, "sessions_opened", "Sessions opened with next hops since the start", read(&scheduler.opened));
+    counter(&mut registry, "sessions_failed", "Sessions that could not be opened since the start", read(&scheduler.open_failures));
+    gauge(&mut registry, "connections_open", "SMTP connections at this moment", intake.connections_open);
+    gauge(&mut registry, "workers", "Connections to next hops at this moment, busy or idle", read(&scheduler.workers));
+    gauge(&mut registry, "open_messages", "Messages with an open recipient", totals.open_messages);
+    gauge(&mut registry, "open_bytes", "Bytes of open messages", totals.open_bytes);
+    let states = RecipientState::ALL.into_iter().map(RecipientState::name).zip(totals.by_state);
+    labelled(&mut registry, "recipients", "Recipients by state; they add up to all accepted", "state", states);
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("a string in memory takes every write");
+    text
+}
+
+type Labelled<M> = Family<Vec<(String, String)>, M>;
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+fn labelled(registry: &mut Registry, name: &str, help: &str, label: &str, values: impl Iterator<Item = (&'static str, u64)>) {
+    let family = Labelled::<Gauge<i64>>::default();
+    for (value, count) in values {
+        let labels = vec![(label.to_owned(), value.to_owned())];
+        family.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    registry.register(name, help, family);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_states_of_recipients_stand_beside_their_sum() {
+        let mut totals = Totals { accepted: 5, ..Totals::default() };
+        totals.by_state[0] = 3;
+        totals.by_state[3] = 2;
+        let intake = IntakeCounts { accepted: 4, ..IntakeCounts::default() };
+        let text = text(&totals, &intake, &Counters::default());
+        assert!(text.contains("sendero_messages_accepted_total 4"), "{text}");
+        assert!(text.contains("sendero_recipients_accepted_total 5"), "{text}");
+        assert!(text.contains("sendero_recipients{state=\"queued\"} 3"), "{text}");
+        assert!(text.contains("sendero_recipients{state=\"sent\"} 2"), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

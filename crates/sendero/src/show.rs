@@ -1,0 +1,273 @@
+//! How answers look on a terminal, and as JSON for programs.
+
+use crate::cli::Output;
+use crate::commands::send::Sent;
+use comfy_table::{ContentArrangement, Table, presets};
+use mail::{Timestamp, WaitingOn};
+use serde::Serialize;
+use store::embedded::Report;
+use web::view;
+
+fn json<T: Serialize>(value: &T) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&text),
+        Err(problem) => eprintln!("sendero: the answer cannot be written as JSON: {problem}"),
+    }
+}
+
+/// Prints a line. A reader that has gone away, as `head` does, is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+    }
+    print(&table.trim_fmt());
+}
+
+/// What others wrote may hold control characters, which a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+fn line(name: &str, value: &str) {
+    if !value.is_empty() {
+        print(&format!("{name:<12} {}", plain(value)));
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{}Z", seconds.replace('T', " ")))
+}
+
+fn waits(reason: Option<&WaitingOn>) -> String {
+    let Some(reason) = reason else { return String::new() };
+    match reason.next_try {
+        Some(at) => format!("{} (next try {})", reason.text, time(at)),
+        None => format!("{} (until {})", reason.text, reason.ends),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+pub(crate) fn submitted(sent: &Sent, output: Output) {
+    if output == Output::Json {
+        return json(&serde_json::json!({ "message": sent.submitted, "replayed": sent.replayed }));
+    }
+    let message = &sent.submitted;
+    let again = if sent.replayed { " (it had been sent under this key before; nothing was sent twice)" } else { "" };
+    print(&format!("{} is safe, and leaves by channel '{}'{again}", message.id, message.channel));
+    line("waiting on", &waits(message.waiting_on.as_ref()));
+}
+
+pub(crate) fn messages(page: &view::Page<view::Message>, output: Output) {
+    if output == Output::Json {
+        return json(page);
+    }
+    if page.data.is_empty() {
+        return print("no messages");
+    }
+    let row = |message: &view::Message| {
+        let to = match message.recipients.as_slice() {
+            [] => String::new(),
+            [one] => one.address.clone(),
+            [first, rest @ ..] => format!("{} +{}", first.address, rest.len()),
+        };
+        let (status, channel) = (message.status.name().to_owned(), message.channel.clone());
+        vec![message.id.clone(), time(message.created_at), status, channel, to, message.subject.clone()]
+    };
+    table(&["ID", "ACCEPTED", "STATUS", "CHANNEL", "TO", "SUBJECT"], page.data.iter().map(row));
+    if let Some(next) = page.next.as_ref().filter(|_| page.has_more) {
+        print(&format!("there are more: --after {next}"));
+    }
+}
+
+pub(crate) fn message(message: &view::Message, events: &[view::Event], output: Output) {
+    if output == Output::Json {
+        return json(&serde_json::json!({ "message": message, "events": events }));
+    }
+    line("id", &message.id);
+    line("accepted", &format!("{} by {:?}", time(message.created_at), message.surface).to_lowercase());
+    line("person", &message.person);
+    line("from", &message.from);
+    line("subject", &message.subject);
+    line("channel", &message.channel);
+    line("size", &size(message.size));
+    let tags: Vec<String> = message.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    line("tags", &tags.join(", "));
+    line("waiting on", &waits(message.waiting_on.as_ref()));
+    print("");
+    let row = |one: &view::Recipient| {
+        let said = if one.waiting_on.is_some() { waits(one.waiting_on.as_ref()) } else { one.said.clone() };
+        vec![one.address.clone(), one.state.name().to_owned(), time(one.since), one.attempts.to_string(), one.relay.clone(), said]
+    };
+    table(&["RECIPIENT", "STATE", "SINCE", "ATTEMPTS", "RELAY", "LAST WORDS"], message.recipients.iter().map(row));
+    print("");
+    let row = |event: &view::Event| {
+        vec![time(event.at), event.kind.clone(), event.recipient.clone().unwrap_or_default(), event.detail.clone()]
+    };
+    table(&["TIME", "EVENT", "RECIPIENT", "DETAIL"], events.iter().map(row));
+}
+
+pub(crate) fn steered(steered: &view::Steered, verb: &str, output: Output) {
+    if output == Output::Json {
+        return json(steered);
+    }
+    let done = match verb {
+        "cancel" => "cancelled",
+        "hold" => "held",
+        _ => "released",
+    };
+    print(&format!("{done}: {}", steered.moved.join(", ")));
+    for (address, state) in &steered.left {
+        print(&format!("left alone: {address} is {}", state.name()));
+    }
+}
+
+pub(crate) fn queue(lines: &[view::QueueLine], output: Output) {
+    if output == Output::Json {
+        return json(&lines);
+    }
+    if lines.iter().all(|line| line.queued + line.leased + line.held == 0) {
+        return print("nothing waits");
+    }
+    let row = |line: &view::QueueLine| {
+        let numbers = [line.queued, line.leased, line.held].map(|number| number.to_string());
+        let [queued, leased, held] = numbers;
+        let next = line.next_due.map(time).unwrap_or_default();
+        vec![line.channel.clone(), line.state.clone(), queued, leased, held, size(line.bytes), next, line.reason.clone()]
+    };
+    table(&["CHANNEL", "STATE", "QUEUED", "LEASED", "HELD", "SIZE", "NEXT", "REASON"], lines.iter().map(row));
+}
+
+pub(crate) fn channels(channels: &[view::Channel], output: Output) {
+    if output == Output::Json {
+        return json(&channels);
+    }
+    if channels.is_empty() {
+        return print("no channels");
+    }
+    let row = |channel: &view::Channel| {
+        let hop = channel.next_hop.clone().unwrap_or_else(|| channel.transport.clone());
+        let default = if channel.default { "default" } else { "" };
+        vec![channel.name.clone(), channel.owner.clone(), hop, channel.state.clone(), default.to_owned(), channel.reason.clone()]
+    };
+    table(&["NAME", "OWNER", "NEXT HOP", "STATE", "", "REASON"], channels.iter().map(row));
+}
+
+pub(crate) fn channel(channel: &view::Channel, output: Output) {
+    if output == Output::Json {
+        return json(channel);
+    }
+    line("name", &channel.name);
+    line("owner", &channel.owner);
+    line("transport", &channel.transport);
+    line("next hop", channel.next_hop.as_deref().unwrap_or_default());
+    line("user name", channel.username.as_deref().unwrap_or_default());
+    line("address", channel.address.as_deref().unwrap_or_default());
+    line("domains", &channel.domains.join(", "));
+    line("connections", &channel.connections.to_string());
+    line("state", &channel.state);
+    line("reason", &channel.reason);
+    line("next try", &channel.next_try.map(time).unwrap_or_default());
+}
+
+pub(crate) fn test(report: &view::TestReport, output: Output) {
+    if output == Output::Json {
+        return json(report);
+    }
+    for step in &report.steps {
+        let mark = if step.ok { "ok" } else { "FAILED" };
+        print(&format!("{:<12} {mark:<6} {:>5} ms  {}", step.step, step.elapsed_ms, plain(&step.detail)));
+        if !step.fix.is_empty() {
+            print(&format!("{:<12} what to do: {}", "", plain(&step.fix)));
+        }
+    }
+    print(if report.ok { "the channel works" } else { "the channel does not work" });
+}
+
+pub(crate) fn applied(applied: &view::Applied, output: Output) {
+    if output == Output::Json {
+        return json(applied);
+    }
+    for change in &applied.changes {
+        let fields = if change.fields.is_empty() { String::new() } else { format!(": {}", change.fields.join(", ")) };
+        print(&format!("{} {} '{}'{fields}", change.action, change.kind, change.name));
+    }
+    let would = if applied.dry_run { "would change" } else { "changed" };
+    print(&format!("{} {would}, {} stay as they are", applied.changes.len(), applied.unchanged));
+    for made in &applied.made_tokens {
+        print("");
+        print("made a token; this secret is shown here and never again:");
+        line("user name", &made.person);
+        line("token", &made.name);
+        line("secret", &made.secret);
+    }
+}
+
+pub(crate) fn status(status: &view::Status, output: Output) {
+    if output == Output::Json {
+        return json(status);
+    }
+    line("version", &status.version);
+    line("hostname", &status.hostname);
+    line("data folder", &status.data_dir);
+    line("running for", &format!("{} s", status.now.since(status.started_at).as_secs()));
+    line("takes mail", &status.refusing.as_ref().map_or_else(|| "yes".to_owned(), |why| format!("NO: {why}")));
+    for listener in &status.listeners {
+        line("listens", &format!("{} {} ({})", listener.service, listener.address, listener.tls));
+    }
+    line("open", &format!("{} messages, {}", status.open_messages, size(status.open_bytes)));
+    let counts: Vec<String> =
+        status.recipients.iter().filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}")).collect();
+    line("recipients", &format!("{} accepted: {}", status.accepted, counts.join(", ")));
+    for trouble in &status.channels_in_trouble {
+        let next = trouble.next_try.map_or_else(|| "waits for you".to_owned(), |at| format!("next try {}", time(at)));
+        line("trouble", &format!("channel '{}' is {}: {} ({next})", trouble.channel, trouble.state, trouble.reason));
+    }
+}
+
+pub(crate) fn store_report(report: &Report, output: Output) {
+    let damaged: Vec<String> = report
+        .findings
+        .damaged
+        .iter()
+        .map(|(segment, offset, bytes)| format!("segment {segment}, offset {offset}: {bytes} bytes set aside"))
+        .collect();
+    if output == Output::Json {
+        return json(&serde_json::json!({
+            "records": report.records,
+            "messages": report.messages,
+            "open_recipients": report.open_recipients,
+            "torn_bytes": report.findings.torn_bytes,
+            "damaged": damaged,
+            "illegal": report.illegal,
+            "clean": report.is_clean(),
+        }));
+    }
+    line("records", &report.records.to_string());
+    line("messages", &report.messages.to_string());
+    line("open", &format!("{} recipients", report.open_recipients));
+    if report.findings.torn_bytes > 0 {
+        line("torn end", &format!("{} bytes, never acknowledged", report.findings.torn_bytes));
+    }
+    for text in &damaged {
+        line("damaged", text);
+    }
+    for text in &report.illegal {
+        line("illegal", text);
+    }
+    print(if report.is_clean() { "no problem found" } else { "problems found" });
+}
