@@ -1,0 +1,276 @@
+//! The directory as a file: TOML in names, secrets by reference.
+//!
+//! A secret is written `file:PATH` (relative to the file, one trailing newline trimmed) or `env:NAME`,
+//! never itself.
+
+use crate::nearest::nearest;
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use store::directory::{DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam, DesiredToken};
+use store::seal::Secret;
+
+/// Reads a file and the secrets it refers to.
+///
+/// # Errors
+/// What is wrong, where, and what to do; never with a secret in it.
+pub fn read(path: &Path) -> Result<DesiredDirectory> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let read = DirectoryFile::parse(&text).and_then(|mut file| file.read_secrets(&folder).map(|()| file));
+    read.map(DirectoryFile::into_desired).map_err(|problem| anyhow!("{}: {problem:#}", path.display()))
+}
+
+/// Reads the text of a file, leaving secrets as they are written.
+///
+/// # Errors
+/// Where and what.
+pub fn parse(text: &str) -> Result<DesiredDirectory> {
+    DirectoryFile::parse(text).map(DirectoryFile::into_desired)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DirectoryFile {
+    #[serde(default)]
+    team: Vec<TeamTable>,
+    #[serde(default)]
+    person: Vec<PersonTable>,
+    #[serde(default)]
+    channel: Vec<ChannelTable>,
+    #[serde(default)]
+    token: Vec<TokenTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TeamTable {
+    name: String,
+    #[serde(default)]
+    domains: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PersonTable {
+    email: String,
+    name: Option<String>,
+    role: Option<String>,
+    #[serde(default)]
+    teams: Vec<String>,
+    #[serde(default)]
+    send_as: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelTable {
+    name: String,
+    owner: String,
+    transport: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    tls: Option<String>,
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    scope: Option<String>,
+    address: Option<String>,
+    domains: Option<Vec<String>>,
+    #[serde(default)]
+    default: bool,
+    #[serde(default)]
+    limits: Vec<String>,
+    messages_per_connection: Option<u32>,
+    on_uncertain: Option<String>,
+    return_path: Option<String>,
+    preset: Option<Value>,
+    allow_lanes: Option<Value>,
+    reserve: Option<Value>,
+    headers: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenTable {
+    name: String,
+    person: String,
+    secret: Option<String>,
+    #[serde(default)]
+    surfaces: Vec<String>,
+    channel: Option<String>,
+    send_as: Option<Vec<String>>,
+}
+
+impl DirectoryFile {
+    fn parse(text: &str) -> Result<Self> {
+        let file: Self = toml::from_str(text).map_err(|error| explain(&error, text))?;
+        file.refuse_later_versions()?;
+        Ok(file)
+    }
+
+    fn refuse_later_versions(&self) -> Result<()> {
+        for channel in &self.channel {
+            let later = [("preset", &channel.preset), ("allow_lanes", &channel.allow_lanes), ("reserve", &channel.reserve), ("headers", &channel.headers)];
+            if let Some((name, _)) = later.iter().find(|(_, value)| value.is_some()) {
+                bail!("channel '{}': '{name}' is not in this version; leave it out", channel.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_secrets(&mut self, folder: &Path) -> Result<()> {
+        for channel in &mut self.channel {
+            read_secret(&mut channel.password, folder).with_context(|| format!("channel '{}': password", channel.name))?;
+        }
+        for token in &mut self.token {
+            read_secret(&mut token.secret, folder).with_context(|| format!("token '{}': secret", token.name))?;
+        }
+        Ok(())
+    }
+
+    /// What the store is asked for.
+    fn into_desired(self) -> DesiredDirectory {
+        DesiredDirectory {
+            teams: self.team.into_iter().map(|team| DesiredTeam { name: team.name, domains: team.domains }).collect(),
+            people: self.person.into_iter().map(person).collect(),
+            channels: self.channel.into_iter().map(channel).collect(),
+            tokens: self.token.into_iter().map(token).collect(),
+        }
+    }
+}
+
+fn person(table: PersonTable) -> DesiredPerson {
+    DesiredPerson { email: table.email, name: table.name, role: table.role, teams: table.teams, send_as: table.send_as }
+}
+
+fn channel(table: ChannelTable) -> DesiredChannel {
+    DesiredChannel {
+        name: table.name,
+        owner: table.owner,
+        transport: table.transport,
+        host: table.host,
+        port: table.port,
+        tls: table.tls,
+        auth: table.auth,
+        username: table.username,
+        password: table.password.map(Secret::new),
+        scope: table.scope,
+        address: table.address,
+        domains: table.domains,
+        default: table.default,
+        limits: table.limits,
+        messages_per_connection: table.messages_per_connection,
+        on_uncertain: table.on_uncertain,
+        return_path: table.return_path,
+    }
+}
+
+fn token(table: TokenTable) -> DesiredToken {
+    DesiredToken {
+        name: table.name,
+        person: table.person,
+        secret: table.secret.map(Secret::new),
+        surfaces: table.surfaces,
+        channel: table.channel,
+        send_as: table.send_as,
+    }
+}
+
+/// Puts a secret where its reference stands.
+fn read_secret(written: &mut Option<String>, folder: &Path) -> Result<()> {
+    let Some(reference) = written.as_deref() else { return Ok(()) };
+    let secret = match reference.split_once(':') {
+        Some(("file", path)) => {
+            let path = folder.join(path);
+            let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+            text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text).to_owned()).unwrap_or(text)
+        }
+        Some(("env", name)) => std::env::var(name).map_err(|_| anyhow!("the environment has no {name}"))?,
+        _ => bail!("a secret does not stand in the file itself; write 'file:PATH' or 'env:NAME'"),
+    };
+    if secret.is_empty() {
+        bail!("it is empty");
+    }
+    *written = Some(secret);
+    Ok(())
+}
+
+/// Says where, and names the nearest key. The line itself is not shown: it may hold a secret.
+fn explain(error: &toml::de::Error, text: &str) -> anyhow::Error {
+    let message = error.message();
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    let Some((unknown, known)) = unknown_field(message) else {
+        return anyhow!("{place}{message}");
+    };
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    match nearest(&unknown, &known) {
+        Some(near) => anyhow!("{place}unknown key '{unknown}'; did you mean '{near}'?"),
+        None => anyhow!("{place}unknown key '{unknown}'; known here: {}", known.join(", ")),
+    }
+}
+
+fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (unknown, expected) = rest.split_once('`')?;
+    let known = expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    Some((unknown.to_owned(), known))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FILE: &str = r#"
+[[team]]
+name = "sales"
+domains = ["example.com"]
+[[person]]
+email = "ana@example.com"
+teams = ["sales"]
+[[channel]]
+name = "ana-mailbox"
+owner = "person:ana@example.com"
+host = "smtp.example.net"
+username = "ana@example.com"
+password = "file:ana.pw"
+limits = ["3 connections"]
+"#;
+
+    fn read_text(text: &str) -> Result<DesiredDirectory> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ana.pw"), "hunter2hunter2\n").unwrap();
+        let path = folder.path().join("directory.toml");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn secrets_are_read_from_where_the_file_points() {
+        let desired = read_text(FILE).unwrap();
+        assert_eq!(desired.channels[0].password.as_ref().unwrap().expose(), b"hunter2hunter2");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line_and_never_with_a_secret() {
+        for (text, words) in [
+            (FILE.replace("hos", "hots"), "line 11: unknown key 'hotst'"),
+            (FILE.replace("limits", "limit"), "did you mean 'limits'?"),
+            (FILE.replace("file:ana.pw", "hunter2"), "does not stand in the file itself"),
+            (FILE.replace("file:ana.pw", "file:nowhere"), "cannot be read"),
+            (FILE.replace("file:ana.pw", "env:SENDERO_TEST_NOTHING"), "the environment has no"),
+            (format!("{FILE}preset = \"gmail\"\n"), "'preset' is not in this version"),
+            (format!("{FILE}reserve = 5\n"), "'reserve' is not in this version"),
+            (FILE.replace("[[team]]", "[[tema]]"), "did you mean 'team'?"),
+            (FILE.replace("name = \"sales\"\n", ""), "missing field `name`"),
+            (FILE.replace("email =", "email"), "line 6"),
+        ] {
+            let error = format!("{:#}", read_text(&text).err().unwrap());
+            assert!(error.contains(words), "wanted '{words}' in: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

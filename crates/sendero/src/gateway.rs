@@ -1,0 +1,439 @@
+//! The wiring: store, directory, doors, scheduler and HTTP side of one running gateway.
+
+use crate::directory_wire;
+use crate::metrics;
+use crate::scheduler::{Parts, Scheduler};
+use crate::settings::Settings;
+use anyhow::{Context, Result};
+use delivery::{CaptureTransport, Endpoint, SmarthostTransport};
+use intake::accept::{ExplicitWishes, Incoming, Trace};
+use intake::caps::Caps;
+use intake::{Clock, Deadlines, Door, Intake, IntakeSettings, ServerTls, SystemClock};
+use mail::channel::ChannelMove;
+use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Recipient, Surface, Timestamp};
+use smtp::ReversePath;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use store::Queue;
+use store::directory::{ApplyOptions, DesiredDirectory, DirectoryError, DirectoryStore};
+use store::embedded::{Embedded, Options};
+use store::seal::{Sealer, default_key_path};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use web::gateway::{About, Answer};
+use web::serve::Connections;
+use web::view::{Applied, ListenerView, TestReport, TestStep};
+use web::{ApplyRequest, Principal, Problem, Receipt, Submission};
+
+/// How long open transactions may take to end when the gateway stops.
+const STOP_GRACE: Duration = Duration::from_secs(25);
+/// The wait before a refused login is confirmed: with jitter 30 to 60 seconds.
+const CONFIRM_LOGIN: Duration = Duration::from_secs(30);
+/// How long an idle connection to a next hop is kept.
+const KEEP_IDLE: Duration = Duration::from_secs(20);
+
+/// The parts of a running gateway.
+pub struct Gateway {
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Who is who.
+    pub directory: Arc<DirectoryStore>,
+    /// The way in.
+    pub intake: Arc<Intake>,
+    /// The way out.
+    pub scheduler: Scheduler,
+    smarthosts: Arc<SmarthostTransport>,
+    clock: SystemClock,
+    about: About,
+}
+
+/// Cancelled when the log cannot be written any more.
+#[derive(Clone, Default)]
+struct Broken {
+    token: CancellationToken,
+    why: Arc<OnceLock<String>>,
+}
+
+/// A gateway that runs until it is stopped.
+pub struct Running {
+    gateway: Arc<Gateway>,
+    tls: Arc<ServerTls>,
+    connections: Connections,
+    stop: CancellationToken,
+    broken: Broken,
+    doors: TaskTracker,
+}
+
+impl Gateway {
+    /// Starts a gateway; `desired` is applied to its directory first.
+    ///
+    /// # Errors
+    /// What is in the way, and what to do.
+    pub async fn start(settings: Settings, desired: Option<DesiredDirectory>) -> Result<Running> {
+        let settings = &settings;
+        std::fs::create_dir_all(&settings.data_dir).with_context(|| format!("{}: cannot be made", settings.data_dir.display()))?;
+        let clock = SystemClock;
+        let broken = Broken::default();
+        let (queue, directory) = open_data(settings, clock.now(), &broken, desired).await?;
+        let tls = Arc::new(open_tls(settings)?);
+        let limits = settings.limits;
+        let intake_settings = IntakeSettings {
+            hostname: settings.hostname.clone(),
+            max_message_size: limits.message_size,
+            max_recipients: limits.recipients,
+        };
+        let intake = Arc::new(Intake::new(queue.clone(), directory.clone(), intake_settings, Arc::new(clock)));
+        let smarthosts = Arc::new(smarthosts(settings)?);
+        let stop = CancellationToken::new();
+        let caps = Caps::new(limits.connections, limits.connections_per_address);
+        let door = Door::new(Arc::clone(&intake), Arc::clone(&tls), caps, Deadlines::for_size(limits.message_size));
+        let doors = TaskTracker::new();
+        let mut listeners = open_doors(settings, &door, &doors, &stop).await?;
+        let http = open_http(settings, &mut listeners).await?;
+        let local = open_socket(&settings.socket(), &mut listeners)?;
+        let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts));
+        let follower = scheduler.clone();
+        directory.on_change(move || follower.directory_changed());
+        let about = About {
+            hostname: settings.hostname.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: clock.now(),
+            data_dir: settings.data_dir.display().to_string(),
+            listeners,
+            max_message_size: limits.message_size,
+        };
+        let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, about });
+        let connections = Connections::new(limits.http_connections, stop.clone());
+        let surface = web::Surface::new(gateway.clone());
+        for listener in http {
+            doors.spawn(web::serve::tcp(listener, surface.public(), connections.clone()));
+        }
+        doors.spawn(web::serve::unix(local, surface.local(), connections.clone()));
+        for listener in &gateway.about.listeners {
+            tracing::info!(service = listener.service, address = listener.address, tls = listener.tls, "listening");
+        }
+        Ok(Running { gateway, tls, connections, stop, broken, doors })
+    }
+}
+
+impl Running {
+    /// The parts.
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn listeners(&self) -> &[ListenerView] {
+        &self.gateway.about.listeners
+    }
+
+    /// The certificate shown to clients.
+    #[must_use]
+    pub fn certificate_file(&self) -> PathBuf {
+        self.tls.certificate_file().to_owned()
+    }
+
+    /// Reads the certificate's files again.
+    pub fn reload(&self) {
+        match self.tls.reload() {
+            Ok(()) => tracing::info!("certificate read again"),
+            Err(problem) => tracing::error!(%problem, "certificate not read; the one before stays"),
+        }
+    }
+
+    /// Resolves when the log cannot be written any more: the process must end. Says why.
+    pub async fn failed(&self) -> String {
+        self.broken.token.cancelled().await;
+        self.broken.why.get().cloned().unwrap_or_default()
+    }
+
+    /// Ends politely: no new mail, open transactions to their end or recorded as uncertain, everything on the disk.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.doors.close();
+        tokio::join!(self.gateway.scheduler.stop(STOP_GRACE), self.doors.wait(), self.connections.ended());
+        let queue = Arc::clone(&self.gateway.queue);
+        if tokio::task::spawn_blocking(move || queue.close()).await.is_err() {
+            tracing::error!("the queue did not close in order; its log is whole");
+        }
+    }
+}
+
+/// Opens queue and directory. The first start has a channel that keeps everything here.
+async fn open_data(
+    settings: &Settings,
+    now: Timestamp,
+    broken: &Broken,
+    desired: Option<DesiredDirectory>,
+) -> Result<(Arc<dyn Queue>, Arc<DirectoryStore>)> {
+    let data_dir = settings.data_dir.clone();
+    let key = settings.master_key_file.clone();
+    let (min_free, retry) = (settings.queue.min_free, settings.queue.first_retry);
+    let broken = broken.clone();
+    tokio::task::spawn_blocking(move || {
+        // The queue's lock comes first: two processes must not make the directory either.
+        let folder = data_dir.join("queue");
+        std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+        let path = data_dir.join("directory.sqlite");
+        let directory = Arc::new(open_directory(&data_dir, &path, key.as_deref())?);
+        let rows = directory.directory();
+        let ask = move |channel: ChannelId| {
+            rows.channel(channel).is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask)
+        };
+        let options = Options {
+            min_free,
+            uncertain_retry: retry,
+            ask: Box::new(ask),
+            on_failure: Box::new(move |why| {
+                let _ = broken.why.set(why.to_owned());
+                broken.token.cancel();
+            }),
+            ..Options::new(folder, now)
+        };
+        let queue: Arc<dyn Queue> = Arc::new(Embedded::open(options)?);
+        if let Some(desired) = desired {
+            let options = ApplyOptions { dry_run: false, prune: false, by: "serve --apply".into(), now };
+            let applied = directory.apply(&desired, &options)?;
+            for made in &applied.made_tokens {
+                let secret = String::from_utf8_lossy(made.secret.expose());
+                println!("token '{}' of {}: {secret} (shown only now)", made.name, made.person);
+            }
+        }
+        directory.ensure_capture_default(now)?;
+        Ok((queue, directory))
+    })
+    .await?
+}
+
+fn open_directory(data_dir: &Path, path: &Path, key: Option<&Path>) -> Result<DirectoryStore> {
+    let key = match key {
+        Some(key) => key.to_owned(),
+        None => default_key_path(data_dir)?,
+    };
+    let sealer = Sealer::open(&key, !DirectoryStore::exists(path))?;
+    Ok(DirectoryStore::open(path, Arc::new(sealer))?)
+}
+
+fn open_tls(settings: &Settings) -> Result<ServerTls> {
+    Ok(match &settings.tls {
+        Some(files) => ServerTls::from_files(&files.certificate, &files.key)?,
+        None => ServerTls::self_signed(&settings.data_dir, &settings.hostname)?,
+    })
+}
+
+fn smarthosts(settings: &Settings) -> Result<SmarthostTransport> {
+    let names = Arc::new(delivery::resolve::SystemNames::default());
+    let resolver = delivery::resolve::Resolver::new(names, settings.network.allow.clone());
+    let tls = delivery::tls::Tls::new(&settings.network.trust)?;
+    Ok(SmarthostTransport::new(settings.hostname.clone(), resolver, tls, delivery::Deadlines::default()))
+}
+
+fn parts(settings: &Settings, queue: &Arc<dyn Queue>, directory: &Arc<DirectoryStore>, smarthosts: &Arc<SmarthostTransport>) -> Parts {
+    Parts {
+        queue: Arc::clone(queue),
+        directory: Arc::clone(directory),
+        smarthosts: Arc::clone(smarthosts) as Arc<dyn delivery::Transport>,
+        capture: Arc::new(CaptureTransport),
+        schedule: settings.queue.schedule.clone(),
+        now: Arc::new(|| SystemClock.now()),
+        jitter: Arc::new(jitter),
+        confirm_login_after: CONFIRM_LOGIN,
+        keep_idle: KEEP_IDLE,
+        hash_addresses: settings.log.hash_addresses,
+    }
+}
+
+/// A random number from -1 to 1.
+fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the generator has no state in which it refuses");
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX) * 2.0 - 1.0
+}
+
+async fn open_doors(settings: &Settings, door: &Arc<Door>, doors: &TaskTracker, stop: &CancellationToken) -> Result<Vec<ListenerView>> {
+    let mut views = Vec::new();
+    for listener in &settings.submission {
+        let wanted = match &listener.bind {
+            intake::Bind::Tcp(address) => address.to_string(),
+            intake::Bind::Unix(path) => format!("unix:{}", path.display()),
+        };
+        let tls = match listener.mode {
+            intake::Mode::Starttls => "starttls",
+            intake::Mode::Implicit => "implicit",
+            intake::Mode::Clear => "none",
+        };
+        let bound = listener.clone().bind().await.with_context(|| format!("cannot listen on {wanted} for mail"))?;
+        let address = bound.local_addr().map_or(wanted, |address| address.to_string());
+        views.push(ListenerView { service: "submission".into(), address, tls: tls.into() });
+        doors.spawn(bound.serve(Arc::clone(door), stop.clone()));
+    }
+    Ok(views)
+}
+
+async fn open_http(settings: &Settings, views: &mut Vec<ListenerView>) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in &settings.http.listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for HTTP"))?;
+        let bound: SocketAddr = listener.local_addr()?;
+        views.push(ListenerView { service: "http".into(), address: bound.to_string(), tls: "none".into() });
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// The socket of the command line. The queue's lock is ours, so a socket that is there is a dead one.
+fn open_socket(path: &Path, views: &mut Vec<ListenerView>) -> Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if path.exists() {
+        std::fs::remove_file(path).with_context(|| format!("{}: cannot be replaced", path.display()))?;
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("{}: cannot be made (a socket's path has at most 107 bytes)", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    views.push(ListenerView { service: "socket".into(), address: format!("unix:{}", path.display()), tls: "none".into() });
+    Ok(listener)
+}
+
+impl web::Gateway for Gateway {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        self.directory.directory()
+    }
+
+    fn channel_state(&self, channel: ChannelId) -> ChannelState {
+        self.scheduler.channel_state(channel)
+    }
+
+    fn about(&self) -> About {
+        self.about.clone()
+    }
+
+    fn sign_in<'a>(&'a self, bearer: &'a str) -> Answer<'a, Option<Principal>> {
+        let found = self.directory.verify_bearer(bearer.as_bytes()).ok();
+        let principal = found.map(|sign_in| Principal { person: sign_in.person, token: Some(sign_in.token) });
+        Box::pin(std::future::ready(principal))
+    }
+
+    fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>> {
+        Box::pin(async move {
+            let receipt = self.intake.accept(incoming(submission)).await.map_err(|refusal| {
+                let problem = Problem::new(refusal.http_status(), refusal.code(), refusal.to_string());
+                match refusal.http_status() {
+                    429 | 503 | 507 => problem.retry_after(30),
+                    _ => problem,
+                }
+            })?;
+            Ok(Receipt {
+                id: receipt.id,
+                channel: receipt.channel,
+                lane: receipt.lane,
+                replayed: receipt.replayed,
+                size_bytes: receipt.size_bytes,
+            })
+        })
+    }
+
+    fn steer_channel(&self, channel: ChannelId, wish: ChannelMove) -> Answer<'_, ()> {
+        Box::pin(self.scheduler.steer(channel, wish))
+    }
+
+    fn test_channel(&self, channel: ChannelId, from: Option<ReversePath>) -> Answer<'_, TestReport> {
+        Box::pin(async move { self.probe(channel, from).await })
+    }
+
+    fn apply(&self, request: ApplyRequest) -> Answer<'_, Result<Applied, Problem>> {
+        Box::pin(async move {
+            let desired = directory_wire::from_json(request.directory).map_err(|problem| Problem::new(422, "validation_failed", problem))?;
+            let options = ApplyOptions { dry_run: request.dry_run, prune: request.prune, by: request.by, now: self.clock.now() };
+            let directory = Arc::clone(&self.directory);
+            let applied = tokio::task::spawn_blocking(move || directory.apply(&desired, &options)).await;
+            match applied {
+                Ok(Ok(applied)) => Ok(directory_wire::applied(applied, request.dry_run)),
+                Ok(Err(DirectoryError::Invalid(problems))) => Err(Problem::new(422, "validation_failed", problems.join("\n"))),
+                Ok(Err(problem)) => Err(Problem::new(500, "internal_error", problem.to_string())),
+                Err(_) => Err(Problem::new(500, "internal_error", "the directory's answer was lost; the log says why")),
+            }
+        })
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text(&self.queue.totals(), &self.intake.counters().read(), self.scheduler.counters())
+    }
+}
+
+impl Gateway {
+    async fn probe(&self, channel: ChannelId, from: Option<ReversePath>) -> TestReport {
+        let directory = self.directory.directory();
+        let Some(row) = directory.channel(channel) else { return TestReport::default() };
+        let secret = match self.directory.channel_secret(channel) {
+            Ok(secret) => secret,
+            Err(problem) => return failed("credential", &problem.to_string()),
+        };
+        let endpoint = Endpoint::new(row, secret);
+        if row.transport == mail::Transport::Capture {
+            let step = TestStep { step: "capture".into(), ok: true, elapsed_ms: 0, detail: "keeps every message here; nothing leaves".into(), fix: String::new() };
+            return TestReport { ok: true, steps: vec![step] };
+        }
+        let report = delivery::probe::probe(&self.smarthosts, &endpoint, from.as_ref(), delivery::probe::PATIENCE).await;
+        let mut steps: Vec<TestStep> = report
+            .steps
+            .into_iter()
+            .map(|step| TestStep {
+                step: step.stage.name().into(),
+                ok: true,
+                elapsed_ms: step.elapsed.as_millis() as u64,
+                detail: step.detail,
+                fix: String::new(),
+            })
+            .collect();
+        steps.extend(report.failure.map(|failure| TestStep {
+            step: failure.stage.name().into(),
+            ok: false,
+            elapsed_ms: failure.elapsed.as_millis() as u64,
+            detail: failure.cause,
+            fix: failure.fix,
+        }));
+        TestReport { ok: steps.iter().all(|step| step.ok), steps }
+    }
+}
+
+fn failed(step: &str, detail: &str) -> TestReport {
+    let step = TestStep { step: step.into(), ok: false, elapsed_ms: 0, detail: detail.into(), fix: "correct the channel".into() };
+    TestReport { ok: false, steps: vec![step] }
+}
+
+fn incoming(submission: Submission) -> Incoming {
+    let principal = intake::Principal { person: submission.principal.person, token: submission.principal.token };
+    let protocol = if submission.surface == Surface::Http { "HTTP" } else { "local" };
+    Incoming {
+        principal,
+        surface: submission.surface,
+        trace: Trace { helo: String::new(), protocol, peer: None },
+        envelope: Envelope {
+            reverse_path: submission.reverse_path,
+            recipients: submission.recipients.into_iter().map(Recipient::new).collect(),
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        },
+        submitted: submission.body,
+        wishes: ExplicitWishes {
+            channel: submission.channel,
+            lane: submission.lane,
+            tags: submission.tags,
+            idempotency_key: submission.idempotency_key,
+        },
+    }
+}

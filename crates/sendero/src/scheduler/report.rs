@@ -1,0 +1,72 @@
+//! The delivery log: one line for each recipient and attempt.
+
+use super::Shared;
+use aws_lc_rs::digest;
+use delivery::Outgoing;
+use mail::{Channel, Move, Outcome, Timestamp};
+use std::borrow::Cow;
+use store::Settlement;
+
+/// The target of the delivery log's lines.
+pub const TARGET: &str = "delivery";
+
+/// Writes a line for each recipient of an attempt.
+pub(super) fn log_attempt(
+    shared: &Shared,
+    row: &Channel,
+    outgoing: &Outgoing,
+    settlement: &Settlement,
+    outcomes: &[(u32, Outcome)],
+    began: Timestamp,
+) {
+    if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        return;
+    }
+    let lease = &outgoing.lease;
+    for (settled, (_, outcome)) in settlement.recipients.iter().zip(outcomes) {
+        if settled.to == Move::GiveBack {
+            continue;
+        }
+        let Some(recipient) = lease.envelope.recipients.get(settled.index as usize) else {
+            continue;
+        };
+        let to = address(shared, recipient.path.to_string());
+        let from = address(shared, outgoing.reverse_path.to_string());
+        let dsn = settled.said.enhanced.map(|code| code.to_string()).unwrap_or_default();
+        let tries = lease.recipients.iter().find(|leased| leased.index == settled.index).map_or(0, |leased| leased.attempts);
+        tracing::event!(
+            target: TARGET,
+            tracing::Level::INFO,
+            queue.id = %lease.message,
+            from = %from,
+            to = %to,
+            channel.name = row.name,
+            relay = settlement.relay,
+            status = word(outcome),
+            attempt = tries + u32::from(settled.counts),
+            waited_ms = began.since(lease.accepted_at).as_millis() as u64,
+            elapsed_ms = settlement.at.since(began).as_millis() as u64,
+            dsn,
+            reply = %settled.said,
+        );
+    }
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Sent(_) => "sent",
+        Outcome::Captured => "captured",
+        Outcome::Deferred(_) => "deferred",
+        Outcome::Failed(_) => "failed",
+        Outcome::Uncertain(_) => "uncertain",
+        Outcome::Untried => "untried",
+    }
+}
+
+fn address(shared: &Shared, plain: String) -> Cow<'static, str> {
+    if !shared.parts.hash_addresses {
+        return Cow::Owned(plain);
+    }
+    let hash = digest::digest(&digest::SHA256, plain.to_lowercase().as_bytes());
+    Cow::Owned(hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}

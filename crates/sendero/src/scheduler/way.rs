@@ -1,0 +1,258 @@
+//! One channel at work: its health, its workers, and which of them sleep.
+
+use mail::channel::ChannelMove;
+use mail::{ChannelId, ChannelState, Timestamp};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// A channel at work.
+pub(super) struct Way {
+    pub(super) channel: ChannelId,
+    /// Held while signing in: refused logins are then seen one after the other.
+    pub(super) door: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    health: ChannelState,
+    /// The directory row's revision that the health is about.
+    revision: Option<u64>,
+    /// Goes up whenever mail becomes due: a worker that saw an older value looks again before it sleeps.
+    generation: u64,
+    workers: u32,
+    /// Workers with an open session.
+    sessions: u32,
+    idle: Vec<oneshot::Sender<()>>,
+    timer: Option<Timestamp>,
+    /// No further connection beside the open ones before this.
+    crowded_until: Timestamp,
+}
+
+/// What to do about due mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// A worker was woken, or none may start, or one is about to look.
+    Nothing,
+    /// Look again then.
+    Later(Timestamp),
+    /// Start another worker; it is already counted.
+    Spawn,
+}
+
+impl Way {
+    pub(super) fn new(channel: ChannelId, health: ChannelState) -> Self {
+        let inner = Inner {
+            health,
+            revision: None,
+            generation: 0,
+            workers: 0,
+            sessions: 0,
+            idle: Vec::new(),
+            timer: None,
+            crowded_until: Timestamp(0),
+        };
+        Self { channel, door: tokio::sync::Mutex::new(()), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn health(&self) -> ChannelState {
+        self.lock().health.clone()
+    }
+
+    /// Applies a move; the states before and after, when it changed anything.
+    pub(super) fn apply(&self, what: ChannelMove) -> Option<(ChannelState, ChannelState)> {
+        let mut inner = self.lock();
+        let after = inner.health.after(what)?;
+        let before = std::mem::replace(&mut inner.health, after.clone());
+        Some((before, after))
+    }
+
+    /// Remembers the row's revision; true when it differs from the last one seen.
+    pub(super) fn saw_revision(&self, revision: u64) -> bool {
+        self.lock().revision.replace(revision).is_some_and(|before| before != revision)
+    }
+
+    /// Decides what happens for mail that is due at `due`.
+    pub(super) fn plan(&self, due: Timestamp, now: Timestamp, cap: impl FnOnce() -> u32) -> Plan {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        if due > now {
+            return inner.later(due);
+        }
+        match inner.health.open_at(now) {
+            Ok(()) => {}
+            Err(Some(at)) => return inner.later(at),
+            Err(None) => return Plan::Nothing,
+        }
+        while let Some(sleeper) = inner.idle.pop() {
+            if sleeper.send(()).is_ok() {
+                return Plan::Nothing;
+            }
+        }
+        let cap = if inner.health.is_probing() { 1 } else { cap() };
+        if inner.workers >= cap || (inner.workers > 0 && inner.crowded_until > now) {
+            return Plan::Nothing;
+        }
+        inner.workers += 1;
+        Plan::Spawn
+    }
+
+    pub(super) fn timer_fired(&self) {
+        self.lock().timer = None;
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// True while further workers may be of use.
+    pub(super) fn may_grow(&self, cap: u32) -> bool {
+        let inner = self.lock();
+        !inner.health.is_probing() && inner.workers < cap
+    }
+
+    /// A worker leaves, unless mail became due since it saw `generation`.
+    pub(super) fn leave(&self, generation: u64, now: Timestamp) -> bool {
+        let mut inner = self.lock();
+        if inner.generation != generation && inner.health.open_at(now).is_ok() {
+            return false;
+        }
+        inner.workers -= 1;
+        true
+    }
+
+    /// A worker leaves in any case.
+    pub(super) fn leave_now(&self) {
+        self.lock().workers -= 1;
+    }
+
+    /// A place to sleep in, unless mail became due since the worker saw `generation`.
+    pub(super) fn sleep(&self, generation: u64) -> Option<oneshot::Receiver<()>> {
+        let mut inner = self.lock();
+        if inner.generation != generation {
+            return None;
+        }
+        inner.idle.retain(|sleeper| !sleeper.is_closed());
+        let (wake, woken) = oneshot::channel();
+        inner.idle.push(wake);
+        Some(woken)
+    }
+
+    /// Wakes every sleeper: the channel was paused, or the row changed.
+    pub(super) fn wake_all(&self) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        for sleeper in inner.idle.drain(..) {
+            // A sleeper that has just left needs no waking.
+            let _ = sleeper.send(());
+        }
+    }
+
+    pub(super) fn session_opened(&self) {
+        self.lock().sessions += 1;
+    }
+
+    pub(super) fn session_closed(&self) {
+        self.lock().sessions -= 1;
+    }
+
+    /// True when another worker's session is open, so that a failed connection is no verdict on the channel.
+    pub(super) fn crowded(&self, until: Timestamp) -> bool {
+        let mut inner = self.lock();
+        let others = inner.sessions > 0;
+        if others {
+            inner.crowded_until = until;
+        }
+        others
+    }
+}
+
+impl Inner {
+    fn later(&mut self, at: Timestamp) -> Plan {
+        if self.timer.is_some_and(|set| set <= at) {
+            return Plan::Nothing;
+        }
+        self.timer = Some(at);
+        Plan::Later(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn way(health: ChannelState) -> Way {
+        Way::new(ChannelId(1), health)
+    }
+
+    #[test]
+    fn due_mail_starts_workers_up_to_the_cap() {
+        let way = way(ChannelState::Active);
+        let plans: Vec<Plan> = (0..4).map(|_| way.plan(NOW, NOW, || 2)).collect();
+        assert_eq!(plans, [Plan::Spawn, Plan::Spawn, Plan::Nothing, Plan::Nothing]);
+    }
+
+    #[test]
+    fn a_sleeping_worker_is_woken_before_another_is_started() {
+        let way = way(ChannelState::Active);
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+        let mut asleep = way.sleep(way.generation()).expect("nothing became due");
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+        assert_eq!(asleep.try_recv(), Ok(()));
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+    }
+
+    #[test]
+    fn a_worker_does_not_sleep_over_mail_that_has_just_become_due() {
+        let way = way(ChannelState::Active);
+        assert_eq!(way.plan(NOW, NOW, || 1), Plan::Spawn);
+        let seen = way.generation();
+        assert_eq!(way.plan(NOW, NOW, || 1), Plan::Nothing);
+        assert!(way.sleep(seen).is_none());
+        assert!(!way.leave(seen, NOW));
+    }
+
+    #[test]
+    fn a_channel_not_yet_seen_to_work_opens_one_connection_at_a_time() {
+        let way = way(ChannelState::Unverified);
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+    }
+
+    #[test]
+    fn a_parked_channel_costs_one_timer() {
+        let until = Timestamp(5_000);
+        let way = way(ChannelState::Unreachable { until, failures: 1, reason: String::new() });
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Later(until));
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+        way.timer_fired();
+        assert_eq!(way.plan(NOW, until, || 9), Plan::Spawn);
+    }
+
+    #[test]
+    fn a_channel_that_waits_for_a_person_starts_nothing() {
+        for health in [
+            ChannelState::Paused { by: "ana".into() },
+            ChannelState::NeedsAttention { reason: "535".into(), revision: 1 },
+            ChannelState::Disabled,
+        ] {
+            assert_eq!(way(health).plan(NOW, NOW, || 9), Plan::Nothing);
+        }
+    }
+
+    #[test]
+    fn a_refused_further_connection_is_no_verdict_on_a_channel_that_works() {
+        let way = way(ChannelState::Active);
+        assert!(!way.crowded(Timestamp(2_000)));
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+        way.session_opened();
+        assert!(way.crowded(Timestamp(2_000)));
+        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+        assert_eq!(way.plan(NOW, Timestamp(2_000), || 9), Plan::Spawn);
+    }
+}
