@@ -131,7 +131,8 @@ fn explain_certificate(problem: &CertificateError, host: &Host) -> String {
             let names: Vec<String> = presented.iter().take(10).map(|name| plain_name(name)).collect();
             format!("the server's certificate is not for {host}, only for {}", names.join(", "))
         }
-        CertificateError::BadEncoding | CertificateError::BadSignature => "the server's certificate is damaged".into(),
+        CertificateError::BadEncoding => "the server's certificate is damaged".into(),
+        CertificateError::BadSignature => "the server's certificate is not signed by the authority that it names".into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the server's certificate is not meant for servers".into()
         }

@@ -122,11 +122,16 @@ impl Line {
     /// Writes all that is to be written; `limit` is for each progress.
     pub(super) async fn write(&mut self, limit: Duration) -> Write {
         let mut heard = false;
+        // Only bytes that are taken count as progress: a next hop that drips a reply does not stretch it.
+        let mut until = Instant::now() + limit;
         loop {
             let (stream, input, out) = (&mut self.stream, &mut self.input, &self.out[self.written..]);
-            match timeout(limit, poll_fn(|context| stream.poll_write(context, out, input))).await {
+            match timeout_at(until, poll_fn(|context| stream.poll_write(context, out, input))).await {
                 Ok(Ok(Moved::Flushed)) => break,
-                Ok(Ok(Moved::Wrote(count))) => self.written += count,
+                Ok(Ok(Moved::Wrote(count))) => {
+                    self.written += count;
+                    until = Instant::now() + limit;
+                }
                 Ok(Ok(Moved::Read(0))) => {
                     self.lose("the server closed the connection".into());
                     return Write::Heard;
