@@ -95,8 +95,8 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(session: &mut Session, stream: 
 }
 
 fn begin(session: &mut Session, letter: &Letter) -> Result<(), String> {
-    let reverse_path = ReversePath::parse(ANA).map_err(text)?;
-    let path = ForwardPath::parse(TO).map_err(text)?;
+    let reverse_path = ReversePath::parse(&format!("<{ANA}>")).map_err(text)?;
+    let path = ForwardPath::parse(&format!("<{TO}>")).map_err(text)?;
     let recipients = [Recipient::new(&path)];
     let transaction = Transaction {
         reverse_path: &reverse_path,

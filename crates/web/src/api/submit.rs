@@ -75,8 +75,8 @@ fn glance_wait(surface: &Surface, message: store::MessageView) -> Option<mail::W
 fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem> {
     let mut params = Params::new(pairs);
     let asked = Asked {
-        from: params.read("from", |text| ReversePath::parse(bare(text)).map_err(|error| format!("from: {error}"))),
-        to: params.read_all("to", |text| ForwardPath::parse(bare(text)).map_err(|error| format!("to: {text}: {error}"))),
+        from: params.read("from", |text| ReversePath::parse(&bracketed(text)).map_err(|error| format!("from: {error}"))),
+        to: params.read_all("to", |text| ForwardPath::parse(&bracketed(text)).map_err(|error| format!("to: {text}: {error}"))),
         person: if *caller == Caller::Local { params.one("person") } else { None },
         channel: params.one("channel"),
         lane: params.read("lane", lane),
@@ -87,9 +87,11 @@ fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem
 }
 
 /// An address may be given with or without angle brackets.
-fn bare(text: &str) -> &str {
+/// An address as a path of the wire: with its brackets, whether they were given or not.
+pub(super) fn bracketed(text: &str) -> String {
     let text = text.trim();
-    text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text)
+    let bare = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
+    format!("<{bare}>")
 }
 
 fn lane(text: &str) -> Result<Lane, String> {
@@ -160,8 +162,7 @@ fn submission(
 /// Whom the message itself names in To, Cc and Bcc.
 fn named(header: &Header<'_>) -> Result<Vec<ForwardPath>, Problem> {
     let mailboxes = header.destinations().map_err(|error| field("/body", format!("{error}; or name the recipients with 'to'")))?;
-    let paths = mailboxes.iter().map(|mailbox| ForwardPath::parse(&mailbox.to_string()));
-    paths.collect::<Result<Vec<_>, _>>().map(once).map_err(|error| field("/body", error.to_string()))
+    Ok(once(mailboxes.into_iter().map(ForwardPath::from).collect()))
 }
 
 fn once(paths: Vec<ForwardPath>) -> Vec<ForwardPath> {
