@@ -1,0 +1,251 @@
+//! A gateway of values, with a real queue in a folder that goes away.
+
+use mail::channel::{AuthMode, ChannelMove, DomainPattern, OnUncertain, ReturnPath, Scope, Smarthost, TlsMode};
+use mail::directory::{AddressPattern, Role};
+use mail::limits::Caps;
+use mail::{
+    BodyType, Channel, ChannelId, ChannelState, Directory, Envelope, Lane, MessageId, Owner, Person, PersonId, Recipient, Team,
+    TeamId, Timestamp, TokenId, Transport,
+};
+use smtp::{Mailbox, ReversePath};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use store::embedded::{Embedded, Options};
+use store::{AcceptError, Idempotency, NewMessage, Queue};
+use web::gateway::{About, Answer};
+use web::view::{Applied, TestReport, TestStep};
+use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
+
+pub const ANA_TOKEN: &str = "ana-token-with-enough-letters";
+pub const LUIS_TOKEN: &str = "luis-token-with-enough-letters";
+const BEGAN: i64 = 1_795_593_600_000;
+
+pub fn message(from: &str, to: &str) -> String {
+    format!("From: <{from}>\r\nTo: <{to}>\r\nSubject: Hello\r\n\r\nGood morning.\r\n")
+}
+
+/// Keeps the folder for as long as the test runs.
+pub struct Fake {
+    shared: Arc<Shared>,
+    _folder: tempfile::TempDir,
+}
+
+struct Shared {
+    queue: Arc<Embedded>,
+    directory: Arc<Directory>,
+    state: Mutex<ChannelState>,
+    clock: AtomicU64,
+    last: Mutex<Option<Submission>>,
+    tested: Mutex<String>,
+    applied: Mutex<Option<serde_json::Value>>,
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { min_free: 0, ..Options::new(folder.path(), Timestamp(BEGAN)) };
+        let shared = Shared {
+            queue: Arc::new(Embedded::open(options).unwrap()),
+            directory: Arc::new(directory()),
+            state: Mutex::new(ChannelState::Active),
+            clock: AtomicU64::new(0),
+            last: Mutex::default(),
+            tested: Mutex::default(),
+            applied: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), _folder: folder }
+    }
+
+    pub fn shared(&self) -> Arc<dyn Gateway> {
+        Arc::clone(&self.shared) as Arc<dyn Gateway>
+    }
+
+    /// The envelope of the last submission.
+    pub fn last(&self) -> (String, Vec<String>) {
+        let last = self.shared.last.lock().unwrap();
+        let last = last.as_ref().unwrap();
+        (last.reverse_path.to_string(), last.recipients.iter().map(ToString::to_string).collect())
+    }
+
+    pub fn last_person(&self) -> String {
+        let id = self.shared.last.lock().unwrap().as_ref().unwrap().principal.person;
+        self.shared.directory.person(id).unwrap().email.to_string()
+    }
+
+    pub fn tested(&self) -> String {
+        self.shared.tested.lock().unwrap().clone()
+    }
+
+    pub fn applied(&self) -> Option<serde_json::Value> {
+        self.shared.applied.lock().unwrap().clone()
+    }
+
+    pub fn close(&self) {
+        self.shared.queue.close();
+    }
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+fn person(id: u32, email: &str, send_as: &[&str]) -> Person {
+    Person {
+        id: PersonId(id),
+        email: mailbox(email),
+        name: String::new(),
+        role: Role::Member,
+        teams: vec![TeamId(1)],
+        send_as: send_as.iter().map(|address| AddressPattern::Mailbox(mailbox(address))).collect(),
+        disabled: false,
+    }
+}
+
+fn channel(id: u32, name: &str, owner: Owner, transport: Transport) -> Channel {
+    Channel {
+        id: ChannelId(id),
+        name: name.into(),
+        owner,
+        transport,
+        scope: Scope::Domain,
+        address: None,
+        domains: vec![DomainPattern::Any],
+        default: true,
+        disabled: false,
+        caps: Caps::default(),
+        on_uncertain: OnUncertain::Retry,
+        return_path: ReturnPath::Submitted,
+        revision: 1,
+    }
+}
+
+fn directory() -> Directory {
+    let team = Team { id: TeamId(1), name: "sales".into(), domains: vec!["example.com".into()], disabled: false };
+    let hop = Smarthost {
+        host: "smtp.example.net".into(),
+        port: 587,
+        tls: TlsMode::Starttls,
+        auth: AuthMode::Auto,
+        username: Some("sales".into()),
+    };
+    let people = vec![person(1, "ana@example.com", &["sales@example.com"]), person(2, "luis@example.com", &[])];
+    let channels = vec![
+        channel(1, "team", Owner::Team(TeamId(1)), Transport::Smtp(hop)),
+        channel(2, "capture", Owner::Instance, Transport::Capture),
+    ];
+    Directory::new(vec![team], people, Vec::new(), channels)
+}
+
+impl Shared {
+    /// Submissions are a millisecond apart, so that their order is known.
+    fn tick(&self) -> Timestamp {
+        Timestamp(BEGAN + i64::try_from(self.clock.fetch_add(1, Ordering::Relaxed)).unwrap())
+    }
+
+    fn store(&self, submission: Submission) -> NewMessage {
+        let at = self.tick();
+        let mut fingerprint = [0u8; 32];
+        for (place, byte) in submission.body.iter().enumerate() {
+            fingerprint[place % 32] = byte.wrapping_add(fingerprint[place % 32].wrapping_mul(31));
+        }
+        NewMessage {
+            id: MessageId::new(at, [7; 10]),
+            at,
+            person: submission.principal.person,
+            team: Some(TeamId(1)),
+            token: submission.principal.token,
+            surface: submission.surface,
+            channel: ChannelId(1),
+            lane: Lane::Normal,
+            envelope: Envelope {
+                reverse_path: submission.reverse_path,
+                recipients: submission.recipients.into_iter().map(Recipient::new).collect(),
+                body: BodyType::SevenBit,
+                smtputf8: false,
+                ret: None,
+                envid: None,
+            },
+            from: "ana@example.com".into(),
+            subject: "Hello".into(),
+            message_id: "x@example.com".into(),
+            tags: submission.tags,
+            idempotency: submission.idempotency_key.map(|key| Idempotency { key, fingerprint, parts: false }),
+            scheduled_at: None,
+            expires_at: None,
+            body: submission.body,
+        }
+    }
+}
+
+impl Gateway for Shared {
+    fn now(&self) -> Timestamp {
+        Timestamp(BEGAN + 60_000)
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.queue) as Arc<dyn Queue>
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+
+    fn channel_state(&self, channel: ChannelId) -> ChannelState {
+        if channel == ChannelId(1) { self.state.lock().unwrap().clone() } else { ChannelState::Unverified }
+    }
+
+    fn about(&self) -> About {
+        About {
+            hostname: "mail.example.com".into(),
+            version: "0.0.0",
+            started_at: Timestamp(BEGAN),
+            data_dir: "/data".into(),
+            listeners: Vec::new(),
+            max_message_size: 100_000,
+        }
+    }
+
+    fn sign_in<'a>(&'a self, bearer: &'a str) -> Answer<'a, Option<Principal>> {
+        let principal = |person, token| Some(Principal { person: PersonId(person), token: Some(TokenId(token)) });
+        let found = match bearer {
+            ANA_TOKEN => principal(1, 1),
+            LUIS_TOKEN => principal(2, 2),
+            _ => None,
+        };
+        Box::pin(std::future::ready(found))
+    }
+
+    fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>> {
+        *self.last.lock().unwrap() = Some(submission.clone());
+        let size_bytes = submission.body.len() as u64;
+        let message = self.store(submission);
+        Box::pin(async move {
+            let accepted = self.queue.accept(vec![message]).await.map_err(|error: AcceptError| Problem::from(&error))?;
+            let first = &accepted[0];
+            Ok(Receipt { id: first.id, channel: ChannelId(1), lane: Lane::Normal, replayed: first.replayed, size_bytes })
+        })
+    }
+
+    fn steer_channel(&self, _: ChannelId, wish: ChannelMove) -> Answer<'_, ()> {
+        let mut state = self.state.lock().unwrap();
+        if let Some(after) = state.after(wish) {
+            *state = after;
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn test_channel(&self, _: ChannelId, from: Option<ReversePath>) -> Answer<'_, TestReport> {
+        *self.tested.lock().unwrap() = from.map(|from| from.to_string()).unwrap_or_default();
+        let step = TestStep { step: "connect".into(), ok: true, elapsed_ms: 1, detail: String::new(), fix: String::new() };
+        Box::pin(std::future::ready(TestReport { ok: true, steps: vec![step] }))
+    }
+
+    fn apply(&self, request: ApplyRequest) -> Answer<'_, Result<Applied, Problem>> {
+        *self.applied.lock().unwrap() = Some(request.directory);
+        Box::pin(std::future::ready(Ok(Applied { dry_run: request.dry_run, ..Applied::default() })))
+    }
+
+    fn metrics(&self) -> String {
+        "# EOF\n".into()
+    }
+}
