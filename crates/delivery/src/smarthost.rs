@@ -11,6 +11,9 @@ mod outcome;
 mod session;
 mod stream;
 
+#[cfg(test)]
+pub(crate) use session::SmarthostSession;
+
 pub use deadlines::Deadlines;
 
 use crate::resolve::Resolver;

@@ -21,7 +21,7 @@ const INPUT: usize = 4096;
 /// Output buffers that grew beyond this are not kept.
 const KEPT_OUTPUT: usize = 256 * 1024;
 
-pub(super) struct Line {
+pub(crate) struct Line {
     pub(super) stream: Stream,
     pub(super) wire: Wire,
     pub(super) deadlines: Deadlines,

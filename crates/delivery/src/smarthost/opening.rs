@@ -13,6 +13,7 @@ use mail::channel::{AuthMode, Smarthost, TlsMode};
 use smtp::client::{Auth, ClientAction, ClientConfig, Session as Wire, SessionError, Tls as WireTls};
 use smtp::sasl::{Credentials, Mechanism};
 use std::sync::Arc;
+use tokio::net::TcpStream;
 
 /// Told of each step that has been taken, with a remark for people.
 pub(crate) type Watch<'a> = &'a mut (dyn FnMut(Stage, String) + Send);
@@ -32,17 +33,30 @@ impl SmarthostTransport {
         let connected = connect(&target.addresses, deadlines.stagger, deadlines.connect).await;
         let (stream, peer) = connected.map_err(|problem| OpenError::Broken(Stage::Connect, problem.0))?;
         watch(Stage::Connect, peer.to_string());
-        let mut stream = Stream::Clear(stream);
-        if smarthost.tls == TlsMode::Implicit {
-            stream = self.protect(stream, &target.host, deadlines, watch).await?;
-        }
-        let mut line = Line::new(stream, Wire::new(Arc::new(config)), deadlines);
-        self.greet(&mut line, &target.host, watch).await?;
         let relay = format!("{}[{}]:{}", target.host, peer.ip().to_canonical(), peer.port());
+        let line = self.greeted(stream, config, &target.host, deadlines, watch).await?;
         Ok(SmarthostSession::new(line, relay))
     }
 
-    fn config(&self, endpoint: &Endpoint, smarthost: &Smarthost) -> Result<ClientConfig, OpenError> {
+    /// Protects a fresh connection and makes it ready for transactions.
+    pub(crate) async fn greeted(
+        &self,
+        stream: TcpStream,
+        config: ClientConfig,
+        host: &Host,
+        deadlines: Deadlines,
+        watch: Watch<'_>,
+    ) -> Result<Line, OpenError> {
+        let mut stream = Stream::Clear(stream);
+        if config.tls == WireTls::Implicit {
+            stream = self.protect(stream, host, deadlines, watch).await?;
+        }
+        let mut line = Line::new(stream, Wire::new(Arc::new(config)), deadlines);
+        self.greet(&mut line, host, watch).await?;
+        Ok(line)
+    }
+
+    pub(crate) fn config(&self, endpoint: &Endpoint, smarthost: &Smarthost) -> Result<ClientConfig, OpenError> {
         let tls = match smarthost.tls {
             TlsMode::Implicit => WireTls::Implicit,
             TlsMode::Starttls => WireTls::StartTls,

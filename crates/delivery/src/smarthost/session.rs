@@ -34,7 +34,7 @@ enum Word {
 }
 
 impl SmarthostSession {
-    pub(super) fn new(line: Line, relay: String) -> Self {
+    pub(crate) fn new(line: Line, relay: String) -> Self {
         Self { line, relay, usable: true, ended: 0 }
     }
 

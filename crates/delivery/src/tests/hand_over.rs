@@ -242,3 +242,24 @@ async fn a_capture_channel_keeps_at_the_word() {
     assert_eq!(untried, [(0, Outcome::Untried)]);
     assert!(session.gone().now_or_never().is_none());
 }
+
+#[tokio::test]
+async fn a_dot_that_did_not_leave_with_its_message_leaves_no_doubt() {
+    for fault in [Fault::Stall, Fault::Endless] {
+        let hop = Hop::start(Script::clear().with_fault(Point::Body, fault)).await;
+        let (transport, endpoint) = (transport(AMPLE), endpoint(&hop, TlsMode::None));
+        let config = transport.config(&endpoint, endpoint.smarthost().unwrap()).unwrap();
+        // So small that the one write for body and dot gets stuck half-way.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        let stream = socket.connect(hop.address()).await.unwrap();
+        let host = crate::host::Host::parse("127.0.0.1").unwrap();
+        let deadlines = Deadlines { block: Duration::from_millis(300), ..Deadlines::each(AMPLE) };
+        let line = transport.greeted(stream, config, &host, deadlines, &mut |_, _| {}).await.unwrap();
+        let mut session: Box<dyn Session> = Box::new(crate::smarthost::SmarthostSession::new(line, "hop".into()));
+        let outcome = deliver(&mut session, &outgoing(&[b'a'; 60_000])).await.remove(0);
+        assert!(matches!(outcome, Outcome::Deferred(Cause::Broken(Stage::Body, _))), "{fault:?}: {outcome:?}");
+        assert!(!session.is_reusable());
+        assert_eq!(hop.seen().dots, 0);
+    }
+}

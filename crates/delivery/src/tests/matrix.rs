@@ -153,7 +153,7 @@ async fn every_fault_at_every_stage_delays_at_most_and_loses_nothing() {
         let room = Arc::clone(&room);
         running.spawn(async move {
             let _place = room.acquire_owned().await.unwrap();
-            (cell, run(cell).await)
+            (cell, tokio::time::timeout(AMPLE, run(cell)).await.unwrap_or_else(|_| panic!("{cell:?} does not end")))
         });
     }
     let (mut lost, mut wrong) = (0, 0);
