@@ -20,6 +20,9 @@ const PROGRAMS: [(&str, &str); 9] = [
 /// Files that a package brings and no program shows.
 const FILES: [(&str, &str); 1] = [("/usr/lib/x86_64-linux-gnu/sasl2/libplain.so", "libsasl2-modules")];
 
+/// Perl modules that `swaks` loads when it needs them; it does TLS only with the first.
+const PERL: [(&str, &str); 1] = [("Net::SSLeay", "libnet-ssleay-perl")];
+
 /// Installs what is missing.
 pub fn install() -> Result<()> {
     let missing = missing();
@@ -33,10 +36,17 @@ fn missing() -> Vec<&'static str> {
     let programs = PROGRAMS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package);
     let on_this_machine = |file: &str| std::env::consts::ARCH != "x86_64" || std::path::Path::new(file).exists();
     let files = FILES.iter().filter(|(file, _)| !on_this_machine(file)).map(|(_, package)| *package);
-    let mut packages: Vec<&str> = programs.chain(files).collect();
+    let perl = PERL.iter().filter(|(module, _)| !has_perl(module)).map(|(_, package)| *package);
+    let mut packages: Vec<&str> = programs.chain(files).chain(perl).collect();
     packages.sort_unstable();
     packages.dedup();
     packages
+}
+
+/// Debian's own perl is the one that swaks runs under.
+fn has_perl(module: &str) -> bool {
+    let output = Command::new("/usr/bin/perl").arg(format!("-M{module}")).args(["-e", "1"]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn debian(packages: &[&str]) -> Result<()> {
