@@ -76,6 +76,12 @@ pub enum SealError {
     /// A sealed value that was changed or moved.
     #[error("a sealed value does not open: it was changed, or moved from another row")]
     Damaged,
+    /// More than can be sealed at once.
+    #[error("the value is too long to be sealed")]
+    TooLong,
+    /// The data folder's id was changed.
+    #[error("{0} does not hold this data folder's id, which names its master key; restore it from your backup")]
+    NotAnId(PathBuf),
     /// The disk.
     #[error("{path}: {error}")]
     Io {
@@ -103,14 +109,14 @@ impl fmt::Debug for Sealer {
 
 /// Where the master key of a data folder lies when the settings do not say: outside of the data.
 ///
+/// The service manager's credential `sendero.key` comes first. Then a file named after the data
+/// folder's own id: in `/etc/sendero` for root, else in the user's configuration folder.
+///
 /// # Errors
-/// The disk's.
+/// The disk's, or a damaged id.
 pub fn default_key_path(data_dir: &Path) -> Result<PathBuf, SealError> {
-    if let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-        let credential = Path::new(&folder).join("sendero.key");
-        if credential.exists() {
-            return Ok(credential);
-        }
+    if let Some(credential) = credentials().map(|folder| folder.join("sendero.key")).filter(|path| path.exists()) {
+        return Ok(credential);
     }
     let name = format!("{}.key", folder_id(data_dir)?);
     if rustix::process::geteuid().is_root() {
@@ -121,23 +127,59 @@ pub fn default_key_path(data_dir: &Path) -> Result<PathBuf, SealError> {
     Ok(config.join("sendero").join(name))
 }
 
+/// The folder in which a service manager hands over secrets.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// A service manager lets a user read by an access list, which shows as the group's bit; the folder
+/// around it is closed to everybody else.
+fn is_exposed(mode: u32, is_credential: bool) -> bool {
+    mode & if is_credential { 0o037 } else { 0o077 } != 0
+}
+
 /// A name of the data folder that stays with it, made at the first start.
 fn folder_id(data_dir: &Path) -> Result<String, SealError> {
     let path = data_dir.join("id");
     let failed = |error| SealError::Io { path: path.clone(), error };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().to_owned()),
+    let read = match std::fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             std::fs::create_dir_all(data_dir).map_err(failed)?;
-            let mut bytes = [0; 8];
-            SystemRandom::new().fill(&mut bytes).map_err(|_| failed(io::Error::other("no random numbers")))?;
-            let id = hex(&bytes);
-            let mut file = File::create_new(&path).map_err(failed)?;
-            file.write_all(id.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            Ok(id)
+            let bytes: [u8; 8] = random(&SystemRandom::new()).map_err(failed)?;
+            make_file(&path, hex(&bytes).as_bytes(), 0o644).map_err(failed)?;
+            std::fs::read_to_string(&path)
         }
-        Err(error) => Err(failed(error)),
+        read => read,
+    };
+    let id = read.map_err(failed)?.trim().to_owned();
+    // The id becomes part of a path.
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(SealError::NotAnId(path));
     }
+    Ok(id)
+}
+
+/// Makes a file that is there whole or not at all. One that is there already stays.
+fn make_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let _ = std::fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+    let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&draft, path));
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(folder)?.sync_all(),
+    }
+}
+
+fn random<const N: usize>(source: &SystemRandom) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    source.fill(&mut bytes).map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(bytes)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -151,31 +193,27 @@ impl Sealer {
     /// No key, no proper key, or one that others can read.
     pub fn open(path: &Path, may_make: bool) -> Result<Self, SealError> {
         let failed = |error| SealError::Io { path: path.to_owned(), error };
-        let mut file = match File::open(path) {
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => return Self::make(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SealError::Missing(path.to_owned())),
             Err(error) => return Err(failed(error)),
         };
         let mode = file.metadata().map_err(failed)?.mode();
-        if mode & 0o077 != 0 {
+        if is_exposed(mode, credentials().is_some_and(|folder| path.starts_with(folder))) {
             return Err(SealError::Exposed(path.to_owned()));
         }
+        // One byte more than a key: a longer file is none, and is not read to its end.
         let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-        file.read_to_end(&mut bytes).map_err(failed)?;
+        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         Self::with_key(&bytes, path)
     }
 
     fn make(path: &Path) -> Result<Self, SealError> {
         let failed = |error| SealError::Io { path: path.to_owned(), error };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        SystemRandom::new().fill(&mut *bytes).map_err(|_| failed(io::Error::other("no random numbers")))?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        file.write_all(&*bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-        Self::with_key(&*bytes, path)
+        let bytes = Zeroizing::new(random::<KEY_BYTES>(&SystemRandom::new()).map_err(failed)?);
+        make_file(path, &*bytes, 0o600).map_err(failed)?;
+        Self::open(path, false)
     }
 
     fn with_key(bytes: &[u8], path: &Path) -> Result<Self, SealError> {
@@ -207,15 +245,16 @@ impl Sealer {
     /// # Errors
     /// No random numbers.
     pub fn seal(&self, place: &str, value: &[u8]) -> Result<Vec<u8>, SealError> {
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(|_| SealError::Damaged)?;
+        let nonce: [u8; NONCE_LEN] = self.random()?;
         let mut sealed = vec![FORM];
         sealed.extend_from_slice(&self.key_id);
         sealed.extend_from_slice(&nonce);
-        let mut text = value.to_vec();
+        // With room for the tag: a buffer that grows leaves its clear text behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(value.len() + AES_256_GCM_SIV.tag_len()));
+        text.extend_from_slice(value);
         let sealing =
-            self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()), &mut text);
-        sealing.map_err(|_| SealError::Damaged)?;
+            self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()), &mut *text);
+        sealing.map_err(|_| SealError::TooLong)?;
         sealed.extend_from_slice(&text);
         Ok(sealed)
     }
@@ -252,9 +291,7 @@ impl Sealer {
     /// # Errors
     /// The system has none.
     pub fn random<const N: usize>(&self) -> Result<[u8; N], SealError> {
-        let mut bytes = [0; N];
-        self.random.fill(&mut bytes).map_err(|_| SealError::Damaged)?;
-        Ok(bytes)
+        random(&self.random).map_err(|error| SealError::Io { path: self.path.clone(), error })
     }
 }
 
@@ -306,6 +343,50 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, b"short").unwrap();
         assert!(matches!(Sealer::open(&path, true), Err(SealError::NotAKey(_))));
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_never_replaced_by_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/k");
+        Sealer::open(&path, true).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        make_file(&path, &[7; KEY_BYTES], 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft stays behind");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_data_folder_keeps_its_id_and_a_damaged_one_names_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let id = folder_id(&data).unwrap();
+        assert_eq!(folder_id(&data).unwrap(), id);
+        assert_ne!(folder_id(folder.path()).unwrap(), id);
+        for damaged in ["", "../../etc/passwd", "a/b"] {
+            std::fs::write(data.join("id"), damaged).unwrap();
+            assert!(matches!(folder_id(&data), Err(SealError::NotAnId(_))), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_exposed_by_any_bit_for_others_a_credential_by_more_than_the_groups_reading() {
+        let exposed = |is_credential| {
+            [0o600, 0o400, 0o440, 0o640, 0o604, 0o660, 0o644].into_iter().filter(move |mode| is_exposed(*mode, is_credential))
+        };
+        assert!(exposed(false).eq([0o440, 0o640, 0o604, 0o660, 0o644]));
+        assert!(exposed(true).eq([0o604, 0o660, 0o644]));
+    }
+
+    #[test]
+    fn the_hash_of_a_token_needs_the_key_and_differs_for_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name| Sealer::open(&folder.path().join(name), true).unwrap();
+        let (one, other) = (open("one"), open("other"));
+        assert_eq!(one.token_hash(b"secret"), open("one").token_hash(b"secret"));
+        assert_ne!(one.token_hash(b"secret"), other.token_hash(b"secret"));
+        assert_ne!(one.token_hash(b"secret"), one.token_hash(b"secreT"));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What the directory should be, in names: as an administrator writes it.
 
 use crate::seal::Secret;
-use serde::{Deserialize, Serialize};
 
 /// Teams, people, channels and tokens as they should be.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +66,7 @@ pub struct DesiredChannel {
     pub address: Option<String>,
     /// Domains it may carry, or `*`.
     pub domains: Option<Vec<String>>,
-    /// The owner's default.
+    /// The owner's default. It takes over from a default that is not named beside it.
     pub default: bool,
     /// Caps, as written.
     pub limits: Vec<String>,
@@ -94,23 +93,4 @@ pub struct DesiredToken {
     pub channel: Option<String>,
     /// When given, only these From addresses.
     pub send_as: Option<Vec<String>>,
-}
-
-/// A channel's row, but for its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ChannelSpec {
-    pub transport: String,
-    pub host: String,
-    pub port: u16,
-    pub tls: mail::channel::TlsMode,
-    pub auth: mail::channel::AuthMode,
-    pub username: Option<String>,
-    pub scope: mail::channel::Scope,
-    pub address: Option<String>,
-    pub domains: Vec<String>,
-    pub default: bool,
-    pub connections: u32,
-    pub messages_per_connection: Option<u32>,
-    pub on_uncertain: mail::channel::OnUncertain,
-    pub return_path: mail::channel::ReturnPath,
 }

@@ -4,6 +4,7 @@
 mod apply;
 mod desired;
 mod rows;
+mod spec;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,13 @@ pub use self::desired::{DesiredChannel, DesiredDirectory, DesiredPerson, Desired
 
 use crate::seal::{SealError, Sealer, Secret};
 use arc_swap::ArcSwap;
+use mail::directory::TokenSurface;
 use mail::{ChannelId, Directory, PersonId, Surface, Timestamp, TokenId};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -88,16 +93,11 @@ impl DirectoryStore {
     /// # Errors
     /// Another key, another version, or the disk.
     pub fn open(path: &Path, sealer: Arc<Sealer>) -> Result<Self, DirectoryError> {
-        let connection = Connection::open(path)?;
+        keep_private(path)?;
+        let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if format > FORMAT {
-            return Err(DirectoryError::Format(format));
-        }
-        connection.execute_batch(SCHEMA)?;
-        connection.pragma_update(None, "user_version", FORMAT)?;
-        check_key(&connection, &sealer)?;
+        prepare(&mut connection, &sealer)?;
         let (directory, hashes) = rows::load(&connection)?;
         Ok(Self {
             connection: Mutex::new(connection),
@@ -172,6 +172,40 @@ impl DirectoryStore {
         self.apply(&desired, &options).map(|applied| applied.has_changes())
     }
 
+    /// Makes a token of a person and answers its secret, which is shown this once.
+    ///
+    /// # Errors
+    /// An unknown person, a name they have for a token already, or the disk.
+    pub fn create_token(
+        &self,
+        person: &str,
+        name: &str,
+        surfaces: &[TokenSurface],
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Secret, DirectoryError> {
+        let taken = || DirectoryError::Invalid(vec![format!("token '{name}': {person} has one of that name; choose another")]);
+        let directory = self.directory();
+        let owner = directory.person_by_address(person).map(|person| person.id);
+        if directory.tokens().any(|token| Some(token.person) == owner && token.name == name) {
+            return Err(taken());
+        }
+        let word = |surface: &TokenSurface| match surface {
+            TokenSurface::Smtp => "smtp".to_owned(),
+            TokenSurface::Api => "api".to_owned(),
+        };
+        let token = DesiredToken {
+            name: name.to_owned(),
+            person: person.to_owned(),
+            surfaces: surfaces.iter().map(word).collect(),
+            ..DesiredToken::default()
+        };
+        let desired = DesiredDirectory { tokens: vec![token], ..DesiredDirectory::default() };
+        let options = ApplyOptions { dry_run: false, prune: false, by: by.to_owned(), now };
+        // Made by somebody else in between, it has no secret for us.
+        self.apply(&desired, &options)?.made_tokens.pop().map(|made| made.secret).ok_or_else(taken)
+    }
+
     /// Who signs in with this name and secret at that door.
     ///
     /// # Errors
@@ -217,6 +251,31 @@ impl DirectoryStore {
 
 fn secret_place(channel: u32) -> String {
     format!("channels/{channel}/secret")
+}
+
+/// The database and its companions are for nobody else to read: SQLite gives them the mode of the first.
+fn keep_private(path: &Path) -> Result<(), DirectoryError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(DirectoryError::Seal(SealError::Io { path: path.to_owned(), error }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the tables of a new database, all or nothing, with a value sealed under the key; of one that
+/// is there, looks whether this version and this key are the right ones.
+fn prepare(connection: &mut Connection, sealer: &Sealer) -> Result<(), DirectoryError> {
+    let transaction = connection.transaction()?;
+    let format: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if format > FORMAT {
+        return Err(DirectoryError::Format(format));
+    }
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    check_key(&transaction, sealer)?;
+    Ok(transaction.commit()?)
 }
 
 fn check_key(connection: &Connection, sealer: &Sealer) -> Result<(), DirectoryError> {

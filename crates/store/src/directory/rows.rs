@@ -1,7 +1,7 @@
 //! The database's rows as the values that the rest of Sendero works with.
 
 use super::DirectoryError;
-use super::desired::ChannelSpec;
+use super::spec::ChannelSpec;
 use mail::channel::{DomainPattern, Smarthost};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::limits::Caps;
@@ -14,7 +14,8 @@ type Hashes = HashMap<[u8; 32], TokenId>;
 
 /// The whole directory, and which token a hash belongs to.
 pub(super) fn load(connection: &Connection) -> Result<(Directory, Hashes), DirectoryError> {
-    let teams = all(connection, "SELECT id, name, domains, disabled FROM teams", team)?;
+    // Where a domain went from one team to another, the one that is switched on comes last and has it.
+    let teams = all(connection, "SELECT id, name, domains, disabled FROM teams ORDER BY disabled DESC, id", team)?;
     let people = all(connection, "SELECT id, email, name, role, teams, send_as, disabled FROM people", person)?;
     let channels = all(connection, "SELECT id, name, owner, spec, disabled, revision FROM channels", channel)?;
     let tokens = all(connection, "SELECT id, person, name, hash, surfaces, channel, send_as, disabled FROM tokens", token)?;
@@ -99,7 +100,7 @@ fn channel(row: &Row<'_>) -> Result<Channel, DirectoryError> {
         caps: Caps { connections: spec.connections, messages_per_connection: spec.messages_per_connection },
         on_uncertain: spec.on_uncertain,
         return_path: spec.return_path,
-        revision: row.get::<_, i64>(5)? as u64,
+        revision: row.get::<_, i64>(5)?.unsigned_abs(),
     })
 }
 
