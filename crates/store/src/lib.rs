@@ -9,6 +9,8 @@ pub mod conformance;
 pub mod directory;
 pub mod disk;
 pub mod embedded;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod seal;
 

@@ -1,1 +1,583 @@
-//! model
+//! The queue in memory: as simple as its promises allow, and what the durable one is compared with.
+
+use crate::api::*;
+use bytes::Bytes;
+use mail::channel::ChannelState;
+use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, MessageId, Move, PersonId, RecipientState, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+#[derive(Clone)]
+struct Row {
+    state: RecipientState,
+    intended: bool,
+    first_attempt: Option<Timestamp>,
+    view: RecipientView,
+}
+
+struct Stored {
+    new: NewMessage,
+    order: u64,
+    channel: ChannelId,
+    rows: Vec<Row>,
+}
+
+struct Key {
+    fingerprint: [u8; 32],
+    parts: bool,
+    first: MessageId,
+    recipients: Vec<String>,
+}
+
+#[derive(Default)]
+struct State {
+    messages: BTreeMap<MessageId, Stored>,
+    keys: BTreeMap<(PersonId, String), Key>,
+    events: Vec<Event>,
+    channels: BTreeMap<ChannelId, ChannelState>,
+    waker: Option<Arc<dyn Wake>>,
+    closed: bool,
+}
+
+/// A queue in memory. Nothing survives it, except what [`Model::restart`] says a crash would leave.
+#[derive(Default)]
+pub struct Model(Mutex<State>);
+
+impl Model {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a crash and a start at `now` make of the queue: leases are given back, and recipients with
+    /// an open intent are due again after `retry`, or held when it is their second doubt.
+    pub fn restart(&self, now: Timestamp, retry: Duration) {
+        let mut state = self.lock();
+        let mut doubtful = Vec::new();
+        for (id, stored) in &mut state.messages {
+            for row in stored.rows.iter_mut().filter(|row| row.state == RecipientState::Leased && !row.intended) {
+                row.state = RecipientState::Queued;
+            }
+            let rows: Vec<Settled> = stored.rows.iter().filter(|row| row.intended).map(|row| doubt(row, now.plus(retry))).collect();
+            if !rows.is_empty() {
+                doubtful.push(Settlement {
+                    message: *id,
+                    channel: stored.channel,
+                    at: now,
+                    relay: String::new(),
+                    recipients: rows,
+                });
+            }
+        }
+        for settle in doubtful {
+            state.settle(&settle);
+        }
+    }
+}
+
+fn doubt(row: &Row, due: Timestamp) -> Settled {
+    let to = if row.view.doubts > 0 { Move::Hold } else { Move::Doubt };
+    let said = Diagnostic::own(None, Cause::Interrupted.to_string());
+    Settled { index: row.view.index, to, due, counts: true, said, cause: Some(Cause::Interrupted) }
+}
+
+fn address(recipient: &mail::Recipient) -> String {
+    recipient.path.to_string().to_lowercase()
+}
+
+impl Stored {
+    fn new(new: NewMessage, order: u64) -> Self {
+        let due = new.scheduled_at.unwrap_or(new.at);
+        let row = |(index, recipient): (usize, &mail::Recipient)| Row {
+            state: RecipientState::Queued,
+            intended: false,
+            first_attempt: None,
+            view: RecipientView {
+                index: index as u32,
+                address: address(recipient),
+                state: RecipientState::Queued,
+                since: new.at,
+                attempts: 0,
+                doubts: 0,
+                due: Some(due),
+                said: String::new(),
+                relay: String::new(),
+            },
+        };
+        let rows = new.envelope.recipients.iter().enumerate().map(row).collect();
+        Self { channel: new.channel, new, order, rows }
+    }
+
+    fn is_open(&self) -> bool {
+        self.rows.iter().any(|row| !row.state.is_final())
+    }
+
+    fn earliest(&self) -> Option<Timestamp> {
+        self.rows.iter().filter(|row| row.state == RecipientState::Queued).filter_map(|row| row.view.due).min()
+    }
+
+    fn view(&self) -> MessageView {
+        let new = &self.new;
+        MessageView {
+            id: new.id,
+            accepted_at: new.at,
+            person: new.person,
+            team: new.team,
+            token: new.token,
+            surface: new.surface,
+            channel: self.channel,
+            lane: new.lane,
+            reverse_path: new.envelope.reverse_path.to_string(),
+            from: new.from.clone(),
+            subject: new.subject.clone(),
+            message_id: new.message_id.clone(),
+            tags: new.tags.clone(),
+            size_bytes: new.body.len() as u64,
+            recipients: self.rows.iter().map(Row::shown).collect(),
+        }
+    }
+
+    fn matches(&self, filter: &Filter) -> bool {
+        let state = |row: &Row| filter.states.contains(&row.shown().state);
+        let to = |address: &String| self.rows.iter().any(|row| row.view.address == address.to_lowercase());
+        (filter.states.is_empty() || self.rows.iter().any(state))
+            && filter.channel.is_none_or(|channel| channel == self.channel)
+            && filter.person.is_none_or(|person| person == self.new.person)
+            && filter.recipient.as_ref().is_none_or(to)
+            && filter.after.is_none_or(|after| self.new.at >= after)
+            && filter.before.is_none_or(|before| self.new.at < before)
+    }
+}
+
+impl Row {
+    /// A lease without intent is no durable state, so nobody is shown it.
+    fn shown(&self) -> RecipientView {
+        let state = if self.state == RecipientState::Leased && !self.intended { RecipientState::Queued } else { self.state };
+        let due = self.view.due.filter(|_| state == RecipientState::Queued);
+        RecipientView { state, due, ..self.view.clone() }
+    }
+}
+
+impl State {
+    fn event(&mut self, kind: EventKind, at: Timestamp, message: Option<MessageId>, recipient: Option<u32>) -> &mut Event {
+        let sequence = self.events.len() as u64 + 1;
+        self.events.push(Event { sequence, at, kind, message, recipient, channel: None, detail: String::new() });
+        self.events.last_mut().expect("one was pushed")
+    }
+
+    fn wake(&self, message: MessageId) {
+        let stored = &self.messages[&message];
+        if let (Some(waker), Some(due)) = (&self.waker, stored.earliest()) {
+            waker.due(stored.channel, due);
+        }
+    }
+
+    fn accept(&mut self, batch: Vec<NewMessage>) -> Result<Vec<Accepted>, AcceptError> {
+        let mut stored: Vec<NewMessage> = Vec::new();
+        let mut accepted = Vec::new();
+        for mut message in batch {
+            let id = match self.replay(&mut message, &stored)? {
+                Some(first) => first,
+                None => {
+                    let id = message.id;
+                    stored.push(message);
+                    accepted.push(Accepted { id, replayed: false });
+                    continue;
+                }
+            };
+            accepted.push(Accepted { id, replayed: true });
+        }
+        for message in stored {
+            self.store(message);
+        }
+        Ok(accepted)
+    }
+
+    /// The message that was accepted under the key, when every recipient was. Takes recipients away
+    /// that were. What is in the same batch counts as accepted.
+    fn replay(&self, message: &mut NewMessage, batch: &[NewMessage]) -> Result<Option<MessageId>, AcceptError> {
+        let Some(given) = &message.idempotency else { return Ok(None) };
+        let same = |other: &&NewMessage| {
+            other.person == message.person && other.idempotency.as_ref().is_some_and(|other| other.key == given.key)
+        };
+        let known = self.keys.get(&(message.person, given.key.clone()));
+        let earlier: Vec<&NewMessage> = batch.iter().filter(same).collect();
+        let first = known.map(|key| (key.first, key.fingerprint, key.parts));
+        let first = first.or_else(|| {
+            let other = earlier.first()?;
+            other.idempotency.as_ref().map(|key| (other.id, key.fingerprint, key.parts))
+        });
+        let Some((id, fingerprint, parts)) = first else { return Ok(None) };
+        let reused = || AcceptError::KeyReused { key: given.key.clone(), id };
+        if parts != given.parts || fingerprint != given.fingerprint {
+            return Err(reused());
+        }
+        let has = |recipient: &mail::Recipient| {
+            known.is_some_and(|key| key.recipients.contains(&address(recipient)))
+                || earlier.iter().any(|other| other.envelope.recipients.iter().any(|one| address(one) == address(recipient)))
+        };
+        let left: Vec<mail::Recipient> = message.envelope.recipients.iter().filter(|one| !has(one)).cloned().collect();
+        if left.is_empty() {
+            return Ok(Some(id));
+        }
+        if !given.parts {
+            return Err(reused());
+        }
+        message.envelope.recipients = left;
+        Ok(None)
+    }
+
+    fn store(&mut self, message: NewMessage) {
+        let (id, at, channel) = (message.id, message.at, message.channel);
+        if let Some(given) = &message.idempotency {
+            let empty = Key { fingerprint: given.fingerprint, parts: given.parts, first: id, recipients: Vec::new() };
+            let key = self.keys.entry((message.person, given.key.clone())).or_insert(empty);
+            key.recipients.extend(message.envelope.recipients.iter().map(address));
+        }
+        let order = self.messages.len() as u64;
+        self.messages.insert(id, Stored::new(message, order));
+        self.event(EventKind::MessageQueued, at, Some(id), None).channel = Some(channel);
+        self.wake(id);
+    }
+
+    fn lease(&mut self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease> {
+        let mut due: Vec<(Timestamp, u64, MessageId)> = Vec::new();
+        for (id, stored) in self.messages.iter().filter(|(_, stored)| stored.channel == channel) {
+            due.extend(stored.earliest().filter(|at| *at <= now).map(|at| (at, stored.order, *id)));
+        }
+        due.sort_unstable();
+        due.truncate(limit);
+        let mut leases = Vec::new();
+        for (_, _, id) in due {
+            let Some(stored) = self.messages.get_mut(&id) else { continue };
+            let mut recipients = Vec::new();
+            for row in &mut stored.rows {
+                if row.state != RecipientState::Queued || row.view.due.is_none_or(|due| due > now) {
+                    continue;
+                }
+                row.state = RecipientState::Leased;
+                recipients.push(LeasedRecipient {
+                    index: row.view.index,
+                    attempts: row.view.attempts,
+                    doubts: row.view.doubts,
+                    first_attempt: row.first_attempt,
+                });
+            }
+            let new = &stored.new;
+            leases.push(Lease {
+                message: id,
+                channel,
+                person: new.person,
+                token: new.token,
+                accepted_at: new.at,
+                lane: new.lane,
+                envelope: Arc::new(new.envelope.clone()),
+                from: new.from.as_str().into(),
+                recipients,
+                size_bytes: new.body.len() as u64,
+            });
+        }
+        leases
+    }
+
+    fn check(&self, record: &AttemptRecord) -> Result<(), StoreError> {
+        if let Some(settle) = &record.settle {
+            self.all_leased(settle.message, settle.recipients.iter().map(|row| row.index).collect())?;
+            if let Some(row) = settle.recipients.iter().find(|row| RecipientState::Leased.after(row.to).is_none()) {
+                return Err(StoreError::Illegal(format!("{:?}", row.to)));
+            }
+        }
+        let Some(intend) = &record.intend else { return Ok(()) };
+        let same = record.settle.iter().filter(|settle| settle.message == intend.message);
+        let settled = same.flat_map(|settle| settle.recipients.iter().map(|row| row.index));
+        self.all_leased(intend.message, intend.recipients.iter().copied().chain(settled).collect())
+    }
+
+    fn all_leased(&self, message: MessageId, mut indices: Vec<u32>) -> Result<(), StoreError> {
+        let stored = self.messages.get(&message).filter(|stored| stored.is_open()).ok_or(StoreError::Unknown(message))?;
+        let leased = |index: &u32| stored.rows.get(*index as usize).is_some_and(|row| row.state == RecipientState::Leased);
+        let (all, count) = (indices.iter().all(leased), indices.len());
+        indices.sort_unstable();
+        indices.dedup();
+        if all && indices.len() == count { Ok(()) } else { Err(StoreError::Illegal("not leased, or twice".into())) }
+    }
+
+    fn settle(&mut self, settle: &Settlement) {
+        let mut facts = Vec::new();
+        let Some(stored) = self.messages.get_mut(&settle.message) else { return };
+        for settled in &settle.recipients {
+            let Some(row) = stored.rows.get_mut(settled.index as usize) else { continue };
+            let Some(after) = row.state.after(settled.to) else { continue };
+            row.state = after;
+            row.intended = false;
+            row.view.state = after;
+            row.view.since = settle.at;
+            row.view.due = Some(settled.due);
+            row.view.said = settled.said.to_string();
+            row.view.relay.clone_from(&settle.relay);
+            if settled.counts {
+                row.view.attempts += 1;
+                row.first_attempt = row.first_attempt.or(Some(settle.at));
+            }
+            row.view.doubts += u32::from(settled.to == Move::Doubt || (settled.to == Move::Hold && settled.counts));
+            facts.extend(kind_of(settled.to).map(|kind| (kind, settled.index, row.view.said.clone())));
+        }
+        for (kind, index, said) in facts {
+            let event = self.event(kind, settle.at, Some(settle.message), Some(index));
+            event.channel = Some(settle.channel);
+            event.detail = said;
+        }
+        self.wake(settle.message);
+    }
+
+    fn intend(&mut self, intend: &Intent) {
+        let Some(stored) = self.messages.get_mut(&intend.message) else { return };
+        for index in &intend.recipients {
+            let row = &mut stored.rows[*index as usize];
+            row.intended = true;
+            row.view.since = intend.at;
+        }
+    }
+
+    fn steer(&mut self, order: &Steer) -> Result<Vec<u32>, StoreError> {
+        if (order.to == Move::Reroute) != order.channel.is_some() {
+            return Err(StoreError::Illegal("a channel is named by a reroute alone".into()));
+        }
+        let stored = self.messages.get_mut(&order.message).ok_or(StoreError::Unknown(order.message))?;
+        let by_person = matches!(order.to, Move::Cancel | Move::Hold | Move::Release | Move::Reroute | Move::Suppress);
+        let mut moved = Vec::new();
+        for row in stored.rows.iter_mut().filter(|_| by_person) {
+            let wanted = order.recipients.is_empty() || order.recipients.contains(&row.view.index);
+            let Some(after) = row.state.after(order.to).filter(|_| wanted && row.state != RecipientState::Leased) else { continue };
+            row.state = after;
+            row.view.since = order.at;
+            row.view.said = format!("{} by {}", word(order.to), order.by);
+            if order.to == Move::Release {
+                row.view.due = Some(order.at);
+            }
+            moved.push((row.view.index, row.view.said.clone()));
+        }
+        if let Some(channel) = order.channel.filter(|_| !moved.is_empty()) {
+            stored.channel = channel;
+        }
+        for (index, said) in &moved {
+            if let Some(kind) = kind_of(order.to) {
+                let event = self.event(kind, order.at, Some(order.message), Some(*index));
+                event.channel = order.channel;
+                event.detail.clone_from(said);
+            }
+        }
+        if !moved.is_empty() {
+            self.wake(order.message);
+        }
+        Ok(moved.into_iter().map(|(index, _)| index).collect())
+    }
+
+    fn set_channel(&mut self, channel: ChannelId, state: ChannelState, at: Timestamp) {
+        let before = self.channels.insert(channel, state.clone()).unwrap_or_default();
+        if before.name() == state.name() {
+            return;
+        }
+        let kind = match state {
+            ChannelState::Active => EventKind::ChannelConnected,
+            ChannelState::Unverified => EventKind::ChannelResumed,
+            ChannelState::Paused { .. } => EventKind::ChannelPaused,
+            ChannelState::Throttled { .. } => EventKind::ChannelThrottled,
+            ChannelState::Unreachable { .. } | ChannelState::LoginRefused { .. } => EventKind::ChannelUnreachable,
+            ChannelState::NeedsAttention { .. } => EventKind::ChannelNeedsAttention,
+            ChannelState::Disabled => EventKind::ChannelDisabled,
+        };
+        let event = self.event(kind, at, None, None);
+        event.channel = Some(channel);
+        event.detail = state.reason().to_owned();
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for stored in self.messages.values() {
+            for row in &stored.rows {
+                totals.accepted += 1;
+                totals.by_state[usize::from(row.state.code())] += 1;
+            }
+            totals.open_messages += u64::from(stored.is_open());
+            totals.open_bytes += if stored.is_open() { stored.new.body.len() as u64 } else { 0 };
+        }
+        totals
+    }
+
+    fn queue(&self) -> Vec<ChannelQueue> {
+        let mut queues: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
+        for stored in self.messages.values().filter(|stored| stored.is_open()) {
+            let empty =
+                ChannelQueue { channel: stored.channel, queued: 0, leased: 0, held: 0, bytes: 0, next_due: None, oldest: None };
+            let queue = queues.entry(stored.channel).or_insert(empty);
+            let count = |state: RecipientState| stored.rows.iter().filter(|row| row.state == state).count() as u64;
+            queue.queued += count(RecipientState::Queued);
+            queue.leased += count(RecipientState::Leased);
+            queue.held += count(RecipientState::Held);
+            queue.bytes += stored.new.body.len() as u64;
+            queue.next_due = queue.next_due.into_iter().chain(stored.earliest()).min();
+            queue.oldest = queue.oldest.into_iter().chain([stored.new.at]).min();
+        }
+        queues.into_values().collect()
+    }
+
+    fn list(&self, filter: &Filter, page: &Page) -> Listing {
+        let limit = page.limit.clamp(1, 1000);
+        let in_page = |id: &MessageId| page.after.is_none_or(|after| *id < after) && page.before.is_none_or(|before| *id > before);
+        let mut found: Vec<&Stored> =
+            self.messages.iter().filter(|(id, stored)| in_page(id) && stored.matches(filter)).map(|(_, stored)| stored).collect();
+        if page.before.is_none() {
+            found.reverse();
+        }
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        if page.before.is_some() {
+            found.reverse();
+        }
+        Listing { messages: found.into_iter().map(Stored::view).collect(), has_more }
+    }
+}
+
+fn kind_of(what: Move) -> Option<EventKind> {
+    match what {
+        Move::Lease | Move::GiveBack => None,
+        Move::Send => Some(EventKind::MessageSent),
+        Move::Capture => Some(EventKind::MessageCaptured),
+        Move::Defer => Some(EventKind::MessageDeferred),
+        Move::Doubt => Some(EventKind::MessageUncertain),
+        Move::Fail => Some(EventKind::MessageFailed),
+        Move::Expire => Some(EventKind::MessageExpired),
+        Move::Hold => Some(EventKind::MessageHeld),
+        Move::Release => Some(EventKind::MessageReleased),
+        Move::Cancel => Some(EventKind::MessageCancelled),
+        Move::Suppress => Some(EventKind::MessageSuppressed),
+        Move::Reroute => Some(EventKind::MessageMoved),
+    }
+}
+
+fn word(what: Move) -> &'static str {
+    match what {
+        Move::Hold => "held",
+        Move::Release => "released",
+        Move::Cancel => "cancelled",
+        Move::Suppress => "suppressed",
+        _ => "moved",
+    }
+}
+
+const CLOSED: &str = "the gateway is stopping";
+
+impl Queue for Model {
+    fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(AcceptError::Closed(CLOSED.into())));
+        }
+        Commit::done(state.accept(batch))
+    }
+
+    fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease> {
+        self.lock().lease(channel, now, limit)
+    }
+
+    fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
+        let state = self.lock();
+        state.messages.values().filter(|stored| stored.channel == channel).filter_map(Stored::earliest).min()
+    }
+
+    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+        let state = self.lock();
+        let stored = state.messages.get(&message).filter(|stored| stored.is_open());
+        stored.map(|stored| stored.new.body.clone()).ok_or(StoreError::Unknown(message))
+    }
+
+    fn record(&self, attempt: AttemptRecord) -> Commit<Result<(), StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        let checked = state.check(&attempt);
+        if checked.is_ok() {
+            attempt.settle.iter().for_each(|settle| state.settle(settle));
+            attempt.intend.iter().for_each(|intend| state.intend(intend));
+        }
+        Commit::done(checked)
+    }
+
+    fn give_back(&self, message: MessageId, recipients: &[u32]) {
+        let mut state = self.lock();
+        let Some(stored) = state.messages.get_mut(&message) else { return };
+        for row in stored.rows.iter_mut().filter(|row| recipients.contains(&row.view.index)) {
+            if row.state == RecipientState::Leased && !row.intended {
+                row.state = RecipientState::Queued;
+            }
+        }
+        state.wake(message);
+    }
+
+    fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        Commit::done(state.steer(&order))
+    }
+
+    fn set_channel_state(&self, channel: ChannelId, new: ChannelState, at: Timestamp) -> Commit<Result<(), StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        state.set_channel(channel, new, at);
+        Commit::done(Ok(()))
+    }
+
+    fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState> {
+        self.lock().channels.clone()
+    }
+
+    fn set_waker(&self, waker: Arc<dyn Wake>) {
+        let mut state = self.lock();
+        state.waker = Some(waker);
+        for id in state.messages.keys() {
+            state.wake(*id);
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        self.lock().totals()
+    }
+
+    fn accepting(&self) -> Result<(), AcceptError> {
+        if self.lock().closed { Err(AcceptError::Closed(CLOSED.into())) } else { Ok(()) }
+    }
+
+    fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError> {
+        Ok(self.lock().messages.get(&id).map(Stored::view))
+    }
+
+    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.lock().messages.get(&id).map(|stored| stored.new.body.clone()))
+    }
+
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
+        Ok(self.lock().list(filter, page))
+    }
+
+    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
+        Ok(self.lock().queue())
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        Ok(self.lock().events.iter().filter(|event| event.sequence > after).take(limit).cloned().collect())
+    }
+
+    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
+        Ok(self.lock().events.iter().filter(|event| event.message == Some(id)).cloned().collect())
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+    }
+}

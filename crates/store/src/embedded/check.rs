@@ -44,9 +44,9 @@ pub(crate) fn check_log<D: Disk>(disk: &D) -> io::Result<Report> {
     let mut report = Report::default();
     let mut open = OpenSet::new(0);
     let mut recipients: HashMap<MessageId, usize> = HashMap::new();
-    let findings = log::read_all(disk, |frame| {
+    let findings = log::read_all(disk, |frame, payload| {
         report.records += 1;
-        read(&frame, &mut open, &mut recipients, &mut report);
+        read(frame, payload, &mut open, &mut recipients, &mut report);
     })?;
     report.findings = findings;
     report.open_recipients =
@@ -54,9 +54,9 @@ pub(crate) fn check_log<D: Disk>(disk: &D) -> io::Result<Report> {
     Ok(report)
 }
 
-fn read(frame: &Frame, open: &mut OpenSet, recipients: &mut HashMap<MessageId, usize>, report: &mut Report) {
+fn read(frame: &Frame, payload: &[u8], open: &mut OpenSet, recipients: &mut HashMap<MessageId, usize>, report: &mut Report) {
     let at = format!("{}:{}", frame.position.segment, frame.position.offset);
-    let Some((record, body_at)) = Record::decode(&frame.payload) else {
+    let Some((record, body_at)) = Record::decode(payload) else {
         report.illegal.push(format!("{at}: not a record of this version"));
         return;
     };
@@ -67,7 +67,7 @@ fn read(frame: &Frame, open: &mut OpenSet, recipients: &mut HashMap<MessageId, u
             if recipients.insert(meta.id, meta.envelope.recipients.len()).is_some() {
                 report.illegal.push(format!("{at}: {} is accepted twice", meta.id));
             }
-            place = Some(Place { position: frame.position, payload_length: frame.payload.len() as u32, body_at: body_at as u32 });
+            place = Some(Place { position: frame.position, payload_length: payload.len() as u32, body_at: body_at as u32 });
         }
         Record::Attempt { settle, intend } => {
             if let Some(settle) = settle {

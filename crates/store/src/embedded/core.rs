@@ -16,6 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
+/// A message's body may have this many bytes; the doors have lower limits.
+const MAX_BODY: usize = 128 << 20;
 /// Keys kept in memory before those that the index has are dropped.
 const MANY_KEYS: usize = 10_000;
 
@@ -90,6 +92,10 @@ pub(crate) struct Core<D> {
     pub(crate) log: Log<D>,
     pub(crate) open: Arc<Mutex<OpenSet>>,
     batch: Batch,
+    /// What must be written before anything else: the end of what the last process left open.
+    pub(crate) owed: Vec<Owed>,
+    /// What the batch changed of the keys, to be undone when it is not written.
+    keys_before: Vec<KeyBefore>,
     keys: HashMap<(PersonId, String), KnownKey>,
     keys_since: HashMap<(PersonId, String), u64>,
     reader: Connection,
@@ -102,25 +108,39 @@ pub(crate) fn lock(open: &Mutex<OpenSet>) -> MutexGuard<'_, OpenSet> {
 
 impl<D: Disk> Core<D> {
     pub(crate) fn new(log: Log<D>, open: Arc<Mutex<OpenSet>>, reader: Connection, min_free: u64) -> Self {
-        Self { log, open, batch: Batch::default(), keys: HashMap::new(), keys_since: HashMap::new(), reader, min_free }
+        Self {
+            log,
+            open,
+            batch: Batch::default(),
+            owed: Vec::new(),
+            keys_before: Vec::new(),
+            keys: HashMap::new(),
+            keys_since: HashMap::new(),
+            reader,
+            min_free,
+        }
     }
 
     /// Writes everything in `ops` as one batch, makes it durable, applies it, and answers.
-    pub(crate) fn step(&mut self, ops: Vec<Op>, indexed: u64) -> Step {
+    pub(crate) fn step(&mut self, ops: Vec<Op>, index: Follower) -> Step {
         let mut step = Step::default();
         let mut staged = Vec::with_capacity(ops.len());
         let mut written = Vec::with_capacity(ops.len());
         let mut touched = HashSet::new();
-        let room = self.room(&ops);
-        self.forget_old_keys(indexed);
+        let room = self.room(&ops, index);
+        self.forget_old_keys(index.sequence);
+        self.keys_before.clear();
+        for owed in self.owed.clone() {
+            self.stage(owed.into(), &room, &mut staged, &mut written);
+        }
         for op in ops {
-            if let Some(message) = subject(&op)
-                && !touched.insert(message)
-            {
+            // Two about one message are taken one after the other.
+            let known = subjects(&op).into_iter().flatten().filter(|message| !touched.insert(*message)).count();
+            if known == 0 {
+                self.stage(op, &room, &mut staged, &mut written);
+            } else {
                 step.later.push(op);
-                continue;
             }
-            self.stage(op, &room, &mut staged, &mut written);
         }
         if written.is_empty() {
             step.staged = staged;
@@ -128,6 +148,7 @@ impl<D: Disk> Core<D> {
         }
         match self.log.append(&mut self.batch) {
             Ok(at) => {
+                self.owed.clear();
                 self.apply(at, written, &mut step);
             }
             Err(AppendError::NoSpace(error)) => {
@@ -148,15 +169,14 @@ impl<D: Disk> Core<D> {
     }
 
     /// Whether there is room for submissions.
-    fn room(&self, ops: &[Op]) -> Result<(), String> {
-        if self.min_free == 0 || !ops.iter().any(|op| matches!(op, Op::Accept(..))) {
+    fn room(&self, ops: &[Op], index: Follower) -> Result<(), String> {
+        if index.no_space {
+            return Err("the disk is full for the index".into());
+        }
+        if !ops.iter().any(|op| matches!(op, Op::Accept(..))) {
             return Ok(());
         }
-        match self.log.disk.free_bytes() {
-            Ok(free) if free >= self.min_free => Ok(()),
-            Ok(free) => Err(format!("{free} bytes are free on the disk, below the floor of {} (queue.min_free)", self.min_free)),
-            Err(error) => Err(error.to_string()),
-        }
+        room(&*self.log.disk, self.min_free)
     }
 
     fn stage(&mut self, op: Op, room: &Result<(), String>, staged: &mut Vec<Staged>, written: &mut Vec<Written>) {
@@ -175,7 +195,11 @@ impl<D: Disk> Core<D> {
                 Err(error) => drop(answer.send(Err(error))),
             },
             Op::Steer(order, answer) => {
-                let movable = self.movable(&order);
+                if (order.to == mail::Move::Reroute) != order.channel.is_some() {
+                    drop(answer.send(Err(StoreError::Illegal("a channel is named by a reroute, and by nothing else".into()))));
+                    return;
+                }
+                let movable = self.take_movable(&order);
                 if movable.is_empty() {
                     let known = lock(&self.open).rows(order.message).is_some();
                     // A message that is done is known, and cannot be moved.
@@ -183,7 +207,6 @@ impl<D: Disk> Core<D> {
                     drop(answer.send(if known { Ok(Vec::new()) } else { Err(StoreError::Unknown(order.message)) }));
                     return;
                 }
-                lock(&self.open).reserve(order.message, true);
                 let record = Record::Steer {
                     message: order.message,
                     recipients: movable.clone(),
@@ -225,6 +248,9 @@ impl<D: Disk> Core<D> {
             plans.push(plan);
         }
         for (key, known) in fresh_keys {
+            let before =
+                KeyBefore { key: key.clone(), known: self.keys.get(&key).cloned(), since: self.keys_since.get(&key).copied() };
+            self.keys_before.push(before);
             self.keys_since.insert(key.clone(), self.log.next_sequence + plans.len() as u64);
             self.keys.insert(key, known);
         }
@@ -244,6 +270,9 @@ impl<D: Disk> Core<D> {
 
     /// What a message's key means for it.
     fn plan(&self, mut message: NewMessage, fresh: &mut Vec<((PersonId, String), KnownKey)>) -> Result<Plan, AcceptError> {
+        if message.body.len() > MAX_BODY {
+            return Err(AcceptError::NoSpace(format!("{} bytes are more than the log takes", message.body.len())));
+        }
         let Some(given) = message.idempotency.clone() else {
             return Ok(Plan::Store(Box::new(message)));
         };
@@ -261,7 +290,7 @@ impl<D: Disk> Core<D> {
             fresh.push((slot, entry));
             return Ok(Plan::Store(Box::new(message)));
         };
-        if known.parts == given.parts && known.fingerprint != given.fingerprint {
+        if known.parts != given.parts || known.fingerprint != given.fingerprint {
             return Err(AcceptError::KeyReused { key: given.key, id: known.first });
         }
         message.envelope.recipients.retain(|recipient| !known.recipients.contains(&address(recipient)));
@@ -298,18 +327,25 @@ impl<D: Disk> Core<D> {
         };
         if let Some(settle) = &record.settle {
             leased(settle.message, Box::new(settle.recipients.iter().map(|row| row.index)))?;
+            once(settle.message, settle.recipients.iter().map(|row| row.index).collect())?;
             if let Some(row) = settle.recipients.iter().find(|row| RecipientState::Leased.after(row.to).is_none()) {
                 return Err(StoreError::Illegal(format!("{:?} is no way out of leased", row.to)));
             }
         }
         match &record.intend {
             None => Ok(()),
-            Some(intend) => leased(intend.message, Box::new(intend.recipients.iter().copied())),
+            Some(intend) => {
+                let settled = record.settle.iter().filter(|settle| settle.message == intend.message);
+                let settled = settled.flat_map(|settle| settle.recipients.iter().map(|row| row.index));
+                once(intend.message, intend.recipients.iter().copied().chain(settled).collect())?;
+                leased(intend.message, Box::new(intend.recipients.iter().copied()))
+            }
         }
     }
 
-    fn movable(&self, order: &Steer) -> Vec<u32> {
-        let open = lock(&self.open);
+    /// The recipients that an order moves; if there are any, leases pass the message by from here on.
+    fn take_movable(&self, order: &Steer) -> Vec<u32> {
+        let mut open = lock(&self.open);
         let Some(rows) = open.rows(order.message) else { return Vec::new() };
         let wanted = |index: u32| order.recipients.is_empty() || order.recipients.contains(&index);
         let by_person = matches!(
@@ -318,11 +354,16 @@ impl<D: Disk> Core<D> {
         );
         let legal =
             |row: &super::open_set::Row| by_person && row.state != RecipientState::Leased && row.state.after(order.to).is_some();
-        rows.iter().enumerate().filter(|(index, row)| wanted(*index as u32) && legal(row)).map(|(index, _)| index as u32).collect()
+        let rows = rows.iter().enumerate().filter(|(index, row)| wanted(*index as u32) && legal(row));
+        let movable: Vec<u32> = rows.map(|(index, _)| index as u32).collect();
+        if !movable.is_empty() {
+            open.reserve(order.message, true);
+        }
+        movable
     }
 
     fn apply(&mut self, at: Position, written: Vec<Written>, step: &mut Step) {
-        let end = self.log.end();
+        let (end, batch) = (self.log.end(), self.log.last_batch());
         let mut open = lock(&self.open);
         let count = written.len();
         for (number, one) in written.into_iter().enumerate() {
@@ -341,7 +382,7 @@ impl<D: Disk> Core<D> {
             }
             step.wakes.append(&mut effects.wakes);
             let last = number + 1 == count;
-            step.entries.push(Entry { sequence: one.sequence, end, ends_batch: last, effects });
+            step.entries.push(Entry { sequence: one.sequence, batch, end, ends_batch: last, effects });
         }
     }
 
@@ -352,15 +393,23 @@ impl<D: Disk> Core<D> {
                 step.wakes.extend(open.reserve(*message, false));
             }
         }
-        for one in written {
-            if let Record::Accept(meta) = &one.record
-                && let Some(key) = &meta.idempotency
-            {
-                // The index still has what was durable under it.
-                self.keys.remove(&(meta.person, key.key.clone()));
-            }
+        for before in self.keys_before.drain(..).rev() {
+            put_back(&mut self.keys, &before.key, before.known);
+            put_back(&mut self.keys_since, &before.key, before.since);
         }
         self.log.next_sequence -= written.len() as u64;
+    }
+}
+
+/// Whether a disk has room for submissions.
+pub(crate) fn room<D: Disk>(disk: &D, min_free: u64) -> Result<(), String> {
+    if min_free == 0 {
+        return Ok(());
+    }
+    match disk.free_bytes() {
+        Ok(free) if free >= min_free => Ok(()),
+        Ok(free) => Err(format!("{free} bytes are free on the disk, below the floor of {min_free} (queue.min_free)")),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -416,12 +465,62 @@ fn answer(staged: Vec<Staged>, failure: Option<Failure>) {
     }
 }
 
-/// The message that a person's order is about: two orders for one are taken one after the other.
-fn subject(op: &Op) -> Option<MessageId> {
+/// The messages that must be known as they are before the operation is judged.
+fn subjects(op: &Op) -> [Option<MessageId>; 2] {
     match op {
-        Op::Steer(order, _) => Some(order.message),
-        Op::Accept(..) | Op::Attempt(..) | Op::Channel(..) => None,
+        Op::Steer(order, _) => [Some(order.message), None],
+        Op::Attempt(record, _) => {
+            let settled = record.settle.as_ref().map(|settle| settle.message);
+            [settled, record.intend.as_ref().map(|intend| intend.message).filter(|message| settled != Some(*message))]
+        }
+        Op::Accept(..) | Op::Channel(..) => [None, None],
     }
+}
+
+fn once(message: MessageId, mut indices: Vec<u32>) -> Result<(), StoreError> {
+    indices.sort_unstable();
+    match indices.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(StoreError::Illegal(format!("recipient {} of {message} is named twice", pair[0]))),
+    }
+}
+
+fn put_back<T>(map: &mut HashMap<(PersonId, String), T>, key: &(PersonId, String), before: Option<T>) {
+    match before {
+        Some(before) => drop(map.insert(key.clone(), before)),
+        None => drop(map.remove(key)),
+    }
+}
+
+/// How the index is doing.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Follower {
+    /// The last record it knows.
+    pub sequence: u64,
+    /// It has no room to go on.
+    pub no_space: bool,
+}
+
+/// Something that nobody asked for and that must be written all the same.
+#[derive(Clone)]
+pub(crate) enum Owed {
+    Attempt(AttemptRecord),
+    Steer(Steer),
+}
+
+impl From<Owed> for Op {
+    fn from(owed: Owed) -> Self {
+        match owed {
+            Owed::Attempt(record) => Self::Attempt(record, oneshot::channel().0),
+            Owed::Steer(order) => Self::Steer(order, oneshot::channel().0),
+        }
+    }
+}
+
+struct KeyBefore {
+    key: (PersonId, String),
+    known: Option<KnownKey>,
+    since: Option<u64>,
 }
 
 fn attempt(record: AttemptRecord) -> Record {

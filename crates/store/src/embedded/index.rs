@@ -1,7 +1,7 @@
 //! The SQLite index: history, search, and where to begin after a start. It only ever learns what the
 //! log already has, in the log's order, and remembers how far it came in the same transaction.
 
-use super::log::Position;
+use super::log::{Known, Position};
 use super::open_set::{Change, Effects, Place, Row};
 use super::record::{
     Meta, channel_state_bytes, channel_state_from, lane_code, lane_of, surface_code, surface_of, tags_bytes, tags_from,
@@ -18,16 +18,20 @@ const FORMAT: i64 = 1;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  sequence INTEGER NOT NULL, totals BLOB NOT NULL);
+  sequence INTEGER NOT NULL, batch INTEGER NOT NULL, totals BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL, at INTEGER NOT NULL, person INTEGER NOT NULL, team INTEGER,
   token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, reverse_path TEXT NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
   offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
+CREATE INDEX IF NOT EXISTS messages_person ON messages (person);
+CREATE INDEX IF NOT EXISTS messages_channel ON messages (channel);
 CREATE TABLE IF NOT EXISTS recipients (message BLOB NOT NULL, place INTEGER NOT NULL, address TEXT NOT NULL, state INTEGER NOT NULL,
   intended INTEGER NOT NULL, since INTEGER NOT NULL, attempts INTEGER NOT NULL, doubts INTEGER NOT NULL, due INTEGER NOT NULL,
   first_attempt INTEGER NOT NULL, said TEXT NOT NULL, relay TEXT NOT NULL, PRIMARY KEY (message, place)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS recipients_address ON recipients (address, message);
+CREATE INDEX IF NOT EXISTS recipients_captured ON recipients (message) WHERE state = 8;
+CREATE INDEX IF NOT EXISTS recipients_ended ON recipients (state, message) WHERE state > 3 AND state < 8;
 CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL, message BLOB, recipient INTEGER,
   channel INTEGER, detail TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE message IS NOT NULL;
@@ -38,21 +42,24 @@ CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Io(format!("index: {error}"))
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly) => Self::NoSpace(format!("index: {error}")),
+            _ => Self::Io(format!("index: {error}")),
+        }
     }
 }
 
 /// How far the index came.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    pub position: Position,
-    pub sequence: u64,
+    pub known: Known,
     pub totals: Totals,
 }
 
 /// What one record did, and where the log goes on behind it.
 pub(crate) struct Entry {
     pub sequence: u64,
+    pub batch: u64,
     pub end: Position,
     /// Only behind a whole batch may the log be read again from `end`.
     pub ends_batch: bool,
@@ -105,15 +112,20 @@ impl Index {
     }
 
     /// Learns records, all in one transaction.
-    pub(crate) fn apply(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// Nothing was learned then; `NoSpace` when trying again may help.
+    pub(crate) fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let Some(last) = entries.last() else { return Ok(()) };
-        let mut progress = Progress { position: last.end, sequence: last.sequence, totals: self.progress.totals };
+        let known = Known { position: last.end, sequence: last.sequence, batch: last.batch };
+        let mut progress = Progress { known, totals: self.progress.totals };
         let transaction = self.connection.transaction()?;
         write_entries(&transaction, entries, &mut progress.totals)?;
-        transaction.prepare_cached("INSERT OR REPLACE INTO progress VALUES (1, ?1, ?2, ?3, ?4)")?.execute(params![
-            progress.position.segment,
-            progress.position.offset,
-            progress.sequence as i64,
+        transaction.prepare_cached("INSERT OR REPLACE INTO progress VALUES (1, ?1, ?2, ?3, ?4, ?5)")?.execute(params![
+            known.position.segment,
+            known.position.offset,
+            known.sequence as i64,
+            known.batch as i64,
             totals_bytes(&progress.totals)
         ])?;
         transaction.commit()?;
@@ -181,10 +193,10 @@ impl Index {
 
 fn progress(connection: &Connection) -> Result<Progress, StoreError> {
     let found = connection
-        .query_row("SELECT segment, offset, sequence, totals FROM progress", [], |row| {
+        .query_row("SELECT segment, offset, sequence, batch, totals FROM progress", [], |row| {
             let position = Position { segment: row.get(0)?, offset: row.get(1)? };
-            let sequence: i64 = row.get(2)?;
-            Ok(Progress { position, sequence: sequence as u64, totals: totals_from(&row.get::<_, Vec<u8>>(3)?) })
+            let known = Known { position, sequence: row.get::<_, i64>(2)? as u64, batch: row.get::<_, i64>(3)? as u64 };
+            Ok(Progress { known, totals: totals_from(&row.get::<_, Vec<u8>>(4)?) })
         })
         .optional()?;
     Ok(found.unwrap_or_default())
@@ -192,46 +204,45 @@ fn progress(connection: &Connection) -> Result<Progress, StoreError> {
 
 /// How far the index of a connection came, as of now.
 pub(crate) fn durable_position(connection: &Connection) -> Result<Position, StoreError> {
-    progress(connection).map(|progress| progress.position)
+    progress(connection).map(|progress| progress.known.position)
 }
 
 /// A message of this transaction, written once, in its last state.
-struct Fresh {
-    meta: Box<Meta>,
+struct Fresh<'a> {
+    meta: &'a Meta,
     place: Place,
     changes: HashMap<u32, Change>,
     channel: ChannelId,
 }
 
-fn write_entries(transaction: &Transaction<'_>, entries: Vec<Entry>, totals: &mut Totals) -> Result<(), StoreError> {
-    let mut fresh: HashMap<MessageId, Fresh> = HashMap::new();
+fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut Totals) -> Result<(), StoreError> {
+    let mut fresh: HashMap<MessageId, Fresh<'_>> = HashMap::new();
     let mut order = Vec::new();
     let mut touched = Vec::new();
     for entry in entries {
-        let Effects { new, changes, facts, channel, rerouted, accepted, moved, wakes: _ } = entry.effects;
-        totals.accepted += accepted;
-        totals.by_state[0] += accepted;
+        let Effects { new, changes, facts, channel, rerouted, accepted, moved, wakes: _ } = &entry.effects;
+        totals.accepted += *accepted;
+        totals.by_state[0] += *accepted;
         for (from, to) in moved {
             totals.by_state[usize::from(from.code())] = totals.by_state[usize::from(from.code())].saturating_sub(1);
             totals.by_state[usize::from(to.code())] += 1;
         }
         if let Some((meta, place)) = new {
             order.push(meta.id);
-            let channel = meta.channel;
-            fresh.insert(meta.id, Fresh { meta, place, changes: HashMap::new(), channel });
+            fresh.insert(meta.id, Fresh { meta, place: *place, changes: HashMap::new(), channel: meta.channel });
         }
         for change in changes {
             match fresh.get_mut(&change.message) {
-                Some(message) => merge(message, change),
+                Some(message) => merge(message, change.clone()),
                 None => {
                     touched.push(change.message);
-                    update_recipient(transaction, &change)?;
+                    update_recipient(transaction, change)?;
                 }
             }
         }
         if let Some((message, channel)) = rerouted {
-            match fresh.get_mut(&message) {
-                Some(message) => message.channel = channel,
+            match fresh.get_mut(message) {
+                Some(message) => message.channel = *channel,
                 None => {
                     transaction
                         .prepare_cached("UPDATE messages SET channel = ?2 WHERE id = ?1")?
@@ -242,9 +253,9 @@ fn write_entries(transaction: &Transaction<'_>, entries: Vec<Entry>, totals: &mu
         if let Some((channel, state)) = channel {
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?
-                .execute(params![channel.0, channel_state_bytes(&state)])?;
+                .execute(params![channel.0, channel_state_bytes(state)])?;
         }
-        for (place, fact) in facts.into_iter().enumerate() {
+        for (place, fact) in facts.iter().enumerate() {
             let sequence = (entry.sequence << 12 | place as u64) as i64;
             transaction.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
                 sequence,
@@ -272,7 +283,7 @@ fn write_entries(transaction: &Transaction<'_>, entries: Vec<Entry>, totals: &mu
     Ok(())
 }
 
-fn merge(message: &mut Fresh, mut change: Change) {
+fn merge(message: &mut Fresh<'_>, mut change: Change) {
     if let Some(before) = message.changes.remove(&change.index) {
         change.said = change.said.or(before.said);
         change.relay = change.relay.or(before.relay);
@@ -280,8 +291,8 @@ fn merge(message: &mut Fresh, mut change: Change) {
     message.changes.insert(change.index, change);
 }
 
-fn insert_message(transaction: &Transaction<'_>, message: &Fresh) -> Result<(), StoreError> {
-    let meta = &message.meta;
+fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<(), StoreError> {
+    let meta = message.meta;
     let count = meta.envelope.recipients.len();
     let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
     transaction
@@ -539,7 +550,13 @@ fn select(filter: &Filter, page: &Page, limit: usize) -> (String, Vec<Value>) {
     }
     if !filter.states.is_empty() {
         let codes: Vec<String> = filter.states.iter().map(|state| state.code().to_string()).collect();
-        sql.push_str(&format!(" AND EXISTS (SELECT 1 FROM recipients WHERE message = id AND state IN ({}))", codes.join(",")));
+        let (codes, rare) = (codes.join(","), filter.states.iter().all(|state| (4..8).contains(&state.code())));
+        sql.push_str(&if rare {
+            // Said as the partial index says it, so that it is used.
+            format!(" AND id IN (SELECT message FROM recipients WHERE state IN ({codes}) AND state > 3 AND state < 8)")
+        } else {
+            format!(" AND EXISTS (SELECT 1 FROM recipients WHERE message = id AND state IN ({codes}))")
+        });
         if filter.states.iter().all(|state| !state.is_final()) {
             sql.push_str(" AND open = 1");
         }

@@ -6,6 +6,7 @@
 
 use crate::disk::Disk;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 const MAGIC: [u8; 4] = *b"SND1";
@@ -13,7 +14,9 @@ const MAGIC: [u8; 4] = *b"SND1";
 pub(crate) const HEADER: usize = 4 + 4 + 8 + 8 + 4 + 4 + 4;
 const LAST: u32 = 1;
 /// Larger payloads are damage.
-const MAX_PAYLOAD: usize = 64 << 20;
+const MAX_PAYLOAD: usize = 256 << 20;
+/// No segment holds more batches than this, so a number further on is none of its own.
+const MAX_BATCHES: u64 = 1 << 21;
 /// Segments are read in pieces of this size.
 const CHUNK: usize = 4 << 20;
 
@@ -29,10 +32,19 @@ pub(crate) struct Position {
 pub(crate) struct Frame {
     pub position: Position,
     pub sequence: u64,
-    pub payload: Vec<u8>,
+    pub batch: u64,
     pub end: u32,
-    batch: u64,
+    /// It ends its batch.
     pub last: bool,
+    payload: Range<usize>,
+}
+
+/// How far the index knows the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub position: Position,
+    pub sequence: u64,
+    pub batch: u64,
 }
 
 /// What a scan found beside whole records.
@@ -42,6 +54,8 @@ pub struct Findings {
     pub torn_bytes: u64,
     /// Damaged places that were set aside: segment, offset, bytes.
     pub damaged: Vec<(u32, u32, u32)>,
+    /// Whole segments are missing that the index does not know: what became of mail in them is unknown.
+    pub missing_segments: u32,
 }
 
 /// The name of a segment's file.
@@ -50,7 +64,7 @@ pub(crate) fn name_of(segment: u32) -> String {
 }
 
 fn number_of(name: &str) -> Option<u32> {
-    name.strip_suffix(".seg")?.parse().ok()
+    name.strip_suffix(".seg")?.parse().ok().filter(|number| *number > 0)
 }
 
 /// The segments that exist, oldest first.
@@ -113,7 +127,7 @@ impl Batch {
     /// Forgets the frames and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.bytes.shrink_to(4 << 20);
+        self.bytes.shrink_to(16 << 20);
         self.starts.clear();
     }
 }
@@ -166,62 +180,72 @@ impl<D: Disk> Log<D> {
         Ok(at)
     }
 
+    /// The number of the batch that was written last.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.next_batch - 1
+    }
+
     fn roll(&mut self) -> Result<(), AppendError> {
         let next = self.segment + 1;
-        let made = self.disk.create(&name_of(next)).and_then(|()| self.disk.sync_folder());
-        match made {
-            Ok(()) => {
-                self.segment = next;
-                self.length = 0;
-                Ok(())
-            }
-            Err(error) if crate::disk::is_no_space(&error) => Err(AppendError::NoSpace(error)),
-            Err(error) => Err(AppendError::Fatal(error)),
+        if let Err(error) = self.disk.create(&name_of(next)) {
+            let no_space = crate::disk::is_no_space(&error);
+            return Err(if no_space { AppendError::NoSpace(error) } else { AppendError::Fatal(error) });
         }
+        self.disk.sync_folder().map_err(AppendError::Fatal)?;
+        self.segment = next;
+        self.length = 0;
+        Ok(())
     }
 }
 
-/// Opens the log and hands every whole record from `from` on to `each`, in order.
+/// Where the numbers of batches begin. Nobody outside can guess it, so bytes of a message that look
+/// like a frame are not taken for one behind a torn write.
+fn first_batch() -> u64 {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random numbers");
+    (u64::from_le_bytes(bytes) >> 2) + 1
+}
+
+/// Opens the log and hands every whole record behind `known` to `each`, in order.
 ///
 /// A torn last batch is cut off; damage before it is set aside and reported.
 pub(crate) fn open<D: Disk>(
     disk: Arc<D>,
     segment_size: u32,
-    from: Position,
-    next_sequence: u64,
-    mut each: impl FnMut(Frame),
+    known: Known,
+    mut each: impl FnMut(&Frame, &[u8]),
 ) -> io::Result<(Log<D>, Findings)> {
-    let mut findings = Findings::default();
     let existing = segments(&*disk)?;
-    let mut log = Log { disk, segment: 1, length: 0, segment_size, next_batch: 1, next_sequence };
-    let Some(newest) = existing.last().copied() else {
-        log.disk.create(&name_of(1))?;
-        log.disk.sync_folder()?;
-        return Ok((log, findings));
-    };
-    let mut read_any = false;
-    for segment in existing.iter().copied().filter(|segment| *segment >= from.segment) {
-        let start = if segment == from.segment { from.offset } else { 0 };
-        let scanned = scan(&*log.disk, segment, start, segment == newest, &mut findings)?;
-        for frame in scanned.frames {
-            log.next_sequence = log.next_sequence.max(frame.sequence + 1);
-            log.next_batch = log.next_batch.max(frame.batch + 1);
-            each(frame);
+    let newest = existing.last().copied().unwrap_or(0);
+    let unread: Vec<u32> = existing.iter().copied().filter(|segment| *segment >= known.position.segment).collect();
+    let last = (known.batch > 0).then_some(Last { batch: known.batch, sequence: known.sequence, ended: true });
+    let mut scan = Scan { disk: &*disk, last, findings: Findings::default() };
+    scan.findings.missing_segments = missing(&unread, known.position.segment);
+    let mut end = Position::default();
+    for segment in unread.iter().copied() {
+        let from = if segment == known.position.segment { known.position.offset } else { 0 };
+        end = Position { segment, offset: scan.segment(segment, from, segment == newest, &mut each)? };
+    }
+    let (last, mut findings) = (scan.last, scan.findings);
+    let next_batch = last.map_or_else(first_batch, |last| last.batch.saturating_add(1));
+    let next_sequence = last.map_or(known.sequence, |last| last.sequence).saturating_add(1);
+    let mut log = Log { disk, segment: end.segment, length: end.offset, segment_size, next_batch, next_sequence };
+    let real = if unread.is_empty() { 0 } else { log.disk.length(&name_of(newest))? };
+    if unread.is_empty() || real < u64::from(log.length) {
+        if known.position.segment > 0 {
+            tracing::error!(
+                segment = known.position.segment,
+                offset = known.position.offset,
+                "the log ends before what the index knows of it"
+            );
+            findings.missing_segments = findings.missing_segments.max(1);
         }
-        log.segment = segment;
-        log.length = scanned.end;
-        read_any = true;
+        log.segment = newest.max(known.position.segment);
+        log.roll().map_err(|error| match error {
+            AppendError::NoSpace(error) | AppendError::Fatal(error) => error,
+        })?;
+        return Ok((log, findings));
     }
-    if !read_any {
-        // The index is ahead of every segment that is left.
-        log.segment = newest + 1;
-        log.disk.create(&name_of(log.segment))?;
-        log.disk.sync_folder()?;
-    }
-    if from.segment == log.segment && log.next_batch == 1 && from.offset > 0 {
-        log.next_batch = last_batch(&*log.disk, log.segment, from.offset)? + 1;
-    }
-    let real = log.disk.length(&name_of(log.segment))?;
     if real > u64::from(log.length) {
         findings.torn_bytes = real - u64::from(log.length);
         tracing::warn!(segment = log.segment, offset = log.length, bytes = findings.torn_bytes, "torn last batch dropped");
@@ -231,88 +255,171 @@ pub(crate) fn open<D: Disk>(
     Ok((log, findings))
 }
 
+/// How many segments are not there from the one on that the index got to, or from the first.
+fn missing(unread: &[u32], known: u32) -> u32 {
+    let first = known.max(1);
+    let expected = unread.last().map_or(0, |newest| newest - first + 1);
+    let missing = expected - unread.len() as u32;
+    if missing > 0 {
+        tracing::error!(segments = missing, "segments of the log are missing that the index does not know");
+    }
+    missing
+}
+
 /// Reads every whole record, changing nothing.
-pub(crate) fn read_all<D: Disk>(disk: &D, mut each: impl FnMut(Frame)) -> io::Result<Findings> {
-    let mut findings = Findings::default();
+pub(crate) fn read_all<D: Disk>(disk: &D, mut each: impl FnMut(&Frame, &[u8])) -> io::Result<Findings> {
     let existing = segments(disk)?;
+    let mut scan = Scan { disk, last: None, findings: Findings::default() };
     for segment in &existing {
-        let scanned = scan(disk, *segment, 0, Some(segment) == existing.last(), &mut findings)?;
-        scanned.frames.into_iter().for_each(&mut each);
+        scan.segment(*segment, 0, Some(segment) == existing.last(), &mut each)?;
     }
-    Ok(findings)
+    Ok(scan.findings)
 }
 
-/// The number of the last batch before `end`.
-fn last_batch<D: Disk>(disk: &D, segment: u32, end: u32) -> io::Result<u64> {
-    let mut findings = Findings::default();
-    let scanned = scan(disk, segment, 0, true, &mut findings)?;
-    Ok(scanned.frames.iter().filter(|frame| frame.position.offset < end).map(|frame| frame.batch).max().unwrap_or(0))
+/// The last frame that was read.
+#[derive(Clone, Copy)]
+struct Last {
+    batch: u64,
+    sequence: u64,
+    /// It was the last of its batch.
+    ended: bool,
 }
 
-struct Scanned {
-    frames: Vec<Frame>,
-    end: u32,
+impl Last {
+    /// Whatever follows it belongs to this batch at least.
+    fn next_batch(self) -> u64 {
+        self.batch.saturating_add(u64::from(self.ended))
+    }
 }
 
-fn scan<D: Disk>(disk: &D, segment: u32, from: u32, is_newest: bool, findings: &mut Findings) -> io::Result<Scanned> {
-    let bytes = read_whole(disk, segment, from)?;
-    let mut frames: Vec<Frame> = Vec::new();
-    // Start and number of the batch whose last frame has not been seen.
-    let mut open: Option<(usize, usize)> = None;
-    let mut at = 0;
-    while at < bytes.len() {
-        if let Some(frame) = frame_at(&bytes, at, segment, from) {
-            let next = at + HEADER + frame.payload.len();
-            open = if frame.last { None } else { open.or(Some((at, frames.len()))) };
-            frames.push(frame);
-            at = next;
-            continue;
+impl From<&Frame> for Last {
+    fn from(frame: &Frame) -> Self {
+        Self { batch: frame.batch, sequence: frame.sequence, ended: frame.last }
+    }
+}
+
+struct Scan<'a, D> {
+    disk: &'a D,
+    last: Option<Last>,
+    findings: Findings,
+}
+
+impl<D: Disk> Scan<'_, D> {
+    /// Reads one segment; returns where its whole batches end.
+    fn segment(&mut self, segment: u32, from: u32, is_newest: bool, each: &mut dyn FnMut(&Frame, &[u8])) -> io::Result<u32> {
+        let bytes = read_whole(self.disk, segment, from)?;
+        let piece = Piece { bytes: &bytes, segment, base: from };
+        let mut frames: Vec<Frame> = Vec::new();
+        // Where the batch began whose last frame has not been seen, and what was before it.
+        let mut open: Option<(usize, usize, Option<Last>)> = None;
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Some(frame) = piece.frame(at) {
+                open = if frame.last { None } else { open.or(Some((at, frames.len(), self.last))) };
+                at = frame.payload.end;
+                self.last = Some(Last::from(&frame));
+                frames.push(frame);
+                continue;
+            }
+            let Some(later) = piece.behind_damage(at, self.last) else { break };
+            if is_newest && !piece.proves_synced(later, self.last) {
+                break;
+            }
+            self.set_aside(&piece, at, later);
+            open = None;
+            at = later;
         }
-        let Some(later) = resync(&bytes, at + 1, segment, from) else {
-            break;
-        };
-        let before = frames.last().map_or(0, |frame| frame.batch);
-        let in_last_batch = is_newest && is_only_batch_left(&bytes, later, segment, from, before);
-        if in_last_batch {
-            break;
+        if at < bytes.len() && !is_newest {
+            self.set_aside(&piece, at, bytes.len());
+            at = bytes.len();
         }
-        findings.damaged.push((segment, from + at as u32, (later - at) as u32));
-        tracing::error!(segment, offset = from + at as u32, bytes = later - at, "damaged records set aside");
-        at = later;
+        if let Some((start, count, before)) = open.filter(|_| is_newest) {
+            frames.truncate(count);
+            self.last = before;
+            at = start;
+        }
+        for frame in &frames {
+            each(frame, &bytes[frame.payload.clone()]);
+        }
+        Ok(from + at as u32)
     }
-    if at < bytes.len() && !is_newest {
-        findings.damaged.push((segment, from + at as u32, (bytes.len() - at) as u32));
-        tracing::error!(segment, offset = from + at as u32, bytes = bytes.len() - at, "damaged records set aside");
-        return Ok(Scanned { frames, end: from + bytes.len() as u32 });
+
+    fn set_aside(&mut self, piece: &Piece<'_>, from: usize, to: usize) {
+        let (segment, offset, bytes) = (piece.segment, piece.base + from as u32, to - from);
+        self.findings.damaged.push((segment, offset, bytes as u32));
+        tracing::error!(segment, offset, bytes, "damaged records set aside");
     }
-    if let Some((start, count)) = open.filter(|_| is_newest) {
-        frames.truncate(count);
-        at = start;
-    }
-    Ok(Scanned { frames, end: from + at as u32 })
 }
 
-/// True when every frame from `at` on belongs to one batch, the one that follows (or is) `before`:
-/// then no later batch proves that what is damaged was ever synced.
-fn is_only_batch_left(bytes: &[u8], at: usize, segment: u32, from: u32, before: u64) -> bool {
-    let mut at = Some(at);
-    while let Some(start) = at {
-        let Some(frame) = frame_at(bytes, start, segment, from) else {
-            at = resync(bytes, start + 1, segment, from);
-            continue;
-        };
-        if frame.batch > before + 1 {
-            return false;
-        }
-        let next = start + HEADER + frame.payload.len();
-        at = (next < bytes.len()).then_some(next);
-    }
-    true
+/// A segment's bytes from `base` on.
+struct Piece<'a> {
+    bytes: &'a [u8],
+    segment: u32,
+    base: u32,
 }
 
-fn resync(bytes: &[u8], from: usize, segment: u32, base: u32) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    memchr::memmem::find_iter(rest, &MAGIC).map(|at| from + at).find(|at| frame_at(bytes, *at, segment, base).is_some())
+impl Piece<'_> {
+    fn header(&self, at: usize) -> Option<(&[u8], usize)> {
+        let header = self.bytes.get(at..at + HEADER)?;
+        let whole = header[..4] == MAGIC && crc32fast::hash(&header[..28]) == u32_at(header, 28);
+        whole.then(|| (header, u32_at(header, 4) as usize)).filter(|(_, length)| *length <= MAX_PAYLOAD)
+    }
+
+    fn frame(&self, at: usize) -> Option<Frame> {
+        let (header, length) = self.header(at)?;
+        let payload = at + HEADER..at + HEADER + length;
+        let position = Position { segment: self.segment, offset: self.base + at as u32 };
+        if payload_checksum(position, self.bytes.get(payload.clone())?) != u32_at(header, 32) {
+            return None;
+        }
+        Some(Frame {
+            position,
+            sequence: u64_at(header, 8),
+            batch: u64_at(header, 16),
+            last: u32_at(header, 24) & LAST != 0,
+            end: self.base + payload.end as u32,
+            payload,
+        })
+    }
+
+    /// The next whole frame behind a place that is none.
+    fn behind_damage(&self, at: usize, last: Option<Last>) -> Option<usize> {
+        let follows = |at: &usize| self.frame(*at).is_some_and(|frame| follows(&frame, last));
+        // A whole header says where the next frame is: no search inside of what somebody wrote to us.
+        if let Some((_, length)) = self.header(at) {
+            let next = at + HEADER + length;
+            if follows(&next) {
+                return Some(next);
+            }
+        }
+        let rest = self.bytes.get(at + 1..)?;
+        memchr::memmem::find_iter(rest, &MAGIC).map(|found| at + 1 + found).find(follows)
+    }
+
+    /// True when a batch later than the damaged one follows: then what is damaged was synced once.
+    fn proves_synced(&self, from: usize, last: Option<Last>) -> bool {
+        let mut damaged = last.map(Last::next_batch);
+        let mut at = Some(from);
+        while let Some(start) = at {
+            let Some(frame) = self.frame(start) else {
+                at = self.behind_damage(start, last);
+                continue;
+            };
+            if frame.batch > *damaged.get_or_insert(frame.batch) {
+                return true;
+            }
+            at = (frame.payload.end < self.bytes.len()).then_some(frame.payload.end);
+        }
+        false
+    }
+}
+
+/// True for a frame that can come after the last one that was read.
+fn follows(frame: &Frame, last: Option<Last>) -> bool {
+    last.is_none_or(|last| {
+        let batches = last.next_batch()..last.batch.saturating_add(MAX_BATCHES);
+        batches.contains(&frame.batch) && frame.sequence > last.sequence
+    })
 }
 
 fn read_whole<D: Disk>(disk: &D, segment: u32, from: u32) -> io::Result<Vec<u8>> {
@@ -326,28 +433,6 @@ fn read_whole<D: Disk>(disk: &D, segment: u32, from: u32) -> io::Result<Vec<u8>>
         }
         bytes.extend_from_slice(&piece);
     }
-}
-
-fn frame_at(bytes: &[u8], at: usize, segment: u32, base: u32) -> Option<Frame> {
-    let header = bytes.get(at..at + HEADER)?;
-    if header[..4] != MAGIC || crc32fast::hash(&header[..28]) != u32_at(header, 28) {
-        return None;
-    }
-    let length = u32_at(header, 4) as usize;
-    let payload = bytes.get(at + HEADER..at + HEADER + length).filter(|_| length <= MAX_PAYLOAD)?;
-    let position = Position { segment, offset: base + at as u32 };
-    if payload_checksum(position, payload) != u32_at(header, 32) {
-        return None;
-    }
-    let end = position.offset + (HEADER + length) as u32;
-    Some(Frame {
-        position,
-        sequence: u64_at(header, 8),
-        batch: u64_at(header, 16),
-        last: u32_at(header, 24) & LAST != 0,
-        payload: payload.to_vec(),
-        end,
-    })
 }
 
 /// Reads one record's payload, checked.

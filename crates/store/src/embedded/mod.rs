@@ -2,6 +2,7 @@
 
 mod check;
 mod core;
+mod fuzz;
 mod index;
 mod log;
 mod open_set;
@@ -12,9 +13,11 @@ mod wire;
 mod tests;
 
 pub use self::check::{Report, check};
+#[doc(hidden)]
+pub use self::fuzz::log_record;
 pub use self::log::Findings;
 
-use self::core::{Core, Op, lock};
+use self::core::{Core, Follower, Op, Owed, lock};
 use self::index::Index;
 use self::log::{Frame, Position};
 use self::open_set::OpenSet;
@@ -31,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The format of the folder that this version writes.
@@ -50,6 +53,15 @@ const KEEP_CAPTURED: Duration = Duration::from_secs(7 * 24 * 3600);
 const KEEP_KEYS: Duration = Duration::from_secs(72 * 3600);
 /// Old keys are forgotten this often.
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(600);
+
+/// After this time a full disk is tried again where nobody asks.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// The room on the disk is looked at this often at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Pages of the index's journal beyond which it is begun anew.
+const LONG_JOURNAL: i64 = 16_384;
+/// Messages that are counted without letting others in between.
+const COUNT_AT_ONCE: usize = 4096;
 
 /// How to open a queue.
 pub struct Options {
@@ -129,10 +141,18 @@ struct Inbox {
 #[derive(Default)]
 struct Outbox {
     entries: Vec<index::Entry>,
+    /// Why the index waits, when it does.
+    stalled: Option<String>,
     taken: u64,
     applied: u64,
     closing: bool,
     failed: Option<String>,
+}
+
+/// Whether there was room when somebody looked last.
+struct Room {
+    until: Instant,
+    found: Result<(), String>,
 }
 
 struct Shared<D> {
@@ -145,7 +165,9 @@ struct Shared<D> {
     waker: Mutex<Option<Arc<dyn Wake>>>,
     readers: Mutex<Vec<Connection>>,
     index_path: PathBuf,
-    no_space: AtomicBool,
+    min_free: u64,
+    room: Mutex<Option<Room>>,
+    index_full: AtomicBool,
     syncs: AtomicU64,
     indexed: AtomicU64,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
@@ -217,7 +239,7 @@ impl<D: Disk> Embedded<D> {
     ///
     /// # Errors
     /// As [`Embedded::open`].
-    pub fn on_disk(disk: Arc<D>, index_path: PathBuf, options: Options) -> Result<Self, OpenError> {
+    pub fn on_disk(disk: Arc<D>, index_path: PathBuf, mut options: Options) -> Result<Self, OpenError> {
         let mut index = Index::open(&index_path)?;
         let (core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
         let progress = index.progress();
@@ -232,51 +254,57 @@ impl<D: Disk> Embedded<D> {
             waker: Mutex::default(),
             readers: Mutex::default(),
             index_path,
-            no_space: AtomicBool::new(false),
+            min_free: options.min_free,
+            room: Mutex::default(),
+            index_full: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
-            indexed: AtomicU64::new(progress.sequence),
-            on_failure: options.on_failure,
+            indexed: AtomicU64::new(progress.known.sequence),
+            on_failure: std::mem::replace(&mut options.on_failure, Box::new(|_| {})),
         });
         let queue = Self { shared, threads: Mutex::default(), findings, _lock: None };
-        queue.settle_interrupted(core, index, &*options.ask, options.now, options.uncertain_retry);
+        let log = options.folder.join("log");
+        queue.settle_interrupted(core, index, options).map_err(|error| OpenError::Io { path: log, error })?;
         Ok(queue)
     }
 
     /// Starts the threads, after what was open at the end of the last process has become uncertain.
-    fn settle_interrupted(
-        &self,
-        mut core: Core<D>,
-        index: Index,
-        ask: &dyn Fn(ChannelId) -> bool,
-        now: Timestamp,
-        retry: Duration,
-    ) {
+    fn settle_interrupted(&self, mut core: Core<D>, index: Index, options: Options) -> std::io::Result<()> {
         let interrupted = lock(&core.open).interrupted();
-        let mut ops = Vec::new();
         for open_set::Interrupted { message, channel, rows } in interrupted {
             tracing::warn!(queue.id = %message, recipients = rows.len(), "the process ended while this was being handed over");
-            let (answer, _) = oneshot::channel();
-            ops.push(Op::Attempt(
-                AttemptRecord { settle: Some(doubt(message, channel, &rows, ask(channel), now, retry)), intend: None },
-                answer,
-            ));
+            let settle = doubt(message, channel, &rows, (options.ask)(channel), options.now, options.uncertain_retry);
+            core.owed.push(Owed::Attempt(AttemptRecord { settle: Some(settle), intend: None }));
         }
-        if !ops.is_empty() {
-            let step = core.step(ops, u64::MAX);
+        if self.findings.missing_segments > 0 {
+            self.hold_all(&mut core, options.now);
+        }
+        if !core.owed.is_empty() {
+            // Without room they stay owed, and the writer tries again.
+            let step = core.step(Vec::new(), Follower::default());
+            if let Some(why) = step.failed {
+                return Err(std::io::Error::other(why));
+            }
             let mut outbox = guard(&self.shared.outbox);
             outbox.taken += step.entries.len() as u64;
             outbox.entries.extend(step.entries);
         }
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("the system can start a thread")
-        };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.to_owned()).spawn(run);
         let (writer, indexer, keeper) = (Arc::clone(&self.shared), Arc::clone(&self.shared), Arc::clone(&self.shared));
-        let threads = vec![
-            spawn("queue-writer", Box::new(move || writer.write(core))),
-            spawn("queue-index", Box::new(move || indexer.index(index))),
-            spawn("queue-keeper", Box::new(move || keeper.keep())),
-        ];
-        *guard(&self.threads) = threads;
+        let mut threads = guard(&self.threads);
+        threads.push(spawn("queue-writer", Box::new(move || writer.write(core)))?);
+        threads.push(spawn("queue-index", Box::new(move || indexer.index(index)))?);
+        threads.push(spawn("queue-keeper", Box::new(move || keeper.keep()))?);
+        Ok(())
+    }
+
+    /// What is missing may have said that mail was sent: a person decides.
+    fn hold_all(&self, core: &mut Core<D>, now: Timestamp) {
+        let queued = lock(&core.open).queued();
+        tracing::error!(messages = queued.len(), "held: part of the log is missing, so it is not known what became of them");
+        core.owed.extend(queued.into_iter().map(|message| {
+            let by = "the gateway, because part of its log is missing".to_owned();
+            Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at: now })
+        }));
     }
 
     /// What recovery found beside whole records.
@@ -321,11 +349,17 @@ impl<D: Disk> Embedded<D> {
         result
     }
 
-    fn lease_from_disk(&self, taken: &open_set::Taken) -> Result<open_set::Shared, StoreError> {
+    fn lease_from_disk(&self, taken: &open_set::Taken) -> Result<Arc<open_set::Shared>, StoreError> {
         let payload = log::read_frame(&*self.shared.disk, taken.place.position, taken.place.payload_length)
             .map_err(|error| StoreError::Damaged(error.to_string()))?;
         match Record::decode(&payload) {
-            Some((Record::Accept(meta), _)) => Ok(core::shared(&meta)),
+            Some((Record::Accept(meta), _)) => {
+                let meta = Arc::new(core::shared(&meta));
+                let body = Bytes::from(payload).slice(taken.place.body_at as usize..);
+                // Its body is asked for next.
+                lock(&self.shared.open).cache(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
+                Ok(meta)
+            }
             _ => Err(StoreError::Damaged(format!("the record of {} is no accepted message", taken.message))),
         }
     }
@@ -365,9 +399,9 @@ fn recover<D: Disk>(
     open.totals.by_state = progress.totals.by_state;
     let mut entries = Vec::new();
     let mut failure = Ok(());
-    let mut replay = |frame: Frame| {
+    let mut replay = |frame: &Frame, payload: &[u8]| {
         let end = Position { segment: frame.position.segment, offset: frame.end };
-        let Some((record, body_at)) = Record::decode(&frame.payload) else {
+        let Some((record, body_at)) = Record::decode(payload) else {
             tracing::error!(
                 segment = frame.position.segment,
                 offset = frame.position.offset,
@@ -375,31 +409,49 @@ fn recover<D: Disk>(
             );
             return;
         };
-        let place =
-            open_set::Place { position: frame.position, payload_length: frame.payload.len() as u32, body_at: body_at as u32 };
+        let place = open_set::Place { position: frame.position, payload_length: payload.len() as u32, body_at: body_at as u32 };
         let is_accept = matches!(record, Record::Accept(_));
         let effects = open.apply(record, is_accept.then_some(place));
-        entries.push(index::Entry { sequence: frame.sequence, end, ends_batch: frame.last, effects });
+        entries.push(index::Entry { sequence: frame.sequence, batch: frame.batch, end, ends_batch: frame.last, effects });
         if entries.len() >= APPLY_AT_ONCE && frame.last && failure.is_ok() {
-            failure = index.apply(std::mem::take(&mut entries));
+            failure = index.apply(&std::mem::take(&mut entries));
         }
     };
-    let opened = log::open(disk, options.segment_size, progress.position, progress.sequence + 1, &mut replay);
+    let opened = log::open(disk, options.segment_size, progress.known, &mut replay);
     let (log, findings) = opened.map_err(|error| OpenError::Io { path: options.folder.join("log"), error })?;
     failure?;
-    index.apply(entries)?;
+    index.apply(&entries)?;
     let reader = index::reader(index_path)?;
     Ok((Core::new(log, Arc::new(Mutex::new(open)), reader, options.min_free), findings))
 }
 
 impl<D: Disk> Shared<D> {
+    /// Whether there is room for submissions, as of a moment ago.
+    fn room(&self) -> Result<(), String> {
+        if self.index_full.load(Ordering::Relaxed) {
+            return Err("the disk is full for the index".into());
+        }
+        let mut room = guard(&self.room);
+        let now = Instant::now();
+        if let Some(room) = room.as_ref().filter(|room| now < room.until) {
+            return room.found.clone();
+        }
+        let found = core::room(&*self.disk, self.min_free);
+        *room = Some(Room { until: now + LOOK_AGAIN, found: found.clone() });
+        found
+    }
+
     /// The writer thread: whatever waits is one batch.
     fn write(&self, mut core: Core<D>) {
         loop {
-            let Some(ops) = self.next_batch() else { break };
-            let mut step = core.step(ops, self.indexed.load(Ordering::Relaxed));
+            let Some(ops) = self.next_batch(!core.owed.is_empty()) else { break };
+            let index =
+                Follower { sequence: self.indexed.load(Ordering::Relaxed), no_space: self.index_full.load(Ordering::Relaxed) };
+            let mut step = core.step(ops, index);
             self.syncs.fetch_add(1, Ordering::Relaxed);
-            self.no_space.store(step.no_space, Ordering::Relaxed);
+            if step.no_space {
+                *guard(&self.room) = Some(Room { until: Instant::now() + TRY_AGAIN, found: Err("the disk is full".into()) });
+            }
             self.hand_on(std::mem::take(&mut step.entries));
             self.wake(&step.wakes);
             let (failed, later) = (step.failed.take(), std::mem::take(&mut step.later));
@@ -421,11 +473,17 @@ impl<D: Disk> Shared<D> {
         self.outbox_changed.notify_all();
     }
 
-    fn next_batch(&self) -> Option<Vec<Op>> {
+    /// What waits; nothing when something is owed and no operation comes.
+    fn next_batch(&self, owes: bool) -> Option<Vec<Op>> {
         let mut inbox = guard(&self.inbox);
         while inbox.ops.is_empty() {
             if inbox.closing {
                 return None;
+            }
+            if owes {
+                let waited = self.inbox_changed.wait_timeout(inbox, TRY_AGAIN).unwrap_or_else(PoisonError::into_inner);
+                inbox = waited.0;
+                break;
             }
             inbox = self.inbox_changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
@@ -504,7 +562,7 @@ impl<D: Disk> Shared<D> {
             let count = entries.len() as u64;
             let last = entries.last().map_or(0, |entry| entry.sequence);
             let latest = entries.iter().flat_map(|entry| &entry.effects.facts).map(|fact| fact.at).max();
-            let mut result = index.apply(entries);
+            let Some(mut result) = self.learn(&mut index, &entries) else { return };
             if let Some(now) = latest.filter(|now| now.since(keys_forgotten) > FORGET_KEYS_EVERY) {
                 result = result.and_then(|()| index.forget_keys(Timestamp(now.0.saturating_sub(KEEP_KEYS.as_millis() as i64))));
                 keys_forgotten = now;
@@ -524,11 +582,40 @@ impl<D: Disk> Shared<D> {
         }
     }
 
+    /// Lets the index learn, again and again while the disk is full; `None` when the queue closes meanwhile.
+    fn learn(&self, index: &mut Index, entries: &[index::Entry]) -> Option<Result<(), StoreError>> {
+        loop {
+            let why = match index.apply(entries) {
+                Err(StoreError::NoSpace(why)) => why,
+                other => {
+                    if self.index_full.swap(false, Ordering::Relaxed) {
+                        guard(&self.outbox).stalled = None;
+                    }
+                    return Some(other);
+                }
+            };
+            let mut outbox = guard(&self.outbox);
+            if !self.index_full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%why, "the index waits for room on the disk");
+            }
+            outbox.stalled = Some(why);
+            self.outbox_changed.notify_all();
+            let waited = self.outbox_changed.wait_timeout_while(outbox, TRY_AGAIN, |outbox| !outbox.closing);
+            let (mut outbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if outbox.closing {
+                // The next start repeats it from the log.
+                outbox.failed = outbox.stalled.take();
+                self.outbox_changed.notify_all();
+                return None;
+            }
+        }
+    }
+
     fn wait_for_index(&self) -> Result<(), StoreError> {
         let mut outbox = guard(&self.outbox);
         let wanted = outbox.taken;
         while outbox.applied < wanted {
-            if let Some(why) = &outbox.failed {
+            if let Some(why) = outbox.failed.as_ref().or(outbox.stalled.as_ref()) {
                 return Err(StoreError::Io(why.clone()));
             }
             outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
@@ -611,6 +698,10 @@ fn checkpoint(connection: &Connection) -> Result<Option<Position>, StoreError> {
     let (busy, in_log, done): (i64, i64, i64) =
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let whole = busy == 0 && done >= in_log;
+    if whole && in_log > LONG_JOURNAL {
+        // Without it the journal is only begun anew when nothing was written meanwhile.
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+    }
     Ok(whole.then_some(position))
 }
 
@@ -625,7 +716,7 @@ impl<D: Disk> Queue for Embedded<D> {
         for one in taken {
             let meta = match &one.fresh {
                 Some(fresh) => Ok(Arc::clone(&fresh.meta)),
-                None => self.lease_from_disk(&one).map(Arc::new),
+                None => self.lease_from_disk(&one),
             };
             match meta {
                 Ok(meta) => leases.push(Lease {
@@ -697,8 +788,10 @@ impl<D: Disk> Queue for Embedded<D> {
         match &inbox.failed {
             Some(why) => Err(AcceptError::Closed(why.clone())),
             None if inbox.closing => Err(AcceptError::Closed("the gateway is stopping".into())),
-            None if self.shared.no_space.load(Ordering::Relaxed) => Err(AcceptError::NoSpace("the disk is full".into())),
-            None => Ok(()),
+            None => {
+                drop(inbox);
+                self.shared.room().map_err(AcceptError::NoSpace)
+            }
         }
     }
 
@@ -724,7 +817,11 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
-        Ok(lock(&self.shared.open).queues())
+        let (mut queues, mut from) = (BTreeMap::new(), 0);
+        while lock(&self.shared.open).add_queues(from, COUNT_AT_ONCE, &mut queues) {
+            from += COUNT_AT_ONCE;
+        }
+        Ok(queues.into_values().collect())
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

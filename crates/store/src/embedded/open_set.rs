@@ -8,7 +8,7 @@ use crate::api::{ChannelQueue, LeasedRecipient, Totals};
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::{ChannelId, Envelope, EventKind, MessageId, Move, PersonId, RecipientState, Timestamp};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What the message is at.
@@ -69,6 +69,13 @@ struct Open {
 pub(crate) struct Fresh {
     pub meta: Arc<Shared>,
     pub body: Bytes,
+}
+
+impl Fresh {
+    /// Bytes of memory, about.
+    fn weight(&self) -> usize {
+        self.body.len() + 768
+    }
 }
 
 /// What a lease needs of a message.
@@ -146,7 +153,8 @@ pub(crate) struct OpenSet {
     slots: Vec<Option<Open>>,
     free: Vec<u32>,
     by_id: HashMap<MessageId, u32>,
-    due: HashMap<ChannelId, BTreeSet<(Timestamp, u32)>>,
+    /// By time, then in the order of acceptance.
+    due: HashMap<ChannelId, BTreeMap<(Timestamp, Position), u32>>,
     pub(crate) states: BTreeMap<ChannelId, ChannelState>,
     pub(crate) totals: Totals,
     /// Open messages of each segment.
@@ -218,14 +226,14 @@ impl OpenSet {
         if open.queued_at == wanted {
             return wanted.map(|due| (open.channel, due));
         }
-        let channel = open.channel;
+        let (channel, position) = (open.channel, open.place.position);
         let before = std::mem::replace(&mut open.queued_at, wanted);
         let queue = self.due.entry(channel).or_default();
         if let Some(before) = before {
-            queue.remove(&(before, slot));
+            queue.remove(&(before, position));
         }
         if let Some(due) = wanted {
-            queue.insert((due, slot));
+            queue.insert((due, position), slot);
         }
         wanted.map(|due| (channel, due))
     }
@@ -234,7 +242,8 @@ impl OpenSet {
     pub(crate) fn lease(&mut self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Taken> {
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let Some((due, slot)) = self.due.get(&channel).and_then(|queue| queue.first()).copied() else { break };
+            let first = self.due.get(&channel).and_then(|queue| queue.first_key_value());
+            let Some(((due, _), slot)) = first.map(|(key, slot)| (*key, *slot)) else { break };
             if due > now {
                 break;
             }
@@ -284,12 +293,12 @@ impl OpenSet {
     }
 
     pub(crate) fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
-        self.due.get(&channel)?.first().map(|(due, _)| *due)
+        self.due.get(&channel)?.first_key_value().map(|((due, _), _)| *due)
     }
 
     /// When the first message of each channel is due.
     pub(crate) fn all_due(&self) -> Vec<(ChannelId, Timestamp)> {
-        self.due.iter().filter_map(|(channel, queue)| queue.first().map(|(due, _)| (*channel, *due))).collect()
+        self.due.iter().filter_map(|(channel, queue)| queue.first_key_value().map(|((due, _), _)| (*channel, *due))).collect()
     }
 
     /// Keeps leases away from a message while a write about it is on its way.
@@ -302,8 +311,11 @@ impl OpenSet {
     /// Keeps a fresh message in memory, within the budget.
     pub(crate) fn cache(&mut self, id: MessageId, fresh: Fresh) {
         let Some(slot) = self.by_id.get(&id).copied() else { return };
-        self.cache_bytes += fresh.body.len();
-        self.cache.insert(slot, fresh);
+        self.cache_bytes += fresh.weight();
+        if let Some(before) = self.cache.insert(slot, fresh) {
+            self.cache_bytes -= before.weight();
+            return;
+        }
         self.cache_order.push_back((slot, id));
         while self.cache_bytes > self.cache_limit {
             let Some((slot, id)) = self.cache_order.pop_front() else { break };
@@ -315,7 +327,7 @@ impl OpenSet {
 
     fn uncache(&mut self, slot: u32) {
         if let Some(fresh) = self.cache.remove(&slot) {
-            self.cache_bytes -= fresh.body.len();
+            self.cache_bytes -= fresh.weight();
         }
         // Entries of messages that are gone pile up at the front.
         while let Some((slot, id)) = self.cache_order.front() {
@@ -484,8 +496,9 @@ impl OpenSet {
     fn change_channel(&mut self, slot: u32, channel: ChannelId) {
         let open = self.open_mut(slot);
         let (before, queued_at) = (std::mem::replace(&mut open.channel, channel), open.queued_at.take());
+        let position = open.place.position;
         if let (Some(at), Some(queue)) = (queued_at, self.due.get_mut(&before)) {
-            queue.remove(&(at, slot));
+            queue.remove(&(at, position));
         }
     }
 
@@ -529,7 +542,7 @@ impl OpenSet {
         self.uncache(slot);
         let Some(open) = self.slots[slot as usize].take() else { return };
         if let (Some(at), Some(queue)) = (open.queued_at, self.due.get_mut(&open.channel)) {
-            queue.remove(&(at, slot));
+            queue.remove(&(at, open.place.position));
         }
         self.by_id.remove(&open.id);
         self.free.push(slot);
@@ -558,16 +571,16 @@ impl OpenSet {
         found
     }
 
-    pub(crate) fn queues(&self) -> Vec<ChannelQueue> {
-        let mut by_channel: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
-        for open in self.slots.iter().flatten() {
-            let entry = by_channel.entry(open.channel).or_insert_with(|| ChannelQueue {
+    /// Adds what the slots from `from` on hold to the queues; true when there are more.
+    pub(crate) fn add_queues(&self, from: usize, count: usize, queues: &mut BTreeMap<ChannelId, ChannelQueue>) -> bool {
+        for open in self.slots.iter().skip(from).take(count).flatten() {
+            let entry = queues.entry(open.channel).or_insert_with(|| ChannelQueue {
                 channel: open.channel,
                 queued: 0,
                 leased: 0,
                 held: 0,
                 bytes: 0,
-                next_due: None,
+                next_due: self.next_due(open.channel),
                 oldest: None,
             });
             for row in open.rows.get() {
@@ -581,10 +594,13 @@ impl OpenSet {
             entry.bytes += u64::from(open.place.payload_length - open.place.body_at);
             entry.oldest = Some(entry.oldest.map_or(open.accepted_at, |oldest| oldest.min(open.accepted_at)));
         }
-        for queue in by_channel.values_mut() {
-            queue.next_due = self.next_due(queue.channel);
-        }
-        by_channel.into_values().collect()
+        from + count < self.slots.len()
+    }
+
+    /// Every message with a queued recipient.
+    pub(crate) fn queued(&self) -> Vec<MessageId> {
+        let is_queued = |open: &&Open| open.rows.get().iter().any(|row| row.state == RecipientState::Queued);
+        self.slots.iter().flatten().filter(is_queued).map(|open| open.id).collect()
     }
 }
 
