@@ -9,44 +9,51 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Inputs for each target.
+/// Inputs for a target.
 const INPUTS: u64 = 20_000;
+/// Inputs where each takes a millisecond without optimisation.
+const SLOW_INPUTS: u64 = 5_000;
 /// Longest input, in bytes.
 const MAX: usize = 8192;
 
 #[test]
 fn arbitrary_addresses_break_nothing() {
-    check("address", smtp::fuzzing::address);
+    check("address", INPUTS, smtp::fuzzing::address);
 }
 
 #[test]
 fn arbitrary_commands_break_nothing() {
-    check("command", smtp::fuzzing::command);
+    check("command", INPUTS, smtp::fuzzing::command);
 }
 
 #[test]
 fn arbitrary_replies_break_nothing() {
-    check("reply", smtp::fuzzing::reply);
+    check("reply", INPUTS, smtp::fuzzing::reply);
 }
 
 #[test]
 fn arbitrary_bytes_after_data_break_nothing() {
-    check("data", smtp::fuzzing::data);
+    check("data", INPUTS, smtp::fuzzing::data);
 }
 
 #[test]
 fn arbitrary_clients_break_no_session() {
-    check("server_session", smtp::fuzzing::server_session);
+    check("server_session", INPUTS, smtp::fuzzing::server_session);
 }
 
 #[test]
 fn arbitrary_next_hops_break_no_session() {
-    check("client_session", smtp::fuzzing::client_session);
+    check("client_session", INPUTS, smtp::fuzzing::client_session);
 }
 
 #[test]
 fn arbitrary_headers_break_nothing() {
-    check("header", mail::fuzzing::header);
+    check("header", INPUTS, mail::fuzzing::header);
+}
+
+#[test]
+fn arbitrary_settings_break_nothing() {
+    check("settings", SLOW_INPUTS, sendero::fuzzing::settings);
 }
 
 #[test]
@@ -72,17 +79,17 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-fn check(target: &str, run: fn(&[u8])) {
+fn check(target: &str, inputs: u64, run: fn(&[u8])) {
     let seeds = seeds(target);
     let seed = std::env::var("SENDERO_SEED").map_or(1, |text| text.parse().unwrap());
     let mut random = Random(seed);
     for input in &seeds {
         attempt(target, seed, run, input);
     }
-    for _ in seeds.len() as u64..INPUTS {
+    for _ in seeds.len() as u64..inputs {
         attempt(target, seed, run, &mutated(&seeds, &mut random));
     }
-    println!("SENDERO-FIGURE fuzz_inputs={INPUTS} lost=0");
+    println!("SENDERO-FIGURE fuzz_inputs={inputs} lost=0");
 }
 
 fn attempt(target: &str, seed: u64, run: fn(&[u8]), input: &[u8]) {

@@ -203,13 +203,19 @@ fn explain(error: &toml::de::Error, text: &str) -> anyhow::Error {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
     let Some((unknown, known)) = unknown_field(message) else {
-        return anyhow!("{place}{message}");
+        return anyhow!("{place}{}", without_value(message));
     };
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     match nearest(&unknown, &known) {
         Some(near) => anyhow!("{place}unknown key '{unknown}'; did you mean '{near}'?"),
         None => anyhow!("{place}unknown key '{unknown}'; known here: {}", known.join(", ")),
     }
+}
+
+/// A value of the wrong kind is not shown: it may be a password that was written as a number.
+fn without_value(message: &str) -> &str {
+    let is_about_value = message.starts_with("invalid type") || message.starts_with("invalid value");
+    message.rsplit_once(", expected").filter(|_| is_about_value).map_or(message, |(shown, _)| &message[shown.len() + 2..])
 }
 
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
@@ -267,6 +273,8 @@ limits = ["3 connections"]
             (FILE.replace("[[team]]", "[[tema]]"), "did you mean 'team'?"),
             (FILE.replace("name = \"sales\"\n", ""), "missing field `name`"),
             (FILE.replace("email =", "email"), "line 6"),
+            (FILE.replace("\"file:ana.pw\"", "[\"hunter2\"]"), "expected a string"),
+            (FILE.replace("[[team]]", "team = \"hunter2\"\n[[x]]"), "expected a sequence"),
         ] {
             let error = format!("{:#}", read_text(&text).err().unwrap());
             assert!(error.contains(words), "wanted '{words}' in: {error}");

@@ -14,3 +14,6 @@ pub mod scheduler;
 pub mod settings;
 mod show;
 pub mod tour;
+
+#[doc(hidden)]
+pub use settings::fuzzing;
