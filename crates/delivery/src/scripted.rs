@@ -38,6 +38,8 @@ pub struct Script {
     pub after_messages: usize,
     /// Bytes that stand behind the reply to STARTTLS.
     pub injected: Vec<u8>,
+    /// It takes in little that it has not read, so that a stall is noticed early. Slow for large messages.
+    pub small_buffer: bool,
     /// Recipients it refuses, with the reply.
     pub refused: HashMap<String, String>,
 }
@@ -57,6 +59,7 @@ impl Script {
             faulty_connections: usize::MAX,
             after_messages: 0,
             injected: Vec::new(),
+            small_buffer: false,
             refused: HashMap::new(),
         }
     }
@@ -133,8 +136,9 @@ impl Hop {
     /// Starts one on a free port.
     pub async fn start(script: Script) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        // Small, so that a next hop which does not read is noticed early.
-        socket.set_recv_buffer_size(16 * 1024).expect("a buffer size");
+        if script.small_buffer {
+            socket.set_recv_buffer_size(16 * 1024).expect("a buffer size");
+        }
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let listener = socket.listen(128).expect("a listener");
         let address = listener.local_addr().expect("an address");

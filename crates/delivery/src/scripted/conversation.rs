@@ -3,6 +3,7 @@
 use super::io::Io;
 use super::{Fault, Point, State, Taken};
 use mail::channel::TlsMode;
+use smtp::data::DataDecoder;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
@@ -168,6 +169,8 @@ impl Conversation {
             return false;
         }
         let mut wire = Vec::new();
+        // Of it only the end is of interest.
+        let mut decoder = DataDecoder::new(0, 0);
         loop {
             let Some(piece) = self.io.some().await else { return false };
             let reads = std::mem::take(&mut self.io.reads);
@@ -179,11 +182,11 @@ impl Conversation {
                 // Whatever it said, it does not take this message.
                 return fault.happen(&mut self.io, Point::Body).await && self.io.drain().await;
             }
-            let from = wire.len().saturating_sub(4);
-            wire.extend_from_slice(&piece);
-            if let Some(end) = end_of_data(&wire, from) {
-                self.io.give_back(&wire[end..]);
-                wire.truncate(end - 3);
+            let (used, ended) = decoder.feed(&piece);
+            wire.extend_from_slice(&piece[..used]);
+            if ended {
+                self.io.give_back(&piece[used..]);
+                wire.truncate(wire.len() - b".\r\n".len());
                 return self.taken(wire).await;
             }
         }
@@ -208,12 +211,4 @@ impl Conversation {
             None => true,
         }
     }
-}
-
-/// Where CRLF.CRLF ends; a dot on the first line counts.
-fn end_of_data(wire: &[u8], from: usize) -> Option<usize> {
-    if wire.starts_with(b".\r\n") {
-        return Some(3);
-    }
-    wire[from..].windows(5).position(|five| five == b"\r\n.\r\n").map(|at| from + at + 5)
 }

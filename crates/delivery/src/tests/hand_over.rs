@@ -246,7 +246,7 @@ async fn a_capture_channel_keeps_at_the_word() {
 #[tokio::test]
 async fn a_dot_that_did_not_leave_with_its_message_leaves_no_doubt() {
     for fault in [Fault::Stall, Fault::Endless] {
-        let hop = Hop::start(Script::clear().with_fault(Point::Body, fault)).await;
+        let hop = Hop::start(Script { small_buffer: true, ..Script::clear().with_fault(Point::Body, fault) }).await;
         let (transport, endpoint) = (transport(AMPLE), endpoint(&hop, TlsMode::None));
         let config = transport.config(&endpoint, endpoint.smarthost().unwrap()).unwrap();
         // So small that the one write for body and dot gets stuck half-way.
