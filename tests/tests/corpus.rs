@@ -52,6 +52,11 @@ fn arbitrary_headers_break_nothing() {
 }
 
 #[test]
+fn arbitrary_logs_break_nothing() {
+    check("log_record", INPUTS, store::fuzzing::log_record);
+}
+
+#[test]
 fn arbitrary_settings_break_nothing() {
     check("settings", SLOW_INPUTS, sendero::fuzzing::settings);
 }
