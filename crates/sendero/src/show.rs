@@ -99,7 +99,7 @@ pub(crate) fn message(message: &view::Message, events: &[view::Event], output: O
         return json(&serde_json::json!({ "message": message, "events": events }));
     }
     line("id", &message.id);
-    line("accepted", &format!("{} by {:?}", time(message.created_at), message.surface).to_lowercase());
+    line("accepted", &format!("{} by {}", time(message.created_at), format!("{:?}", message.surface).to_lowercase()));
     line("person", &message.person);
     line("from", &message.from);
     line("subject", &message.subject);

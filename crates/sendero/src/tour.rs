@@ -46,21 +46,21 @@ pub async fn run(exit: bool, output: Output) -> Result<ExitCode, CommandError> {
     let told = async {
         let arrived = perform(&stage, &mut hop, &mut letters, &mut screen).await;
         if exit || !arrived {
-            return arrived;
+            return;
         }
         screen.invitation(&stage);
-        loop {
-            let Some(captured) = hop.next().await else { return true };
+        while let Some(captured) = hop.next().await {
             screen.visitor(&captured);
         }
     };
-    let arrived = tokio::select! {
-        arrived = told => arrived,
-        _ = stop.recv() => false,
-        _ = interrupt.recv() => !exit,
-    };
-    screen.end(&letters, &stage).await;
-    stage.strike(arrived).await;
+    tokio::select! {
+        () = told => {}
+        _ = stop.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let arrived = letters.iter().all(Letter::arrived_unchanged);
+    screen.end(&letters, &stage);
+    stage.strike().await;
     hop.stop().await;
     Ok(if arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

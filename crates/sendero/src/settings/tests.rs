@@ -200,3 +200,19 @@ fn a_file_that_is_named_must_be_there_and_be_toml() {
     assert!(load(&flags, std::iter::empty()).unwrap_err().to_string().contains("/nonexistent/sendero.toml"));
     assert!(parse("hostname = ").unwrap_err().contains("sendero.toml"));
 }
+
+#[test]
+fn text_that_is_no_settings_is_refused_without_a_panic() {
+    for text in [
+        "[[submission]]",
+        "submission = 1",
+        "submission = []",
+        "[submission]\nlisten = \"x\"",
+        "[[queue]]\nretry = 1",
+        "queue = 1",
+        "a.b.c = [[1]]",
+    ] {
+        super::fuzz(text.as_bytes());
+        parse(text).unwrap_err();
+    }
+}

@@ -74,7 +74,7 @@ impl Letter {
     fn new(door: Door, round: usize) -> Self {
         let subject = format!("Hello {} by {}", round + 1, door.name());
         let message_id = format!("tour-{}-{}-{}@example.com", uuid::Uuid::now_v7().simple(), door.name(), round + 1);
-        let text = format!("This message came in by {}.\n\nA line that begins with a dot:\n.dot\n..two dots\n", door.long_name());
+        let text = format!("Message {} by {}.\n\nA line that begins with a dot:\n.dot\n..two dots\n", round + 1, door.long_name());
         let draft =
             Draft { from: format!("Ana <{ANA}>"), to: vec![LUIS.to_owned()], subject: subject.clone(), text, ..Draft::default() };
         let composed = compose(&draft).expect("the addresses of the tour are valid");

@@ -142,7 +142,7 @@ impl Screen {
     }
 
     /// The end: what is missing, if anything is, and where it is safe.
-    pub(super) async fn end(&self, letters: &[Letter], stage: &Stage) {
+    pub(super) fn end(&self, letters: &[Letter], stage: &Stage) {
         let missing: Vec<&Letter> = letters.iter().filter(|letter| !letter.arrived_unchanged()).collect();
         if self.kind == Kind::Json {
             for letter in &missing {
@@ -160,7 +160,7 @@ impl Screen {
         print(&format!("\n{} of {} messages are missing at the capture server:", missing.len(), letters.len()));
         for letter in missing {
             let id = letter.id.as_deref().unwrap_or("not accepted");
-            print(&format!("  {id}  {} ({}): {}", letter.subject, letter.door.name(), words(letter)));
+            print(&format!("  {id}  {}: {}", letter.subject, state(letter)));
         }
         print(&format!(
             "\nWhat was accepted is safe in {0}/data;\n'sendero --data-dir {0}/data store check' reads it.",
@@ -180,18 +180,26 @@ fn mark(letter: &Letter) -> &'static str {
     }
 }
 
+/// The id, as far as there is one, and how far the message has come.
 fn words(letter: &Letter) -> String {
-    let took = letter.took.as_secs_f64() * 1000.0;
-    let id = letter.id.as_deref().unwrap_or_default();
+    match &letter.id {
+        Some(id) => format!("{id} {}", state(letter)),
+        None => state(letter),
+    }
+}
+
+fn state(letter: &Letter) -> String {
     match &letter.progress {
         Progress::Waiting => String::new(),
         Progress::Refused(problem) => format!("not accepted: {problem}"),
-        Progress::Accepted(reason) if reason.is_empty() => format!("{id} accepted in {took:.1} ms: safe on disk"),
-        Progress::Accepted(reason) => format!("{id} safe on disk; {reason}"),
-        Progress::HandingOver => format!("{id} being handed over"),
-        Progress::Sent => format!("{id} handed over: the next hop said 250"),
-        Progress::Captured(_) if letter.arrived_unchanged() => format!("{id} captured, body unchanged"),
-        Progress::Captured(_) => format!("{id} captured, but ITS BODY CHANGED"),
+        Progress::Accepted(reason) if reason.is_empty() => {
+            format!("accepted in {:.1} ms: safe on disk", letter.took.as_secs_f64() * 1000.0)
+        }
+        Progress::Accepted(reason) => format!("safe on disk; {reason}"),
+        Progress::HandingOver => "being handed over".to_owned(),
+        Progress::Sent => "handed over: the next hop said 250".to_owned(),
+        Progress::Captured(_) if letter.arrived_unchanged() => "captured, body unchanged".to_owned(),
+        Progress::Captured(_) => "captured, but ITS BODY CHANGED".to_owned(),
     }
 }
 
@@ -204,7 +212,7 @@ fn record(letter: &Letter) -> Value {
         "accepted_sha256": letter.id.as_ref().map(|_| &letter.sha256),
         "captured_sha256": letter.captured_sha256(),
         "equal": letter.arrived_unchanged(),
-        "state": words(letter),
+        "state": state(letter),
     })
 }
 

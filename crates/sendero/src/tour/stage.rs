@@ -80,9 +80,11 @@ impl Stage {
     }
 
     /// Stops the gateway; the folder goes unless mail is left in it.
-    pub(super) async fn strike(self, arrived: bool) {
+    pub(super) async fn strike(self) {
+        let status = self.client.get::<view::Status>("/api/v1/status", &[]).await;
+        let is_empty = status.is_ok_and(|status| status.open_messages == 0);
         self.running.stop().await;
-        if arrived && let Err(problem) = std::fs::remove_dir_all(&self.folder) {
+        if is_empty && let Err(problem) = std::fs::remove_dir_all(&self.folder) {
             eprintln!("sendero: {} could not be removed: {problem}", self.folder.display());
         }
     }

@@ -1,0 +1,61 @@
+//! The command line as people type it.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sendero(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sendero")).current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_command_without_a_gateway_ends_with_69_and_says_how_to_start_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["status"][..], &["queue"], &["message", "list"], &["channel", "list"]] {
+        let output = sendero(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(69), "{arguments:?}");
+        assert!(said(&output).contains("sendero serve"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["bogus"][..], &["send"], &["message", "list", "--limit", "0"], &["channel", "show"], &[]] {
+        assert_eq!(sendero(folder.path(), arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn wrong_settings_end_with_1_and_name_file_key_and_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sendero.toml"), "[queue]\nmin_fre = \"1GiB\"\n").unwrap();
+    for arguments in [&["config", "check"][..], &["serve"], &["status"]] {
+        let output = sendero(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = said(&output);
+        assert!(said.contains("sendero.toml") && said.contains("queue.min_fre") && said.contains("'queue.min_free'"), "{said}");
+    }
+}
+
+#[test]
+fn right_settings_are_said_to_be_right() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("own.toml"), "hostname = \"mail.example.com\"\n").unwrap();
+    let output = sendero(folder.path(), &["--config", "own.toml", "config", "check"]);
+    assert!(output.status.success() && said(&output).contains("own.toml: no problem found"), "{}", said(&output));
+}
+
+#[test]
+fn help_shows_what_people_use_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = said(&sendero(folder.path(), &["--help"]));
+    for word in ["serve", "try", "apply", "send", "message", "queue", "channel", "status", "config", "store"] {
+        assert!(help.contains(word), "{word}");
+    }
+    assert!(!help.contains("capture-server"));
+}
