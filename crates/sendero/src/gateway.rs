@@ -176,7 +176,7 @@ async fn open_data(
     let (min_free, retry) = (settings.queue.min_free, settings.queue.first_retry);
     let broken = broken.clone();
     tokio::task::spawn_blocking(move || {
-        // The queue's lock comes first: two processes must not make the directory either.
+        // The directory is opened first, and changed only once the queue's lock is ours.
         let folder = data_dir.join("queue");
         std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
         let path = data_dir.join("directory.sqlite");
