@@ -275,17 +275,5 @@ fn unsafe_listener(listener: &Listener) -> Option<&'static str> {
     }
 }
 
-/// For fuzzing: any text is read without a panic, and what is wrong is told in words.
-#[doc(hidden)]
-pub fn fuzz(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(entries) = sources::from_text(text, "fuzz", std::path::Path::new("")) else { return };
-    let mut reader = Reader::new(entries);
-    let _ = Settings::read(&mut reader);
-    if let Err(SettingsError(problems)) = reader.finish() {
-        assert!(problems.iter().all(|problem| problem.len() > 4), "every problem is told");
-    }
-}
-
 #[cfg(test)]
 mod tests;

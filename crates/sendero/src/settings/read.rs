@@ -86,7 +86,9 @@ impl Reader {
 
     /// The tables of an array, as prefixes of their keys; `None` when there is no such array.
     pub(super) fn tables(&mut self, name: &str) -> Option<Vec<String>> {
-        self.known.push(name.to_owned());
+        if self.entries.iter().any(|entry| entry.key == name) {
+            return self.no_tables(name);
+        }
         let mut prefixes: Vec<String> = Vec::new();
         for entry in &self.entries {
             let prefix = entry.key.split_once('.').map_or(entry.key.as_str(), |(prefix, _)| prefix);
@@ -95,7 +97,19 @@ impl Reader {
                 prefixes.push(prefix.to_owned());
             }
         }
+        // A table with nothing in it stands there as itself.
+        self.entries.retain(|entry| !prefixes.contains(&entry.key));
         (!prefixes.is_empty()).then_some(prefixes)
+    }
+
+    /// Something stands where an array of tables may: an empty list means none, anything else is wrong.
+    fn no_tables(&mut self, name: &str) -> Option<Vec<String>> {
+        let entry = self.take(name)?;
+        let read = match &entry.value {
+            Value::Array(values) if values.is_empty() => Ok(Vec::new()),
+            _ => Err(format!("write [[{name}]] and its settings below")),
+        };
+        self.noted(&entry, read)
     }
 
     fn noted<T>(&mut self, entry: &Entry, read: Result<T, String>) -> Option<T> {
@@ -151,6 +165,9 @@ fn unknown(key: &str, known: &[&str]) -> String {
     let is_later = |later: &&&str| plain == **later || plain.strip_prefix(**later).is_some_and(|rest| rest.starts_with(['.', '[']));
     if let Some(later) = LATER.iter().find(is_later) {
         return format!("{later} is not in this version; leave it out");
+    }
+    if plain.starts_with("submission.") {
+        return "write [[submission]], with two brackets: there may be several".to_owned();
     }
     match nearest(&plain, known) {
         Some(near) => format!("there is no setting '{key}'; did you mean '{}'?", near.replace("[]", "")),

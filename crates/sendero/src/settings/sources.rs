@@ -96,7 +96,12 @@ fn flatten(prefix: &str, table: toml::Table, found: &mut impl FnMut(String, Valu
             Value::Array(values) if !values.is_empty() && values.iter().all(Value::is_table) => {
                 for (number, value) in values.into_iter().enumerate() {
                     let Value::Table(table) = value else { continue };
-                    flatten(&format!("{key}[{number}]"), table, found);
+                    let key = format!("{key}[{number}]");
+                    if table.is_empty() {
+                        found(key, Value::Table(table));
+                    } else {
+                        flatten(&key, table, found);
+                    }
                 }
             }
             other => found(key, other),

@@ -202,17 +202,17 @@ fn a_file_that_is_named_must_be_there_and_be_toml() {
 }
 
 #[test]
-fn text_that_is_no_settings_is_refused_without_a_panic() {
-    for text in [
-        "[[submission]]",
-        "submission = 1",
-        "submission = []",
-        "[submission]\nlisten = \"x\"",
-        "[[queue]]\nretry = 1",
-        "queue = 1",
-        "a.b.c = [[1]]",
+fn listeners_are_tables_in_two_brackets_and_none_is_an_empty_list() {
+    assert!(parse("submission = []").unwrap().submission.is_empty());
+    for (text, hint) in [
+        ("[[submission]]", "submission[0].listen is missing"),
+        ("submission = 1", "[[submission]]"),
+        ("[submission]\nlisten = \"127.0.0.1:2587\"", "two brackets"),
+        ("[[queue]]\nretry = 1", "queue"),
+        ("queue = 1", "queue"),
+        ("a.b.c = [[1]]", "a.b.c"),
     ] {
-        super::fuzz(text.as_bytes());
-        parse(text).unwrap_err();
+        let problem = parse(text).unwrap_err();
+        assert!(problem.contains(hint), "{text}: {problem}");
     }
 }

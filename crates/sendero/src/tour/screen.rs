@@ -73,12 +73,15 @@ impl Screen {
     }
 
     fn draw(&mut self, letters: &[Letter], now: &[String]) {
+        let width = usize::from(comfy_table::Table::new().width().unwrap_or(80)).saturating_sub(1).max(20);
         let mut picture = String::new();
         if self.drawn > 0 {
             picture.push_str(&format!("\x1b[{}A", self.drawn));
         }
         for (letter, words) in letters.iter().zip(now) {
-            picture.push_str(&format!("\x1b[2K  {} {:<22} {words}\n", mark(letter), letter.door.long_name()));
+            // A line that wraps would take two, and the picture would move.
+            let line: String = format!("  {} {:<22} {words}", mark(letter), letter.door.long_name()).chars().take(width).collect();
+            picture.push_str(&format!("\x1b[2K{line}\n"));
         }
         self.drawn = letters.len();
         write(&picture);
