@@ -33,7 +33,8 @@ pub(crate) async fn test(
     Query(pairs): Pairs,
 ) -> Result<Json<TestReport>, Problem> {
     let mut params = Params::new(pairs);
-    let from = params.read("from", |text| ReversePath::parse(&super::submit::bracketed(text)).map_err(|error| format!("from: {error}")));
+    let from =
+        params.read("from", |text| ReversePath::parse(&super::submit::bracketed(text)).map_err(|error| format!("from: {error}")));
     params.finish()?;
     let id = known(&surface, &name)?;
     Ok(Json(surface.gateway().test_channel(id, from).await))
