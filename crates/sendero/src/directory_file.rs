@@ -112,7 +112,12 @@ impl DirectoryFile {
 
     fn refuse_later_versions(&self) -> Result<()> {
         for channel in &self.channel {
-            let later = [("preset", &channel.preset), ("allow_lanes", &channel.allow_lanes), ("reserve", &channel.reserve), ("headers", &channel.headers)];
+            let later = [
+                ("preset", &channel.preset),
+                ("allow_lanes", &channel.allow_lanes),
+                ("reserve", &channel.reserve),
+                ("headers", &channel.headers),
+            ];
             if let Some((name, _)) = later.iter().find(|(_, value)| value.is_some()) {
                 bail!("channel '{}': '{name}' is not in this version; leave it out", channel.name);
             }

@@ -182,9 +182,8 @@ async fn open_data(
         let path = data_dir.join("directory.sqlite");
         let directory = Arc::new(open_directory(&data_dir, &path, key.as_deref())?);
         let rows = directory.directory();
-        let ask = move |channel: ChannelId| {
-            rows.channel(channel).is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask)
-        };
+        let ask =
+            move |channel: ChannelId| rows.channel(channel).is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask);
         let options = Options {
             min_free,
             uncertain_retry: retry,
@@ -233,7 +232,12 @@ fn smarthosts(settings: &Settings) -> Result<SmarthostTransport> {
     Ok(SmarthostTransport::new(settings.hostname.clone(), resolver, tls, delivery::Deadlines::default()))
 }
 
-fn parts(settings: &Settings, queue: &Arc<dyn Queue>, directory: &Arc<DirectoryStore>, smarthosts: &Arc<SmarthostTransport>) -> Parts {
+fn parts(
+    settings: &Settings,
+    queue: &Arc<dyn Queue>,
+    directory: &Arc<DirectoryStore>,
+    smarthosts: &Arc<SmarthostTransport>,
+) -> Parts {
     Parts {
         queue: Arc::clone(queue),
         directory: Arc::clone(directory),
@@ -255,7 +259,12 @@ fn jitter() -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX) * 2.0 - 1.0
 }
 
-async fn open_doors(settings: &Settings, door: &Arc<Door>, doors: &TaskTracker, stop: &CancellationToken) -> Result<Vec<ListenerView>> {
+async fn open_doors(
+    settings: &Settings,
+    door: &Arc<Door>,
+    doors: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Vec<ListenerView>> {
     let mut views = Vec::new();
     for listener in &settings.submission {
         let wanted = match &listener.bind {
@@ -292,7 +301,8 @@ fn open_socket(path: &Path, views: &mut Vec<ListenerView>) -> Result<UnixListene
     if path.exists() {
         std::fs::remove_file(path).with_context(|| format!("{}: cannot be replaced", path.display()))?;
     }
-    let listener = UnixListener::bind(path).with_context(|| format!("{}: cannot be made (a socket's path has at most 107 bytes)", path.display()))?;
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("{}: cannot be made (a socket's path has at most 107 bytes)", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     views.push(ListenerView { service: "socket".into(), address: format!("unix:{}", path.display()), tls: "none".into() });
     Ok(listener)
@@ -354,7 +364,8 @@ impl web::Gateway for Gateway {
 
     fn apply(&self, request: ApplyRequest) -> Answer<'_, Result<Applied, Problem>> {
         Box::pin(async move {
-            let desired = directory_wire::from_json(request.directory).map_err(|problem| Problem::new(422, "validation_failed", problem))?;
+            let desired =
+                directory_wire::from_json(request.directory).map_err(|problem| Problem::new(422, "validation_failed", problem))?;
             let options = ApplyOptions { dry_run: request.dry_run, prune: request.prune, by: request.by, now: self.clock.now() };
             let directory = Arc::clone(&self.directory);
             let applied = tokio::task::spawn_blocking(move || directory.apply(&desired, &options)).await;
@@ -382,7 +393,13 @@ impl Gateway {
         };
         let endpoint = Endpoint::new(row, secret);
         if row.transport == mail::Transport::Capture {
-            let step = TestStep { step: "capture".into(), ok: true, elapsed_ms: 0, detail: "keeps every message here; nothing leaves".into(), fix: String::new() };
+            let step = TestStep {
+                step: "capture".into(),
+                ok: true,
+                elapsed_ms: 0,
+                detail: "keeps every message here; nothing leaves".into(),
+                fix: String::new(),
+            };
             return TestReport { ok: true, steps: vec![step] };
         }
         let report = delivery::probe::probe(&self.smarthosts, &endpoint, from.as_ref(), delivery::probe::PATIENCE).await;
