@@ -29,10 +29,13 @@ pub enum Loss {
     Reordered,
     /// Every other sector of the last write is there.
     Sectors,
+    /// Of each write that was not synced nothing, all, a first part or some sectors are there, and of
+    /// each new name nothing or all, as the number says.
+    Random(u64),
 }
 
 impl Loss {
-    /// All of them.
+    /// All but the random one.
     pub const ALL: [Self; 5] = [Self::Everything, Self::Nothing, Self::Torn, Self::Reordered, Self::Sectors];
 }
 
@@ -55,7 +58,20 @@ struct Inner {
     done: Vec<Done>,
     files: BTreeMap<String, Vec<u8>>,
     fault: Fault,
+    planned: Option<(usize, Fault)>,
     free: Option<u64>,
+}
+
+impl Inner {
+    fn fault(&mut self) -> Fault {
+        if let Some((step, fault)) = self.planned
+            && self.done.len() >= step
+        {
+            self.planned = None;
+            self.fault = fault;
+        }
+        self.fault
+    }
 }
 
 /// A disk in memory. Clones share it.
@@ -81,7 +97,14 @@ impl FakeDisk {
 
     /// Fails from here on.
     pub fn fail(&self, fault: Fault) {
-        self.lock().fault = fault;
+        let mut inner = self.lock();
+        inner.planned = None;
+        inner.fault = fault;
+    }
+
+    /// Fails once so many things were done, and from there on.
+    pub fn fail_at(&self, step: usize, fault: Fault) {
+        self.lock().planned = Some((step, fault));
     }
 
     /// Says how much room there is.
@@ -114,7 +137,7 @@ fn survivors(done: &[Done], loss: Loss) -> Vec<(usize, &Done)> {
     let synced_after = |at: usize, name: &str| done[at..].iter().any(|later| matches!(later, Done::Sync(synced) if synced == name));
     let folder_synced_after = |at: usize| done[at..].iter().any(|later| matches!(later, Done::SyncFolder));
     let durable = |at: usize, what: &Done| match what {
-        Done::Create(name) => folder_synced_after(at) || synced_after(at, name),
+        Done::Create(_) => folder_synced_after(at),
         Done::Remove(_) => folder_synced_after(at),
         Done::Write(name, ..) | Done::Truncate(name, _) => synced_after(at, name),
         Done::Sync(_) | Done::SyncFolder => true,
@@ -123,6 +146,7 @@ fn survivors(done: &[Done], loss: Loss) -> Vec<(usize, &Done)> {
     let kept = |at: usize, what: &Done| match loss {
         Loss::Nothing => true,
         Loss::Everything => durable(at, what),
+        Loss::Random(seed) => durable(at, what) || matches!(what, Done::Write(..)) || mixed(seed, at).is_multiple_of(2),
         Loss::Torn | Loss::Reordered | Loss::Sectors => durable(at, what) || Some(at) == last || matches!(what, Done::Create(_)),
     };
     done.iter().enumerate().filter(|(at, what)| kept(*at, what)).collect()
@@ -139,9 +163,10 @@ fn apply(files: &mut BTreeMap<String, Vec<u8>>, what: &Done, at: usize, done: &[
         }
         Done::Write(name, offset, bytes) => {
             let synced = done[at..].iter().any(|later| matches!(later, Done::Sync(synced) if synced == name));
-            let at_risk = last_write(done) == Some(at) && !synced;
-            let file = files.entry(name.clone()).or_default();
-            write(file, *offset, bytes, if at_risk { loss } else { Loss::Nothing });
+            let at_risk = !synced && (last_write(done) == Some(at) || matches!(loss, Loss::Random(_)));
+            // A file whose name is lost is lost with what was written to it.
+            let Some(file) = files.get_mut(name) else { return };
+            write(file, *offset, bytes, if at_risk { loss.of_write(at) } else { Part::All });
         }
         Done::Truncate(name, length) => {
             if let Some(file) = files.get_mut(name) {
@@ -155,31 +180,76 @@ fn apply(files: &mut BTreeMap<String, Vec<u8>>, what: &Done, at: usize, done: &[
     }
 }
 
-fn write(file: &mut Vec<u8>, offset: u64, bytes: &[u8], loss: Loss) {
+/// What is there of a write.
+enum Part {
+    All,
+    None,
+    First(u16),
+    /// A bit for each sector, over and over.
+    Sectors(u64),
+}
+
+impl Loss {
+    fn of_write(self, at: usize) -> Part {
+        match self {
+            Self::Everything | Self::Nothing | Self::Reordered => Part::All,
+            Self::Torn => Part::First(500),
+            Self::Sectors => Part::Sectors(0xaaaa_aaaa_aaaa_aaaa),
+            Self::Random(seed) => match mixed(seed, at) {
+                number if number % 8 == 0 => Part::All,
+                number if number % 8 == 1 => Part::None,
+                number if number % 8 < 5 => Part::First((number >> 8) as u16 % 1001),
+                number => Part::Sectors(number),
+            },
+        }
+    }
+}
+
+/// A number that looks random and is the same every time (SplitMix64).
+fn mixed(seed: u64, at: usize) -> u64 {
+    let mut number = seed.wrapping_add(1).wrapping_add(at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+fn write(file: &mut Vec<u8>, offset: u64, bytes: &[u8], part: Part) {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
-    let end = start + bytes.len();
+    let kept = match part {
+        Part::None => return,
+        Part::First(thousandths) => bytes.len() * usize::from(thousandths) / 1000,
+        Part::All | Part::Sectors(_) => bytes.len(),
+    };
+    let end = start + kept;
     if file.len() < end {
         file.resize(end, 0);
     }
-    match loss {
-        Loss::Torn => {
-            let kept = bytes.len() / 2;
-            file[start..start + kept].copy_from_slice(&bytes[..kept]);
-            file.truncate(start + kept);
+    let Part::Sectors(bits) = part else {
+        file[start..end].copy_from_slice(&bytes[..kept]);
+        return;
+    };
+    // Sectors are the disk's, not the write's.
+    let mut from = 0;
+    while from < kept {
+        let to = (from + 512 - (start + from) % 512).min(kept);
+        if bits >> ((start + from) / 512 % 64) & 1 == 1 {
+            file[start + from..start + to].copy_from_slice(&bytes[from..to]);
         }
-        Loss::Sectors => {
-            for (number, sector) in bytes.chunks(512).enumerate().filter(|(number, _)| number % 2 == 1) {
-                let from = start + number * 512;
-                file[from..from + sector.len()].copy_from_slice(sector);
-            }
-        }
-        Loss::Everything | Loss::Nothing | Loss::Reordered => file[start..end].copy_from_slice(bytes),
+        from = to;
     }
 }
 
 impl Disk for FakeDisk {
     fn create(&self, name: &str) -> io::Result<()> {
         let mut inner = self.lock();
+        match inner.fault() {
+            Fault::NoSpace => return Err(io::ErrorKind::StorageFull.into()),
+            Fault::Write => return Err(io::Error::other("input/output error")),
+            Fault::None | Fault::Sync => {}
+        }
+        if inner.files.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         inner.files.insert(name.to_owned(), Vec::new());
         inner.done.push(Done::Create(name.to_owned()));
         Ok(())
@@ -187,25 +257,25 @@ impl Disk for FakeDisk {
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
-        match inner.fault {
+        match inner.fault() {
             Fault::NoSpace => {
                 // Half of it fits, as it does on a real disk.
                 let half = bytes[..bytes.len() / 2].to_vec();
-                write(inner.files.entry(name.to_owned()).or_default(), offset, &half, Loss::Nothing);
+                write(inner.files.entry(name.to_owned()).or_default(), offset, &half, Part::All);
                 inner.done.push(Done::Write(name.to_owned(), offset, half));
                 return Err(io::ErrorKind::StorageFull.into());
             }
             Fault::Write => return Err(io::Error::other("input/output error")),
             Fault::None | Fault::Sync => {}
         }
-        write(inner.files.entry(name.to_owned()).or_default(), offset, bytes, Loss::Nothing);
+        write(inner.files.entry(name.to_owned()).or_default(), offset, bytes, Part::All);
         inner.done.push(Done::Write(name.to_owned(), offset, bytes.to_vec()));
         Ok(())
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
         let mut inner = self.lock();
-        if inner.fault == Fault::Sync {
+        if inner.fault() == Fault::Sync {
             return Err(io::Error::other("input/output error"));
         }
         inner.done.push(Done::Sync(name.to_owned()));
@@ -213,7 +283,11 @@ impl Disk for FakeDisk {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        self.lock().done.push(Done::SyncFolder);
+        let mut inner = self.lock();
+        if inner.fault() == Fault::Sync {
+            return Err(io::Error::other("input/output error"));
+        }
+        inner.done.push(Done::SyncFolder);
         Ok(())
     }
 

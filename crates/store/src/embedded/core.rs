@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::{ChannelId, MessageId, PersonId, RecipientState, Timestamp};
 use rusqlite::Connection;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -96,6 +96,8 @@ pub(crate) struct Core<D> {
     pub(crate) owed: Vec<Owed>,
     /// What the batch changed of the keys, to be undone when it is not written.
     keys_before: Vec<KeyBefore>,
+    /// Messages that ended, with the record that did it, until the index knows.
+    ended: VecDeque<(u64, MessageId)>,
     keys: HashMap<(PersonId, String), KnownKey>,
     keys_since: HashMap<(PersonId, String), u64>,
     reader: Connection,
@@ -114,6 +116,7 @@ impl<D: Disk> Core<D> {
             batch: Batch::default(),
             owed: Vec::new(),
             keys_before: Vec::new(),
+            ended: VecDeque::new(),
             keys: HashMap::new(),
             keys_since: HashMap::new(),
             reader,
@@ -130,6 +133,9 @@ impl<D: Disk> Core<D> {
         let room = self.room(&ops, index);
         self.forget_old_keys(index.sequence);
         self.keys_before.clear();
+        while self.ended.front().is_some_and(|(sequence, _)| *sequence <= index.sequence) {
+            self.ended.pop_front();
+        }
         for owed in self.owed.clone() {
             self.stage(owed.into(), &room, &mut staged, &mut written);
         }
@@ -203,6 +209,7 @@ impl<D: Disk> Core<D> {
                 if movable.is_empty() {
                     let known = lock(&self.open).rows(order.message).is_some();
                     // A message that is done is known, and cannot be moved.
+                    let known = known || self.ended.iter().any(|(_, message)| *message == order.message);
                     let known = known || index::place(&self.reader, order.message).is_ok_and(|place| place.is_some());
                     drop(answer.send(if known { Ok(Vec::new()) } else { Err(StoreError::Unknown(order.message)) }));
                     return;
@@ -381,6 +388,7 @@ impl<D: Disk> Core<D> {
                 open.cache(id, fresh);
             }
             step.wakes.append(&mut effects.wakes);
+            self.ended.extend(effects.ended.map(|message| (one.sequence, message)));
             let last = number + 1 == count;
             step.entries.push(Entry { sequence: one.sequence, batch, end, ends_batch: last, effects });
         }

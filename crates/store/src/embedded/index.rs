@@ -220,7 +220,7 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
     let mut order = Vec::new();
     let mut touched = Vec::new();
     for entry in entries {
-        let Effects { new, changes, facts, channel, rerouted, accepted, moved, wakes: _ } = &entry.effects;
+        let Effects { new, changes, facts, channel, rerouted, accepted, moved, .. } = &entry.effects;
         totals.accepted += *accepted;
         totals.by_state[0] += *accepted;
         for (from, to) in moved {

@@ -10,6 +10,8 @@ mod record;
 mod wire;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::check::{Report, check};
@@ -43,6 +45,10 @@ const FORMAT: &str = "sendero queue 1\n";
 const BATCH_BYTES: usize = 8 << 20;
 /// Records the index may be behind before acceptance waits for it.
 const MAX_LAG: usize = 50_000;
+/// Records for which the index does not wait for more.
+const APPLY_SOON: usize = 4_000;
+/// How long the index waits for more.
+const LINGER: Duration = Duration::from_millis(200);
 /// Records of one transaction of the index.
 const APPLY_AT_ONCE: usize = 10_000;
 /// The index is checkpointed this often while there is something new.
@@ -140,6 +146,8 @@ struct Inbox {
 /// What the index thread is given.
 #[derive(Default)]
 struct Outbox {
+    /// Somebody waits to read what was written.
+    wanted: bool,
     entries: Vec<index::Entry>,
     /// Why the index waits, when it does.
     stalled: Option<String>,
@@ -171,6 +179,8 @@ struct Shared<D> {
     syncs: AtomicU64,
     indexed: AtomicU64,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
+    #[cfg(test)]
+    index_fault: AtomicBool,
 }
 
 /// The queue in a folder.
@@ -260,6 +270,8 @@ impl<D: Disk> Embedded<D> {
             syncs: AtomicU64::new(0),
             indexed: AtomicU64::new(progress.known.sequence),
             on_failure: std::mem::replace(&mut options.on_failure, Box::new(|_| {})),
+            #[cfg(test)]
+            index_fault: AtomicBool::new(false),
         });
         let queue = Self { shared, threads: Mutex::default(), findings, _lock: None };
         let log = options.folder.join("log");
@@ -553,6 +565,11 @@ impl<D: Disk> Shared<D> {
                     }
                     outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
                 }
+                // Larger transactions write fewer pages: it lingers for more, unless somebody waits to read.
+                let lingers = |outbox: &mut Outbox| !outbox.closing && !outbox.wanted && outbox.entries.len() < APPLY_SOON;
+                let waited = self.outbox_changed.wait_timeout_while(outbox, LINGER, lingers);
+                let (mut outbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                outbox.wanted = false;
                 let count = outbox.entries.len().min(APPLY_AT_ONCE);
                 // Only whole batches are a place to begin again from, so a cut is made behind one.
                 let cut =
@@ -585,7 +602,7 @@ impl<D: Disk> Shared<D> {
     /// Lets the index learn, again and again while the disk is full; `None` when the queue closes meanwhile.
     fn learn(&self, index: &mut Index, entries: &[index::Entry]) -> Option<Result<(), StoreError>> {
         loop {
-            let why = match index.apply(entries) {
+            let why = match self.apply(index, entries) {
                 Err(StoreError::NoSpace(why)) => why,
                 other => {
                     if self.index_full.swap(false, Ordering::Relaxed) {
@@ -611,9 +628,31 @@ impl<D: Disk> Shared<D> {
         }
     }
 
+    fn apply(&self, index: &mut Index, entries: &[index::Entry]) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.index_fault.load(Ordering::Relaxed) {
+            return Err(StoreError::NoSpace("index: a test says so".into()));
+        }
+        index.apply(entries)
+    }
+
+    #[cfg(test)]
+    fn wait_until_indexed(&self) {
+        let mut outbox = guard(&self.outbox);
+        outbox.wanted = true;
+        self.outbox_changed.notify_all();
+        while outbox.applied < outbox.taken {
+            outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn wait_for_index(&self) -> Result<(), StoreError> {
         let mut outbox = guard(&self.outbox);
         let wanted = outbox.taken;
+        if outbox.applied < wanted {
+            outbox.wanted = true;
+            self.outbox_changed.notify_all();
+        }
         while outbox.applied < wanted {
             if let Some(why) = outbox.failed.as_ref().or(outbox.stalled.as_ref()) {
                 return Err(StoreError::Io(why.clone()));
@@ -639,15 +678,8 @@ impl<D: Disk> Shared<D> {
                 outbox.closing && outbox.applied == outbox.taken || outbox.failed.is_some()
             };
             let indexed = self.indexed.load(Ordering::Relaxed);
-            if indexed != checkpointed {
-                match checkpoint(&connection) {
-                    Ok(Some(durable)) => {
-                        checkpointed = indexed;
-                        self.remove_segments(durable);
-                    }
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "the index was not checkpointed"),
-                }
+            if indexed != checkpointed && self.tidy(&connection) {
+                checkpointed = indexed;
             }
             if closing {
                 return;
@@ -655,6 +687,24 @@ impl<D: Disk> Shared<D> {
             if guard(&self.outbox).closing {
                 // The index has a last transaction to make.
                 std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Checkpoints the index and removes what is not needed any more; true when it was all made durable.
+    fn tidy(&self, connection: &Connection) -> bool {
+        match checkpoint(connection) {
+            Ok(Some(durable)) => {
+                // After a failure of the disk nothing is removed: who looks into it may need it.
+                if guard(&self.inbox).failed.is_none() {
+                    self.remove_segments(durable);
+                }
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::warn!(%error, "the index was not checkpointed");
+                false
             }
         }
     }

@@ -125,6 +125,8 @@ pub(crate) struct Effects {
     pub channel: Option<(ChannelId, ChannelState)>,
     pub rerouted: Option<(MessageId, ChannelId)>,
     pub accepted: u64,
+    /// The message of which nothing is open any more.
+    pub ended: Option<MessageId>,
     /// From state, to state, as the log knows them.
     pub moved: Vec<(RecipientState, RecipientState)>,
     pub wakes: Vec<(ChannelId, Timestamp)>,
@@ -525,6 +527,7 @@ impl OpenSet {
             self.captured.insert(segment, at);
         }
         if self.open_mut(slot).rows.get().iter().all(|row| row.state.is_final()) {
+            effects.ended = Some(self.open_mut(slot).id);
             self.remove(slot);
         } else {
             effects.wakes.extend(self.requeue(slot));

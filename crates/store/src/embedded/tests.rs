@@ -1,18 +1,17 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::disk::fake::{FakeDisk, Fault, Loss};
+use crate::disk::fake::{FakeDisk, Fault};
 use mail::{Diagnostic, Envelope, Lane, PersonId, Recipient, RecipientState, Surface};
 use smtp::{ForwardPath, ReversePath};
-use std::collections::HashMap;
 
-const CHANNEL: ChannelId = ChannelId(1);
-const NOW: Timestamp = Timestamp(1_000_000);
+pub(super) const CHANNEL: ChannelId = ChannelId(1);
+pub(super) const NOW: Timestamp = Timestamp(1_000_000);
 
-fn id(number: u8) -> MessageId {
+pub(super) fn id(number: u8) -> MessageId {
     MessageId::new(Timestamp(1_000), [number; 10])
 }
 
-fn message(number: u8, recipients: &[&str]) -> NewMessage {
+pub(super) fn message(number: u8, recipients: &[&str]) -> NewMessage {
     let path = |address: &&str| Recipient::new(ForwardPath::parse(&format!("<{address}>")).unwrap());
     NewMessage {
         id: id(number),
@@ -85,7 +84,7 @@ impl Bench {
     }
 }
 
-fn settlement(lease: &Lease, to: Move) -> Settlement {
+pub(super) fn settlement(lease: &Lease, to: Move) -> Settlement {
     let row = |recipient: &LeasedRecipient| Settled {
         index: recipient.index,
         to,
@@ -103,7 +102,7 @@ fn settlement(lease: &Lease, to: Move) -> Settlement {
     }
 }
 
-fn intent(lease: &Lease) -> Intent {
+pub(super) fn intent(lease: &Lease) -> Intent {
     let recipients = lease.recipients.iter().map(|recipient| recipient.index).collect();
     Intent { message: lease.message, channel: lease.channel, recipients, at: NOW }
 }
@@ -315,125 +314,90 @@ fn pages_of_a_list_follow_each_other_and_filters_hold() {
     assert!(bench.queue().list(&filter, &Page { after: None, before: None, limit: 9 }).unwrap().messages.is_empty());
 }
 
-/// What was acknowledged at each step of a recorded run.
-#[derive(Clone, Default)]
-struct Promised {
-    accepted: Vec<u8>,
-    ended: HashMap<u8, RecipientState>,
-    intended: Vec<u8>,
-}
-
-/// A run of accepts, transactions, cancels and refusals, with what was promised after which step of the disk.
-fn recorded_run(seed: u64) -> (FakeDisk, tempfile::TempDir, Vec<(usize, Promised)>) {
+#[test]
+fn an_index_without_room_waits_and_goes_on_by_itself() {
     let bench = Bench::new();
-    let mut promised = Promised::default();
-    let mut history = vec![(0, promised.clone())];
-    let mut random = seed;
-    let mut next = move |below: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % below
-    };
-    let mut leased: Vec<(u8, Lease)> = Vec::new();
-    let mut number = 0;
-    for _ in 0..24 {
-        match next(6) {
-            0..=2 => {
-                number += 1;
-                bench.accept(message(number, &["luis@example.org"])).unwrap();
-                promised.accepted.push(number);
-            }
-            3 => {
-                if let Some(lease) = bench.queue().lease(CHANNEL, NOW, 1).pop() {
-                    // Before the record is durable the intent may or may not be found.
-                    let which = lease.message.0[7];
-                    promised.intended.push(which);
-                    history.push((bench.disk.steps(), promised.clone()));
-                    bench.queue().record(AttemptRecord { settle: None, intend: Some(intent(&lease)) }).wait().unwrap();
-                    leased.push((which, lease));
-                }
-            }
-            4 => {
-                if let Some((which, lease)) = leased.pop() {
-                    bench
-                        .queue()
-                        .record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None })
-                        .wait()
-                        .unwrap();
-                    promised.ended.insert(which, RecipientState::Sent);
-                    promised.intended.retain(|open| *open != which);
-                }
-            }
-            _ => {
-                let which = (1 + next(u64::from(number) + 1)) as u8;
-                if bench.queue().steer(steer(which, Move::Cancel)).wait().is_ok_and(|moved| !moved.is_empty()) {
-                    promised.ended.insert(which, RecipientState::Cancelled);
-                }
-            }
-        }
-        history.push((bench.disk.steps(), promised.clone()));
-    }
-    let Bench { folder, disk, queue } = bench;
-    drop(queue);
-    (disk, folder, history)
-}
-
-/// Opens what a crash left behind and holds it against what was promised.
-fn check_cut(disk: &FakeDisk, promised: &Promised, index: &Path) -> usize {
-    let before = check::check_log(disk).unwrap();
-    assert!(before.illegal.is_empty(), "{:?}", before.illegal);
-    assert!(before.findings.damaged.is_empty(), "{:?}", before.findings);
-    let queue = open(disk, index);
-    let totals = queue.totals();
-    assert_eq!(totals.accepted, totals.by_state.iter().sum::<u64>(), "one fate for each recipient");
-    let mut doubts = 0;
-    for number in &promised.accepted {
-        let view = queue.message(id(*number)).unwrap().unwrap_or_else(|| panic!("message {number} was acknowledged and is lost"));
-        let recipient = &view.recipients[0];
-        doubts += recipient.doubts as usize;
-        if let Some(state) = promised.ended.get(number) {
-            assert_eq!(recipient.state, *state, "message {number}");
-        }
-        assert_ne!(recipient.state, RecipientState::Leased, "nothing is leased right after a start");
-        if !recipient.state.is_final() {
-            assert_eq!(queue.raw(id(*number)).unwrap().unwrap(), message(*number, &["x@y.example"]).body);
-        }
-    }
-    assert!(doubts <= promised.intended.len() + 1, "{doubts} doubts for {} open transactions", promised.intended.len());
-    doubts
+    bench.accept(message(1, &["luis@example.org"])).unwrap();
+    bench.states(1);
+    bench.queue().shared.index_fault.store(true, Ordering::Relaxed);
+    bench.accept(message(2, &["luis@example.org"])).unwrap();
+    // Reads say so at once instead of waiting, and so do submissions.
+    let refused = (0..1_000_000).map(|_| bench.queue().message(id(2))).find(Result::is_err);
+    assert!(matches!(refused, Some(Err(StoreError::Io(_)))));
+    assert!(matches!(bench.accept(message(3, &["luis@example.org"])), Err(AcceptError::NoSpace(_))));
+    assert!(matches!(bench.queue().accepting(), Err(AcceptError::NoSpace(_))));
+    // What is there goes on leaving.
+    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
+    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    bench.queue().shared.index_fault.store(false, Ordering::Relaxed);
+    bench.queue().shared.wait_until_indexed();
+    assert_eq!(bench.states(1), [RecipientState::Sent]);
+    bench.accept(message(4, &["luis@example.org"])).unwrap();
 }
 
 #[test]
-fn whatever_the_crash_nothing_acknowledged_is_lost_and_doubts_are_at_most_the_open_transactions() {
-    let (mut cuts, mut doubts) = (0u64, 0u64);
-    for seed in 1..=6 {
-        let (disk, _folder, history) = recorded_run(seed);
-        for step in 0..=disk.steps() {
-            let promised = history.iter().rev().find(|(at, _)| *at <= step).map(|(_, promised)| promised.clone()).unwrap();
-            for loss in Loss::ALL {
-                let fresh = tempfile::tempdir().unwrap();
-                let left = disk.after_crash(step, loss);
-                doubts += check_cut(&left, &promised, fresh.path()) as u64;
-                cuts += 1;
-            }
-            // The index as an earlier start left it: behind the log, never ahead.
-            if step % 7 == 0 {
-                let index = tempfile::tempdir().unwrap();
-                let earlier = disk.after_crash(step / 2, Loss::Everything);
-                drop(open(&earlier, index.path()));
-                if only_a_prefix(&earlier, &disk.after_crash(step, Loss::Everything)) {
-                    check_cut(&disk.after_crash(step, Loss::Everything), &promised, index.path());
-                    cuts += 1;
-                }
-            }
-        }
-    }
-    println!("SENDERO-FIGURE crash_points={cuts} lost=0 doubts={doubts}");
+fn what_a_crash_left_open_is_settled_when_a_full_disk_has_room_again() {
+    let mut bench = Bench::new();
+    bench.accept(message(1, &["luis@example.org"])).unwrap();
+    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
+    bench.queue().record(AttemptRecord { settle: None, intend: Some(intent(&lease)) }).wait().unwrap();
+    bench.queue = None;
+    bench.disk.fail(Fault::NoSpace);
+    bench.queue = Some(open(&bench.disk, bench.folder.path()));
+    assert_eq!(bench.states(1), [RecipientState::Leased]);
+    bench.disk.fail(Fault::None);
+    bench.queue().set_channel_state(CHANNEL, ChannelState::Active, NOW).wait().unwrap();
+    assert_eq!(bench.states(1), [RecipientState::Queued]);
+    assert_eq!(bench.queue().message(id(1)).unwrap().unwrap().recipients[0].doubts, 1);
 }
 
-/// True when the earlier log was not written to by the start that made the index.
-fn only_a_prefix(earlier: &FakeDisk, later: &FakeDisk) -> bool {
-    earlier.list().unwrap().iter().all(|name| {
-        let short = earlier.read_at(name, 0, usize::MAX / 2).unwrap();
-        later.read_at(name, 0, short.len()).is_ok_and(|long| long == short)
-    })
+#[test]
+fn mail_whose_log_is_partly_missing_is_held_for_a_person() {
+    let bench = Bench::new();
+    for number in 1..=9 {
+        bench.accept(message(number, &["luis@example.org"])).unwrap();
+    }
+    assert!(bench.disk.list().unwrap().len() > 2);
+    let fresh = tempfile::tempdir().unwrap();
+    bench.disk.remove(&log::name_of(2)).unwrap();
+    let queue = open(&bench.disk, fresh.path());
+    assert_eq!(queue.findings().missing_segments, 1);
+    assert!(queue.lease(CHANNEL, NOW, 9).is_empty());
+    let view = queue.message(id(1)).unwrap().unwrap();
+    assert_eq!(view.recipients[0].state, RecipientState::Held);
+    assert_eq!(queue.steer(steer(1, Move::Release)).wait(), Ok(vec![0]));
+    assert_eq!(queue.lease(CHANNEL, NOW, 9).len(), 1);
+}
+
+#[test]
+fn a_segment_goes_when_its_mail_is_done_and_its_keys_stay() {
+    let mut bench = Bench::new();
+    for number in 1..=9 {
+        let idempotency = Some(Idempotency { key: format!("k{number}"), fingerprint: [1; 32], parts: false });
+        bench.accept(NewMessage { idempotency, ..message(number, &["luis@example.org"]) }).unwrap();
+    }
+    let before = bench.disk.list().unwrap();
+    for lease in bench.queue().lease(CHANNEL, NOW, 6) {
+        bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    }
+    bench.restart();
+    let after = bench.disk.list().unwrap();
+    assert!(before.len() > 2 && !after.contains(&before[0]), "{before:?} {after:?}");
+    assert_eq!(bench.states(1), [RecipientState::Sent]);
+    assert_eq!(bench.queue().raw(id(1)), Ok(None));
+    assert_eq!(bench.queue().lease(CHANNEL, NOW, 9).len(), 3);
+    let idempotency = Some(Idempotency { key: "k1".into(), fingerprint: [1; 32], parts: false });
+    let again = bench.accept(NewMessage { idempotency, ..message(50, &["luis@example.org"]) }).unwrap();
+    assert_eq!(again, Accepted { id: id(1), replayed: true });
+}
+
+#[test]
+fn a_key_used_while_the_disk_was_full_is_free_and_one_used_before_is_not() {
+    let bench = Bench::new();
+    bench.accept(keyed(1, &["luis@example.org"], true, 7)).unwrap();
+    bench.disk.fail(Fault::NoSpace);
+    bench.accept(keyed(2, &["eva@example.org"], true, 7)).unwrap_err();
+    bench.disk.fail(Fault::None);
+    assert_eq!(bench.accept(keyed(3, &["eva@example.org"], true, 7)).unwrap(), Accepted { id: id(3), replayed: false });
+    assert_eq!(bench.accept(keyed(4, &["luis@example.org"], true, 7)).unwrap(), Accepted { id: id(1), replayed: true });
 }
