@@ -1,11 +1,12 @@
-//! `sendero store check`: reads the whole log and says what is not as it must be. Changes nothing.
+//! `sendero store check`: reads log and index and says what is not as it must be. Changes nothing.
 
+use super::index;
 use super::log::{self, Findings, Frame};
 use super::open_set::{OpenSet, Place};
 use super::record::Record;
 use crate::disk::{Disk, RealDisk};
 use mail::{MessageId, RecipientState};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -20,8 +21,10 @@ pub struct Report {
     pub open_recipients: u64,
     /// Damage and torn ends.
     pub findings: Findings,
-    /// Records that say what the state table does not allow, in words.
+    /// Records that say what the state table does not allow, and where index and log differ, in words.
     pub illegal: Vec<String>,
+    /// Records that the index has still to learn; the next start repeats them.
+    pub unindexed: u64,
 }
 
 impl Report {
@@ -32,26 +35,74 @@ impl Report {
     }
 }
 
-/// Checks the log of a queue's folder.
+/// Checks a queue's folder; best while no gateway writes to it.
 ///
 /// # Errors
-/// The disk's.
+/// The disk's, and a folder that is none of a queue.
 pub fn check(folder: &Path) -> io::Result<Report> {
-    check_log(&RealDisk::open(&folder.join("log"))?)
+    let log = folder.join("log");
+    std::fs::metadata(&log)?;
+    let index = folder.join("index.sqlite");
+    let known = index.exists().then(|| index::Learned::read(&index)).transpose();
+    let mut report = check_with(&RealDisk::open(&log)?, known.as_ref().ok().and_then(Option::as_ref))?;
+    if let Err(error) = known {
+        report.illegal.push(error.to_string());
+    }
+    Ok(report)
 }
 
+#[cfg(test)]
 pub(crate) fn check_log<D: Disk>(disk: &D) -> io::Result<Report> {
+    check_with(disk, None)
+}
+
+pub(crate) fn check_with<D: Disk>(disk: &D, learned: Option<&index::Learned>) -> io::Result<Report> {
     let mut report = Report::default();
     let mut open = OpenSet::new(0);
     let mut recipients: HashMap<MessageId, usize> = HashMap::new();
+    let segments = log::segments(disk)?;
+    // Behind a gap the log alone does not know the states any more.
+    let whole = segments.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let (mut to_compare, mut last) = (learned, 0);
     let findings = log::read_all(disk, |frame, payload| {
+        if let Some(learned) = to_compare.filter(|learned| frame.sequence > learned.sequence) {
+            compare(learned, &open, &recipients, whole, &mut report);
+            to_compare = None;
+        }
         report.records += 1;
+        report.unindexed += u64::from(learned.is_some_and(|learned| frame.sequence > learned.sequence));
+        last = frame.sequence;
         read(frame, payload, &mut open, &mut recipients, &mut report);
     })?;
+    if let Some(learned) = to_compare {
+        if learned.sequence > last && report.records > 0 {
+            let reason = format!("the index knows {} records, and the log ends with {last}", learned.sequence);
+            report.illegal.push(reason);
+        }
+        compare(learned, &open, &recipients, whole, &mut report);
+    }
     report.findings = findings;
     report.open_recipients =
         open.totals.by_state.iter().zip(RecipientState::ALL).filter(|(_, state)| !state.is_final()).map(|(count, _)| count).sum();
     Ok(report)
+}
+
+/// Holds what the index has as open against what the log says at that moment.
+fn compare(learned: &index::Learned, open: &OpenSet, recipients: &HashMap<MessageId, usize>, whole: bool, report: &mut Report) {
+    for (message, states) in &learned.open {
+        if !recipients.contains_key(message) {
+            report.illegal.push(format!("{message} is open in the index, and its record is not in the log"));
+            continue;
+        }
+        let rows = open.rows(*message).unwrap_or_default();
+        let same = rows.iter().map(|row| row.state).eq(states.iter().copied());
+        if whole && !same {
+            report.illegal.push(format!("{message} has other states in the index than in the log"));
+        }
+    }
+    let in_index: HashSet<MessageId> = learned.open.iter().map(|(message, _)| *message).collect();
+    let missing = recipients.keys().filter(|message| whole && open.rows(**message).is_some() && !in_index.contains(message));
+    report.illegal.extend(missing.map(|message| format!("{message} is open in the log and not in the index")));
 }
 
 fn read(frame: &Frame, payload: &[u8], open: &mut OpenSet, recipients: &mut HashMap<MessageId, usize>, report: &mut Report) {

@@ -191,6 +191,35 @@ impl Index {
     }
 }
 
+/// What the index says on its own, for the check.
+pub(crate) struct Learned {
+    /// The last record it knows.
+    pub sequence: u64,
+    /// Open messages, with the states of their recipients.
+    pub open: Vec<(MessageId, Vec<RecipientState>)>,
+}
+
+impl Learned {
+    /// Reads an index without changing it.
+    pub(crate) fn read(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let sequence = progress(&connection)?.known.sequence;
+        let mut statement = connection.prepare(
+            "SELECT m.id, r.state FROM messages m JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
+        )?;
+        let rows = statement.query_map([], |row| Ok((id_at(row, 0)?, state_at(row, 1)?)))?;
+        let mut open: Vec<(MessageId, Vec<RecipientState>)> = Vec::new();
+        for row in rows {
+            let (id, state) = row?;
+            match open.last_mut().filter(|(last, _)| *last == id) {
+                Some((_, states)) => states.push(state),
+                None => open.push((id, vec![state])),
+            }
+        }
+        Ok(Self { sequence, open })
+    }
+}
+
 fn progress(connection: &Connection) -> Result<Progress, StoreError> {
     let found = connection
         .query_row("SELECT segment, offset, sequence, batch, totals FROM progress", [], |row| {

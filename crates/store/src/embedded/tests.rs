@@ -401,3 +401,27 @@ fn a_key_used_while_the_disk_was_full_is_free_and_one_used_before_is_not() {
     assert_eq!(bench.accept(keyed(3, &["eva@example.org"], true, 7)).unwrap(), Accepted { id: id(3), replayed: false });
     assert_eq!(bench.accept(keyed(4, &["luis@example.org"], true, 7)).unwrap(), Accepted { id: id(1), replayed: true });
 }
+
+#[test]
+fn a_check_finds_nothing_in_a_whole_folder_and_names_what_index_and_log_disagree_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Embedded::open(Options { min_free: 0, ..Options::new(folder.path(), NOW) }).unwrap();
+    for number in 1..=3 {
+        queue.accept(vec![message(number, &["luis@example.org"])]).wait().unwrap();
+    }
+    let lease = queue.lease(CHANNEL, NOW, 1).pop().unwrap();
+    queue.record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    drop(queue);
+    let report = check(folder.path()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.illegal);
+    assert_eq!((report.messages, report.open_recipients, report.unindexed), (3, 2, 0));
+    let index = Connection::open(folder.path().join("index.sqlite")).unwrap();
+    index.execute("UPDATE messages SET open = 0 WHERE id = ?1", [id(2).0]).unwrap();
+    index.execute("UPDATE recipients SET state = 2 WHERE message = ?1", [id(3).0]).unwrap();
+    drop(index);
+    let mut found = check(folder.path()).unwrap().illegal;
+    found.sort();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("in the log and not in the index") && found[1].contains("other states"), "{found:?}");
+    assert!(check(&folder.path().join("nowhere")).is_err());
+}
