@@ -4,6 +4,7 @@ use crate::message;
 use crate::next_hop::{NextHop, Taken};
 use crate::submitter::Submitter;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Error, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -90,7 +91,7 @@ impl Load {
     /// Ends the submitting side.
     ///
     /// # Panics
-    /// A message was refused for good.
+    /// A message was refused, or not answered.
     pub fn stop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -146,7 +147,8 @@ impl Shared {
         while !self.is_stopped() {
             match Submitter::connect(port) {
                 Ok(client) => self.submit_all(client, hop),
-                // The gateway is down: somebody is about to start it again.
+                // The gateway is down: somebody is about to start it again. Or it was killed in the middle
+                // of the handshake, of which the kernel does not always tell this side.
                 Err(_) => thread::sleep(Duration::from_millis(5)),
             }
         }
@@ -166,8 +168,12 @@ impl Shared {
                 Ok(answer) if answer.is_positive() => self.note(|tally| tally.acknowledged.extend([name])),
                 Ok(answer) if answer.code == 421 => return,
                 Ok(answer) => self.note(|tally| tally.refused.push(format!("{name}: {answer:?}"))),
-                Err(_) => {
-                    self.note(|tally| tally.unknown.extend([name]));
+                Err(error) => {
+                    let silence = is_silence(&error).then(|| format!("{name}: no answer"));
+                    self.note(|tally| {
+                        tally.unknown.insert(name);
+                        tally.refused.extend(silence);
+                    });
                     return;
                 }
             }
@@ -197,6 +203,11 @@ impl Tally {
             strangers: copies.keys().filter(|name| !known(name)).count(),
         }
     }
+}
+
+/// The connection is there and nobody answers: a killed gateway breaks it, so this one lives and forgot us.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 fn name_of(message: &Taken) -> String {

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How long a reply is awaited.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the greeting is awaited.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// A reply of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,9 @@ impl Submitter {
     /// Nobody is there, or it is not SMTP.
     pub fn connect(port: u16) -> Result<Self> {
         let mut client = Self::open(port)?;
+        client.writer.set_read_timeout(Some(GREETING))?;
         let greeting = client.answer()?;
+        client.writer.set_read_timeout(Some(PATIENCE))?;
         if greeting.code != 220 {
             return Err(Error::other(format!("greeted with {greeting:?}")));
         }
