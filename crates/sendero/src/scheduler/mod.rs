@@ -7,6 +7,8 @@
 
 mod health;
 mod report;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod way;
 mod worker;

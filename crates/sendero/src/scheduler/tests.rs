@@ -1,0 +1,355 @@
+#![allow(clippy::unwrap_used)]
+//! The scheduler against the queue in memory and a next hop that follows a script, on virtual time.
+
+use super::*;
+use bytes::Bytes;
+use delivery::{Endpoint, OpenError, Outgoing, Session};
+use futures_util::future::BoxFuture;
+use mail::{BodyType, Cause, Diagnostic, Envelope, Lane, MessageId, Outcome, PersonId, Recipient, RecipientState, Stage, Surface};
+use smtp::{ForwardPath, Reply, ReversePath};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use store::directory::{ApplyOptions, DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam};
+use store::model::Model;
+use store::seal::{Sealer, Secret};
+use store::{NewMessage, RecipientView};
+use tokio::time::Instant;
+
+const EPOCH: i64 = 1_800_000_000_000;
+
+/// What the next hop does, and what it saw.
+#[derive(Default)]
+struct Hop {
+    /// This password alone opens a session.
+    password: Mutex<String>,
+    down: AtomicBool,
+    stalls: AtomicBool,
+    defers: AtomicBool,
+    logins: AtomicUsize,
+    opened: AtomicUsize,
+    most_at_once: AtomicUsize,
+    open: AtomicUsize,
+    taken: Mutex<Vec<String>>,
+}
+
+struct Script(Arc<Hop>);
+
+struct Line {
+    hop: Arc<Hop>,
+}
+
+impl Transport for Script {
+    fn open<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<Box<dyn Session>, OpenError>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let hop = &self.0;
+            if hop.down.load(Ordering::Relaxed) {
+                return Err(OpenError::Broken(Stage::Connect, "connection refused".into()));
+            }
+            hop.logins.fetch_add(1, Ordering::Relaxed);
+            let given = endpoint.secret.as_ref().map(|secret| String::from_utf8_lossy(secret).into_owned());
+            if given.unwrap_or_default() != *hop.password.lock().unwrap() {
+                return Err(OpenError::Login(Reply::new(535, (5, 7, 8), "authentication failed")));
+            }
+            hop.opened.fetch_add(1, Ordering::Relaxed);
+            let open = hop.open.fetch_add(1, Ordering::Relaxed) + 1;
+            hop.most_at_once.fetch_max(open, Ordering::Relaxed);
+            Ok(Box::new(Line { hop: Arc::clone(hop) }) as Box<dyn Session>)
+        })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.hop.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session for Line {
+    fn deliver<'a>(&'a mut self, outgoing: &'a Outgoing, go: BoxFuture<'a, bool>) -> BoxFuture<'a, Vec<(u32, Outcome)>> {
+        Box::pin(async move {
+            let all = |outcome: &Outcome| outgoing.lease.recipients.iter().map(|one| (one.index, outcome.clone())).collect();
+            if self.hop.defers.load(Ordering::Relaxed) {
+                let said = Diagnostic { code: 450, enhanced: None, text: "later".into() };
+                return all(&Outcome::Deferred(Cause::Refused(Stage::Rcpt, said)));
+            }
+            if !go.await {
+                return all(&Outcome::Untried);
+            }
+            if self.hop.stalls.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let to = outgoing.lease.envelope.recipients[0].path.to_string();
+            self.hop.taken.lock().unwrap().push(to);
+            all(&Outcome::Sent(Diagnostic { code: 250, enhanced: None, text: "ok".into() }))
+        })
+    }
+
+    fn is_reusable(&self) -> bool {
+        true
+    }
+
+    fn relay(&self) -> &str {
+        "hop[127.0.0.1]:587"
+    }
+
+    fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+struct World {
+    queue: Arc<Model>,
+    directory: Arc<DirectoryStore>,
+    hop: Arc<Hop>,
+    scheduler: Scheduler,
+    began: Instant,
+    _folder: tempfile::TempDir,
+}
+
+fn wanted(password: &str, person_may: bool) -> DesiredDirectory {
+    let mailbox = DesiredChannel {
+        name: "mailbox".into(),
+        owner: "team:sales".into(),
+        host: Some("smtp.example.net".into()),
+        username: Some("service".into()),
+        password: Some(Secret::new(password)),
+        domains: Some(vec!["example.com".into()]),
+        limits: vec!["3 connections".into(), "4 messages / connection".into()],
+        default: true,
+        ..DesiredChannel::default()
+    };
+    DesiredDirectory {
+        teams: vec![DesiredTeam { name: "sales".into(), domains: vec!["example.com".into()] }],
+        people: vec![DesiredPerson {
+            email: "ana@example.com".into(),
+            teams: vec!["sales".into()],
+            send_as: if person_may { vec!["sales@example.com".into()] } else { vec![] },
+            ..DesiredPerson::default()
+        }],
+        channels: vec![mailbox],
+        tokens: vec![],
+    }
+}
+
+fn apply(directory: &DirectoryStore, desired: &DesiredDirectory) {
+    let options = ApplyOptions { dry_run: false, prune: false, by: "test".into(), now: Timestamp(EPOCH) };
+    directory.apply(desired, &options).unwrap();
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open(&folder.path().join("key"), true).unwrap();
+        let directory = Arc::new(DirectoryStore::open(&folder.path().join("d.sqlite"), Arc::new(sealer)).unwrap());
+        apply(&directory, &wanted("right", true));
+        let hop = Arc::new(Hop { password: Mutex::new("right".into()), ..Hop::default() });
+        let queue = Arc::new(Model::default());
+        let began = Instant::now();
+        let scheduler = Scheduler::start(Parts {
+            queue: queue.clone(),
+            directory: directory.clone(),
+            smarthosts: Arc::new(Script(hop.clone())),
+            capture: Arc::new(delivery::CaptureTransport),
+            schedule: RetrySchedule::default(),
+            now: Arc::new(move || Timestamp(EPOCH + began.elapsed().as_millis() as i64)),
+            jitter: Arc::new(|| 0.0),
+            confirm_login_after: Duration::from_secs(30),
+            keep_idle: Duration::from_secs(20),
+            hash_addresses: false,
+        });
+        let follower = scheduler.clone();
+        directory.on_change(move || follower.directory_changed());
+        Self { queue, directory, hop, scheduler, began, _folder: folder }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(EPOCH + self.began.elapsed().as_millis() as i64)
+    }
+
+    fn channel(&self) -> ChannelId {
+        self.directory.directory().channel_named("mailbox").unwrap().id
+    }
+
+    async fn submit(&self, number: u8, from: &str) -> MessageId {
+        let id = MessageId::new(self.now(), [number; 10]);
+        let to = ForwardPath::parse(&format!("<user{number}@example.org>")).unwrap();
+        let message = NewMessage {
+            id,
+            at: self.now(),
+            person: PersonId(1),
+            team: None,
+            token: None,
+            surface: Surface::Smtp,
+            channel: self.channel(),
+            lane: Lane::Normal,
+            envelope: Envelope {
+                reverse_path: ReversePath::Null,
+                recipients: vec![Recipient::new(to)],
+                body: BodyType::SevenBit,
+                smtputf8: false,
+                ret: None,
+                envid: None,
+            },
+            from: from.into(),
+            subject: String::new(),
+            message_id: String::new(),
+            tags: vec![],
+            idempotency: None,
+            scheduled_at: None,
+            expires_at: None,
+            body: Bytes::from(format!("From: {from}\r\n\r\nhello\r\n")),
+        };
+        self.queue.accept(vec![message]).await.unwrap();
+        id
+    }
+
+    fn recipient(&self, id: MessageId) -> RecipientView {
+        self.queue.message(id).unwrap().unwrap().recipients[0].clone()
+    }
+
+    /// Lets virtual time pass.
+    async fn after(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+}
+
+const ANA: &str = "ana@example.com";
+
+#[tokio::test(start_paused = true)]
+async fn mail_leaves_at_once_by_as_many_connections_as_allowed() {
+    let world = World::new();
+    for number in 0..20 {
+        world.submit(number, ANA).await;
+    }
+    world.after(5).await;
+    assert_eq!(world.hop.taken.lock().unwrap().len(), 20);
+    assert_eq!(world.hop.most_at_once.load(Ordering::Relaxed), 3);
+    let opened = world.hop.opened.load(Ordering::Relaxed);
+    assert!((5..=8).contains(&opened), "20 messages at 4 on a connection need at least 5: {opened}");
+    assert_eq!(world.queue.totals().by_state[usize::from(RecipientState::Sent.code())], 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_is_tried_once_more_and_then_never_until_somebody_acts() {
+    let world = World::new();
+    *world.hop.password.lock().unwrap() = "changed".into();
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        ids.push(world.submit(number, ANA).await);
+    }
+    world.after(3 * 24 * 3600).await;
+    assert_eq!(world.hop.logins.load(Ordering::Relaxed), 2);
+    assert_eq!(world.scheduler.channel_state(world.channel()).name(), "needs_attention");
+    for id in &ids {
+        let recipient = world.recipient(*id);
+        assert_eq!((recipient.state, recipient.attempts), (RecipientState::Queued, 0));
+    }
+    apply(&world.directory, &wanted("changed", true));
+    world.after(10).await;
+    assert_eq!(world.hop.taken.lock().unwrap().len(), 30);
+    assert_eq!(world.scheduler.channel_state(world.channel()).name(), "active");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_refused_login_leaves_the_channel_working() {
+    let world = World::new();
+    *world.hop.password.lock().unwrap() = "busy".into();
+    world.submit(1, ANA).await;
+    world.after(5).await;
+    *world.hop.password.lock().unwrap() = "right".into();
+    world.after(90).await;
+    assert_eq!(world.hop.taken.lock().unwrap().len(), 1);
+    assert_eq!(world.scheduler.channel_state(world.channel()).name(), "active");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_hop_that_is_down_costs_no_attempt_and_backs_off_as_a_whole() {
+    let world = World::new();
+    world.hop.down.store(true, Ordering::Relaxed);
+    let id = world.submit(1, ANA).await;
+    world.submit(2, ANA).await;
+    world.after(20 * 24 * 3600).await;
+    let recipient = world.recipient(id);
+    assert_eq!((recipient.state, recipient.attempts), (RecipientState::Queued, 0), "waiting for a channel expires nothing");
+    let failures = world.scheduler.counters().open_failures.load(Ordering::Relaxed);
+    assert!((60..=100).contains(&failures), "every six hours for twenty days: {failures}");
+    world.hop.down.store(false, Ordering::Relaxed);
+    world.after(7 * 3600).await;
+    assert_eq!(world.hop.taken.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deferred_message_is_tried_by_its_schedule_and_expires_after_its_lifetime() {
+    let world = World::new();
+    world.hop.defers.store(true, Ordering::Relaxed);
+    let id = world.submit(1, ANA).await;
+    world.after(30).await;
+    assert_eq!(world.recipient(id).attempts, 1);
+    world.after(60).await;
+    assert_eq!(world.recipient(id).attempts, 2);
+    world.after(6 * 24 * 3600).await;
+    assert_eq!(world.recipient(id).state, RecipientState::Expired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_whose_sender_lost_the_right_is_held_before_anything_leaves() {
+    let world = World::new();
+    world.hop.down.store(true, Ordering::Relaxed);
+    let own = world.submit(1, ANA).await;
+    let granted = world.submit(2, "sales@example.com").await;
+    world.after(5).await;
+    apply(&world.directory, &wanted("right", false));
+    world.hop.down.store(false, Ordering::Relaxed);
+    world.after(3600).await;
+    assert_eq!(world.recipient(own).state, RecipientState::Sent);
+    assert_eq!(world.recipient(granted).state, RecipientState::Held);
+    assert_eq!(*world.hop.taken.lock().unwrap(), ["user1@example.org"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_channel_keeps_its_mail_until_a_person_resumes_it() {
+    let world = World::new();
+    world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
+    let id = world.submit(1, ANA).await;
+    world.after(24 * 3600).await;
+    assert_eq!(world.recipient(id).state, RecipientState::Queued);
+    world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+    world.after(5).await;
+    assert_eq!(world.recipient(id).state, RecipientState::Sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_open_transactions_and_doubts_only_what_passed_its_dot() {
+    let world = World::new();
+    world.hop.stalls.store(true, Ordering::Relaxed);
+    let open = world.submit(1, ANA).await;
+    world.after(1).await;
+    for number in 2..9 {
+        world.submit(number, ANA).await;
+    }
+    world.after(1).await;
+    let began = Instant::now();
+    world.scheduler.stop(Duration::from_secs(25)).await;
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!(world.recipient(open).doubts, 1);
+    let totals = world.queue.totals();
+    assert_eq!(totals.by_state[usize::from(RecipientState::Leased.code())], 0, "nothing stays in anybody's hands");
+    assert_eq!(totals.by_state[usize::from(RecipientState::Queued.code())], 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_comes_after_a_long_silence_leaves_at_once() {
+    let world = World::new();
+    for number in 0..3 {
+        world.submit(number, ANA).await;
+        world.after(3600).await;
+        assert_eq!(world.hop.taken.lock().unwrap().len(), usize::from(number) + 1);
+    }
+    assert_eq!(world.hop.open.load(Ordering::Relaxed), 0, "idle connections are given up");
+}
