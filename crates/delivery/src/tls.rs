@@ -136,8 +136,17 @@ fn explain_certificate(problem: &CertificateError, host: &Host) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the server's certificate is not meant for servers".into()
         }
-        _ => "the server's certificate cannot be accepted".into(),
+        other => format!("the server's certificate cannot be accepted: {}", plain_reason(other)),
     }
+}
+
+/// The library's own words, without what a peer may have put into them.
+fn plain_reason(problem: &CertificateError) -> String {
+    let shown = format!("{problem:?}");
+    if shown.contains("CaUsedAsEndEntity") {
+        return "it is an authority's certificate (CA:TRUE), not a server's; have one issued with CA:FALSE".into();
+    }
+    shown.chars().filter(|c| c.is_ascii_alphanumeric() || " ()_".contains(*c)).take(120).collect()
 }
 
 /// `DnsName("mail.example.com")` as the library shows it, without the wrapping; only what names have in them.

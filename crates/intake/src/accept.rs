@@ -262,6 +262,9 @@ fn literal(address: IpAddr) -> String {
 fn agree(header: Wishes, explicit: ExplicitWishes) -> Result<ExplicitWishes, WishError> {
     let mut tags = header.tags;
     tags.extend(explicit.tags);
+    if tags.len() > mail::header::MAX_TAGS {
+        return Err(WishError::Value("X-Sendero-Tag", "write at most ten, each name=value"));
+    }
     Ok(ExplicitWishes {
         channel: same("X-Sendero-Channel", header.channel, explicit.channel)?,
         lane: same("X-Sendero-Lane", header.lane, explicit.lane)?,

@@ -77,7 +77,10 @@ where
 {
     let session = connection.session(if tls { Security::Tls } else { Security::Clear });
     let now = Instant::now();
-    let patience = Patience::new(connection.door.deadlines, now.into_std());
+    let mut patience = Patience::new(connection.door.deadlines, now.into_std());
+    if connection.principal.is_some() {
+        patience.signed_in();
+    }
     let mut driver = Driver {
         session,
         patience,
@@ -129,6 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                         () = connection.stop.cancelled() => Err(stopping()),
                     };
                     self.patience.replied(Instant::now().into_std());
+                    if verdict.is_ok() {
+                        self.patience.signed_in();
+                    }
                     self.session.verified(verdict.map(|principal| connection.principal = Some(principal)));
                 }
                 Action::Store(submission) => {

@@ -104,10 +104,11 @@ impl Listener {
 }
 
 fn bind_unix(path: &Path, login: &Login) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
     let abandoned =
         || std::os::unix::net::UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if path.exists() && abandoned() {
+    if is_socket && abandoned() {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 /// How long a client may take for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
+    /// From the connection to the login, where one is needed.
+    pub login: Duration,
     /// From a reply to the next whole command (RFC 5321 §4.5.3.2.7: five minutes).
     pub command: Duration,
     /// Between bytes of a message.
@@ -25,6 +27,7 @@ impl Deadlines {
     #[must_use]
     pub fn for_size(max_message_size: u64) -> Self {
         Self {
+            login: Duration::from_secs(60),
             command: Duration::from_secs(300),
             stall: Duration::from_secs(60),
             message: Duration::from_secs((max_message_size / 16_384).max(600)),
@@ -39,6 +42,8 @@ impl Deadlines {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     deadlines: Deadlines,
+    /// By when somebody must have signed in, until somebody has.
+    login: Option<Instant>,
     replied: Instant,
     message: Option<Progress>,
     stop: Option<Instant>,
@@ -53,7 +58,12 @@ struct Progress {
 
 impl Patience {
     pub fn new(deadlines: Deadlines, now: Instant) -> Self {
-        Self { deadlines, replied: now, message: None, stop: None }
+        Self { deadlines, login: Some(now + deadlines.login), replied: now, message: None, stop: None }
+    }
+
+    /// Somebody signed in, or nobody has to.
+    pub fn signed_in(&mut self) {
+        self.login = None;
     }
 
     /// A reply was written, so that the client's turn begins.
@@ -92,6 +102,7 @@ impl Patience {
             None => self.replied + self.deadlines.command,
             Some(progress) => self.message_until(progress),
         };
+        let own = self.login.map_or(own, |login| login.min(own));
         self.stop.map_or(own, |stop| stop.min(own))
     }
 
@@ -108,7 +119,19 @@ mod tests {
     use super::*;
 
     fn patience(now: Instant) -> Patience {
-        Patience::new(Deadlines::for_size(10 << 20), now)
+        let mut patience = Patience::new(Deadlines::for_size(10 << 20), now);
+        patience.signed_in();
+        patience
+    }
+
+    #[test]
+    fn whoever_does_not_sign_in_within_a_minute_goes_whatever_they_say() {
+        let now = Instant::now();
+        let mut patience = Patience::new(Deadlines::for_size(10 << 20), now);
+        patience.replied(now + seconds(50));
+        assert_eq!(patience.until(), now + seconds(60));
+        patience.signed_in();
+        assert_eq!(patience.until(), now + seconds(350));
     }
 
     fn seconds(number: u64) -> Duration {

@@ -10,7 +10,7 @@ mod wishes;
 
 pub use address_list::AddressListError;
 pub use control::{CONTROL_FIELDS, is_control};
-pub use wishes::{MAX_TAGS, WishError, Wishes, idempotency_key};
+pub use wishes::{MAX_TAGS, WishError, Wishes, idempotency_key, tag};
 
 use memchr::{memchr, memchr2};
 use smtp::Mailbox;

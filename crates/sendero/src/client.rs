@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    any_user: bool,
 }
 
 /// Why there is no answer.
@@ -59,9 +60,16 @@ pub enum Content {
 }
 
 impl Client {
-    /// The gateway that listens on this socket.
+    /// The gateway that listens on this socket, if it is our own user's or root's.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), any_user: false }
+    }
+
+    /// The gateway may be any user's: its folder was named, and not only found where we happen to be.
+    #[must_use]
+    pub fn of_any_user(mut self, any_user: bool) -> Self {
+        self.any_user = any_user;
+        self
     }
 
     /// Reads a resource.
@@ -107,6 +115,9 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Answer, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|problem| self.unreachable(&problem))?;
+        if !self.any_user && !is_ours(&stream) {
+            return Err(ClientError::NotAllowed(self.socket.parent().map(Path::to_path_buf).unwrap_or_default()));
+        }
         let request = request(method, path, content, key)?;
         match tokio::time::timeout(PATIENCE, exchange(stream, request)).await {
             Ok(answer) => answer,
@@ -121,6 +132,12 @@ impl Client {
             _ => ClientError::NotRunning(folder),
         }
     }
+}
+
+/// True for a gateway of our own user, or root's.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 fn request(method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Request<Full<Bytes>>, ClientError> {

@@ -6,7 +6,7 @@ mod serve;
 
 use crate::cli::{Cli, Command, Config, Output, Store};
 use crate::client::{Client, ClientError};
-use crate::settings::{Flags, Loaded, SettingsError, load};
+use crate::settings::{Flags, Loaded, Settings, SettingsError, load};
 use crate::{logging, show, tour};
 use std::process::ExitCode;
 
@@ -81,12 +81,13 @@ fn run(cli: Cli) -> Result<ExitCode, CommandError> {
     match cli.command {
         Command::Serve { apply } => serve_logged(loaded, apply.as_deref()),
         Command::Config(Config::Check) => {
-            check_settings(&loaded);
+            check_settings(&loaded)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Store(Store::Check) => check_store(&loaded, cli.output),
         command => {
-            let client = Client::new(loaded.settings.socket());
+            let named = loaded.file.is_some() || loaded.settings.data_dir != Settings::defaults().data_dir;
+            let client = Client::new(loaded.settings.socket()).of_any_user(named);
             block_on(ask::ask(&client, command, cli.output))
         }
     }
@@ -107,13 +108,19 @@ fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T,
     runtime.map_err(|problem| CommandError::about("no threads could be started", problem))?.block_on(work)
 }
 
-fn check_settings(loaded: &Loaded) {
+fn check_settings(loaded: &Loaded) -> Result<(), CommandError> {
     let file = loaded.file.as_ref().map_or_else(|| "built-in settings".to_owned(), |path| path.display().to_string());
     for name in &loaded.ignored {
         println!("{name}: sets nothing; settings are written SENDERO_SECTION__SETTING");
     }
+    let settings = &loaded.settings;
+    if let Some(files) = &settings.tls {
+        intake::ServerTls::from_files(&files.certificate, &files.key).map_err(|problem| CommandError::about("[tls]", problem))?;
+    }
+    delivery::tls::Tls::new(&settings.network.trust).map_err(|problem| CommandError::about("[network] trust", problem))?;
     println!("{file}: no problem found");
-    println!("data folder: {}", loaded.settings.data_dir.display());
+    println!("data folder: {}", settings.data_dir.display());
+    Ok(())
 }
 
 fn check_store(loaded: &Loaded, output: Output) -> Result<ExitCode, CommandError> {

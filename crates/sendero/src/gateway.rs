@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::Queue;
-use store::directory::{ApplyOptions, DesiredDirectory, DirectoryError, DirectoryStore};
+use store::directory::{ApplyOptions, DesiredDirectory, DirectoryError, DirectoryStore, MadeToken};
 use store::embedded::{Embedded, Options};
 use store::seal::{Sealer, default_key_path};
 use tokio::net::{TcpListener, UnixListener};
@@ -32,6 +32,8 @@ use web::{ApplyRequest, Principal, Problem, Receipt, Submission};
 const STOP_GRACE: Duration = Duration::from_secs(25);
 /// The wait before a refused login is confirmed: with jitter 30 to 60 seconds.
 const CONFIRM_LOGIN: Duration = Duration::from_secs(30);
+/// Most connections of the command line at once.
+const LOCAL_CONNECTIONS: usize = 64;
 /// How long an idle connection to a next hop is kept.
 const KEEP_IDLE: Duration = Duration::from_secs(20);
 
@@ -62,6 +64,7 @@ pub struct Running {
     gateway: Arc<Gateway>,
     tls: Arc<ServerTls>,
     connections: Connections,
+    local_connections: Connections,
     stop: CancellationToken,
     broken: Broken,
     doors: TaskTracker,
@@ -74,7 +77,7 @@ impl Gateway {
     /// What is in the way, and what to do.
     pub async fn start(settings: Settings, desired: Option<DesiredDirectory>) -> Result<Running> {
         let settings = &settings;
-        std::fs::create_dir_all(&settings.data_dir).with_context(|| format!("{}: cannot be made", settings.data_dir.display()))?;
+        private_folder(&settings.data_dir)?;
         let clock = SystemClock;
         let broken = Broken::default();
         let (queue, directory) = open_data(settings, clock.now(), &broken, desired).await?;
@@ -107,15 +110,17 @@ impl Gateway {
         };
         let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, about });
         let connections = Connections::new(limits.http_connections, stop.clone());
+        // The command line has places of its own: whoever fills those of the network does not lock it out.
+        let local_connections = Connections::new(LOCAL_CONNECTIONS, stop.clone());
         let surface = web::Surface::new(gateway.clone());
         for listener in http {
             doors.spawn(web::serve::tcp(listener, surface.public(), connections.clone()));
         }
-        doors.spawn(web::serve::unix(local, surface.local(), connections.clone()));
+        doors.spawn(web::serve::unix(local, surface.local(), local_connections.clone()));
         for listener in &gateway.about.listeners {
             tracing::info!(service = listener.service, address = listener.address, tls = listener.tls, "listening");
         }
-        Ok(Running { gateway, tls, connections, stop, broken, doors })
+        Ok(Running { gateway, tls, connections, local_connections, stop, broken, doors })
     }
 }
 
@@ -154,13 +159,20 @@ impl Running {
 
     /// Ends politely: no new mail, open transactions to their end or recorded as uncertain, everything on the disk.
     pub async fn stop(self) {
+        tracing::info!(grace_s = STOP_GRACE.as_secs(), "stopping: no new mail, open transactions may end");
         self.stop.cancel();
         self.doors.close();
-        tokio::join!(self.gateway.scheduler.stop(STOP_GRACE), self.doors.wait(), self.connections.ended());
+        tokio::join!(
+            self.gateway.scheduler.stop(STOP_GRACE),
+            self.doors.wait(),
+            self.connections.ended(),
+            self.local_connections.ended()
+        );
         let queue = Arc::clone(&self.gateway.queue);
         if tokio::task::spawn_blocking(move || queue.close()).await.is_err() {
             tracing::error!("the queue did not close in order; its log is whole");
         }
+        tracing::info!("stopped");
     }
 }
 
@@ -178,7 +190,7 @@ async fn open_data(
     tokio::task::spawn_blocking(move || {
         // The directory is opened first, and changed only once the queue's lock is ours.
         let folder = data_dir.join("queue");
-        std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+        private_folder(&folder)?;
         let path = data_dir.join("directory.sqlite");
         let directory = Arc::new(open_directory(&data_dir, &path, key.as_deref())?);
         let rows = directory.directory();
@@ -198,15 +210,40 @@ async fn open_data(
         if let Some(desired) = desired {
             let options = ApplyOptions { dry_run: false, prune: false, by: "serve --apply".into(), now };
             let applied = directory.apply(&desired, &options)?;
-            for made in &applied.made_tokens {
-                let secret = String::from_utf8_lossy(made.secret.expose());
-                println!("token '{}' of {}: {secret} (shown only now)", made.name, made.person);
-            }
+            show_tokens(&data_dir, &applied.made_tokens)?;
         }
         directory.ensure_capture_default(now)?;
         Ok((queue, directory))
     })
     .await?
+}
+
+/// Shows made tokens once: on a terminal, else in a file of their own, since standard output may be a journal.
+fn show_tokens(data_dir: &Path, made: &[MadeToken]) -> Result<()> {
+    use std::io::{IsTerminal, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    if made.is_empty() {
+        return Ok(());
+    }
+    let line =
+        |made: &MadeToken| format!("token '{}' of {}: {}\n", made.name, made.person, String::from_utf8_lossy(made.secret.expose()));
+    let text: String = made.iter().map(line).collect();
+    if std::io::stdout().is_terminal() {
+        println!("{text}These secrets are shown only now.");
+        return Ok(());
+    }
+    let path = data_dir.join("made-tokens");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+    file.write_all(text.as_bytes())?;
+    tracing::warn!(tokens = made.len(), path = %path.display(), "tokens were made: take their secrets from this file, then delete it");
+    Ok(())
+}
+
+/// Makes a folder that nobody else may look into. One that is there keeps the rights it was given.
+fn private_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("{}: cannot be made", folder.display()))
 }
 
 fn open_directory(data_dir: &Path, path: &Path, key: Option<&Path>) -> Result<DirectoryStore> {
@@ -289,6 +326,9 @@ async fn open_http(settings: &Settings, views: &mut Vec<ListenerView>) -> Result
     for address in &settings.http.listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for HTTP"))?;
         let bound: SocketAddr = listener.local_addr()?;
+        if !bound.ip().is_loopback() {
+            tracing::warn!(address = %bound, "HTTP here is clear text and carries tokens: let only a proxy with TLS reach it");
+        }
         views.push(ListenerView { service: "http".into(), address: bound.to_string(), tls: "none".into() });
         listeners.push(listener);
     }
@@ -297,8 +337,9 @@ async fn open_http(settings: &Settings, views: &mut Vec<ListenerView>) -> Result
 
 /// The socket of the command line. The queue's lock is ours, so a socket that is there is a dead one.
 fn open_socket(path: &Path, views: &mut Vec<ListenerView>) -> Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    if path.exists() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        anyhow::ensure!(there.file_type().is_socket(), "{}: something else than a socket is there; move it away", path.display());
         std::fs::remove_file(path).with_context(|| format!("{}: cannot be replaced", path.display()))?;
     }
     let listener = UnixListener::bind(path)

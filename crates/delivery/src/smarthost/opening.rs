@@ -51,9 +51,12 @@ impl SmarthostTransport {
         if config.tls == WireTls::Implicit {
             stream = self.protect(stream, host, deadlines, watch).await?;
         }
-        let mut line = Line::new(stream, Wire::new(Arc::new(config)), deadlines);
-        self.greet(&mut line, host, watch).await?;
-        Ok(line)
+        let config = Arc::new(config);
+        let mut line = Line::new(stream, Wire::new(Arc::clone(&config)), deadlines);
+        match self.greet(&mut line, host, watch).await {
+            Ok(()) => Ok(line),
+            Err(error) => Err(without_login(error, config.auth.as_ref())),
+        }
     }
 
     pub(crate) fn config(&self, endpoint: &Endpoint, smarthost: &Smarthost) -> Result<ClientConfig, OpenError> {
@@ -162,5 +165,49 @@ fn open_error(error: SessionError, trouble: Option<&str>) -> OpenError {
         SessionError::Lost(_) => {
             OpenError::Broken(stage, format!("{} at {}", trouble.unwrap_or("the connection was lost"), stage.name()))
         }
+    }
+}
+
+/// A server may repeat what it was given: a reply that holds the login in any form is not passed on.
+fn without_login(error: OpenError, auth: Option<&Auth>) -> OpenError {
+    let Some(credentials) = auth.map(|auth| &auth.credentials) else { return error };
+    let secret = credentials.secret();
+    let forms =
+        [String::from_utf8_lossy(secret).into_owned(), smtp::sasl::login_response(secret), smtp::sasl::plain_response(credentials)];
+    let tells = |reply: &smtp::Reply| {
+        let text = reply.text();
+        forms.iter().any(|form| text.contains(form.trim_end_matches('=')))
+    };
+    let kept = |reply: smtp::Reply| {
+        if tells(&reply) { smtp::Reply::plain(reply.code(), "(the reply repeats the login and is not shown)") } else { reply }
+    };
+    match error {
+        OpenError::Login(reply) => OpenError::Login(kept(reply)),
+        OpenError::LoginLater(reply) => OpenError::LoginLater(kept(reply)),
+        OpenError::Refused(stage, reply) => OpenError::Refused(stage, kept(reply)),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smtp::Reply;
+    use smtp::sasl::Credentials;
+
+    #[test]
+    fn a_reply_that_repeats_the_login_is_not_passed_on() {
+        let credentials = Credentials::new("luis", "pass phrase 7");
+        let auth = Auth { mechanism: None, credentials: credentials.clone() };
+        for text in [
+            "you said pass phrase 7".to_owned(),
+            format!("echo {}", smtp::sasl::plain_response(&credentials)),
+            format!("echo {}", smtp::sasl::login_response(b"pass phrase 7").trim_end_matches('=')),
+        ] {
+            let shown = without_login(OpenError::Login(Reply::new(535, (5, 7, 8), text)), Some(&auth)).to_string();
+            assert!(shown.contains("535") && shown.contains("not shown"), "{shown}");
+        }
+        let plain = OpenError::Login(Reply::new(535, (5, 7, 8), "wrong"));
+        assert_eq!(without_login(plain.clone(), Some(&auth)), plain);
     }
 }

@@ -252,6 +252,16 @@ async fn one_address_cannot_take_all_connections_unless_it_is_trusted() {
 }
 
 #[tokio::test]
+async fn a_file_where_the_unix_socket_should_be_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("important");
+    std::fs::write(&path, "keep me").unwrap();
+    let login = Login::Trusted { networks: vec![], person: "ana@example.com".into(), every_user: false };
+    assert!(Listener { bind: Bind::Unix(path.clone()), mode: Mode::Clear, login }.bind().await.is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "keep me");
+}
+
+#[tokio::test]
 async fn our_own_user_submits_over_a_unix_socket_which_is_gone_after_the_stop() {
     let world = world();
     let path = world.folder.path().join("submit.sock");

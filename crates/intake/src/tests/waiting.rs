@@ -137,6 +137,32 @@ async fn guessing_is_slowed_and_ends_the_connection_while_the_owner_signs_in_at_
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_guesses_behind_an_address_keeps_nobody_there_out() {
+    let world = world();
+    let site = Some([198, 51, 100, 1].into());
+    let mut refused_at_once = 0;
+    let wrong = Credentials::new("ana@example.com", b"wrong".to_vec());
+    for _ in 0..40 {
+        let reply = world.door.verify(&wrong, site);
+        // Guesses that nobody waits for still fill the line of that address.
+        refused_at_once += usize::from(tokio::time::timeout(Duration::from_millis(1), reply).await.is_ok());
+    }
+    assert!(refused_at_once > 0);
+    let start = Instant::now();
+    assert!(world.door.verify(&Credentials::new("ana@example.com", SECRET), site).await.is_ok());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_sign_in_is_sent_away_after_a_minute() {
+    let world = world();
+    let client = connect(&world, false);
+    let start = Instant::now();
+    assert!(client.rest().await.contains("421 4.4.2"));
+    assert_eq!(start.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_name_and_a_wrong_secret_get_the_same_answer_in_the_same_time() {
     let mut answers = Vec::new();
     for user in ["ana@example.com", "nobody@example.com"] {

@@ -97,7 +97,9 @@ fn lane(value: &str) -> Option<Lane> {
     }
 }
 
-fn tag(value: &str) -> Option<(String, String)> {
+/// A tag as it is written: `name=value` or `name`, at most 64 and 256 bytes, no control characters.
+#[must_use]
+pub fn tag(value: &str) -> Option<(String, String)> {
     let (name, value) = value.split_once('=').unwrap_or((value, ""));
     let (name, value) = (name.trim(), value.trim());
     (is_text(name, 1..=64) && is_text(value, 0..=256)).then(|| (name.to_owned(), value.to_owned()))

@@ -253,10 +253,14 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
 }
 
 pub(super) fn log_level(text: &str) -> Result<String, String> {
-    match text.parse::<tracing_subscriber::filter::Targets>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(format!("'{text}' is no level; there are: error, warn, info, debug, trace, off")),
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    // A bare word that is no level would be taken for the name of a target, and silence everything.
+    let is_word_of_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    let bare_words_are_levels = text.split(',').all(|part| part.contains('=') || is_word_of_level(part.trim()));
+    if bare_words_are_levels && text.parse::<tracing_subscriber::filter::Targets>().is_ok() {
+        return Ok(text.to_owned());
     }
+    Err(format!("'{text}' is no level; there are: {}", LEVELS.join(", ")))
 }
 
 pub(super) fn addresses(text: &str) -> Result<bool, String> {

@@ -65,8 +65,23 @@ fn file(flags: &Flags) -> Result<Option<PathBuf>, SettingsError> {
     match &flags.config {
         Some(path) if path.is_file() => Ok(Some(path.clone())),
         Some(path) => Err(one(format!("there is no settings file {}; name another with --config", path.display()))),
-        None => Ok(USUAL.iter().map(PathBuf::from).find(|path| path.is_file())),
+        None => {
+            let found = USUAL.iter().map(PathBuf::from).find(|path| path.is_file());
+            found.map(|path| trusted(&path).map(|()| path)).transpose()
+        }
     }
+}
+
+/// A file that nobody named is obeyed only if nobody else can have put it there: a stranger's folder
+/// must not decide where secrets go.
+fn trusted(path: &Path) -> Result<(), SettingsError> {
+    use std::os::unix::fs::MetadataExt;
+    let about = std::fs::metadata(path).map_err(|problem| one(format!("{} cannot be read: {problem}", path.display())))?;
+    let ours = about.uid() == rustix::process::geteuid().as_raw() || about.uid() == 0;
+    if ours && about.mode() & 0o002 == 0 {
+        return Ok(());
+    }
+    Err(one(format!("{} is another user's, or everybody may write to it; name it with --config if you mean it", path.display())))
 }
 
 fn one(problem: String) -> SettingsError {
@@ -130,4 +145,24 @@ fn list(text: &str) -> Value {
 
 fn entry(key: &str, value: Value, origin: &str, base: PathBuf) -> Entry {
     Entry { key: key.to_owned(), value, origin: origin.to_owned(), base }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_settings_file_that_others_may_write_to_is_not_obeyed_unless_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sendero.toml");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(trusted(&path).is_ok());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(trusted(&path).unwrap_err().to_string().contains("--config"));
+        let flags = Flags { config: Some(path), data_dir: None };
+        assert!(load(&flags, std::iter::empty()).is_ok());
+    }
 }

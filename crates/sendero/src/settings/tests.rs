@@ -216,3 +216,9 @@ fn listeners_are_tables_in_two_brackets_and_none_is_an_empty_list() {
         assert!(problem.contains(hint), "{text}: {problem}");
     }
 }
+
+#[test]
+fn a_level_that_is_none_is_refused_and_silences_nothing() {
+    assert!(parse("[log]\nlevel = \"loud\"").unwrap_err().contains("error, warn, info"));
+    assert_eq!(parse("[log]\nlevel = \"info,delivery=warn\"").unwrap().log.level, "info,delivery=warn");
+}

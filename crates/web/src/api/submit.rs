@@ -104,11 +104,8 @@ fn lane(text: &str) -> Result<Lane, String> {
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    if name.is_empty() || text.len() > 255 {
-        return Err("a tag is name=value, at most 255 characters".to_owned());
-    }
-    Ok((name.to_owned(), value.to_owned()))
+    mail::header::tag(text)
+        .ok_or_else(|| "a tag is name=value, at most 64 and 256 characters, none of them a control character".to_owned())
 }
 
 /// The key: a quoted string or a bare token, 1 to 255 characters.
