@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Takes mail in, keeps it safe, and lets it out through its sender's own channel.
 #[derive(Debug, Parser)]
-#[command(name = "sendero", version, about, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "sendero", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     /// The settings file [default: ./sendero.toml, then /etc/sendero/sendero.toml, then built-in settings]
     #[arg(long, global = true, value_name = "FILE", env = "SENDERO_CONFIG")]

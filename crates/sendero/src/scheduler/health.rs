@@ -14,10 +14,16 @@ impl Shared {
             return;
         };
         let name = self.channel_name(way);
-        if after.name() == before.name() {
-            tracing::debug!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state");
-        } else {
-            tracing::info!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state");
+        match &after {
+            _ if after == before => {}
+            ChannelState::NeedsAttention { .. } => {
+                tracing::error!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state");
+            }
+            ChannelState::Unreachable { .. } | ChannelState::LoginRefused { .. } if after.reason() != before.reason() => {
+                tracing::warn!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state");
+            }
+            _ if after.name() == before.name() => {}
+            _ => tracing::info!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state"),
         }
         if let Err(problem) = self.parts.queue.set_channel_state(way.channel, after.clone(), (self.parts.now)()).await {
             tracing::error!(channel.name = name, %problem, "channel state not stored");

@@ -221,7 +221,11 @@ fn differences(before: &Value, after: &Value, fields: &[&'static str]) -> Vec<&'
 }
 
 fn action(fields: Vec<&'static str>) -> Action {
-    if fields.is_empty() { Action::Unchanged } else { Action::Changed(fields) }
+    if fields.is_empty() {
+        return Action::Unchanged;
+    }
+    // Whatever is named is switched on: a change of that field can only be this one.
+    Action::Changed(fields.into_iter().map(|field| if field == "disabled" { "enabled" } else { field }).collect())
 }
 
 /// A column that holds JSON.

@@ -23,6 +23,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// The channel of the first start, which keeps everything here.
+const BUILT_IN: &str = "capture";
 const FORMAT: i64 = 1;
 
 const SCHEMA: &str = "
@@ -160,7 +162,7 @@ impl DirectoryStore {
             return Ok(false);
         }
         let channel = DesiredChannel {
-            name: "capture".into(),
+            name: BUILT_IN.into(),
             owner: "instance".into(),
             transport: Some("capture".into()),
             domains: Some(vec!["*".into()]),

@@ -1,8 +1,8 @@
 //! Switching off what is not named any more.
 
 use super::{Action, Work, key_of, token_name};
-use crate::directory::DirectoryError;
 use crate::directory::desired::DesiredDirectory;
+use crate::directory::{BUILT_IN, DirectoryError};
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -24,7 +24,8 @@ impl Work<'_> {
             "UPDATE people SET disabled = 1 WHERE id = ?1",
             &people,
         )?;
-        let channels = desired.channels.iter().map(|channel| channel.name.clone()).collect();
+        // No file names the channel of the first start: without it the instance may have no default at all.
+        let channels = desired.channels.iter().map(|channel| channel.name.clone()).chain([BUILT_IN.to_owned()]).collect();
         self.disable(
             "channel",
             "SELECT id, name FROM channels WHERE disabled = 0",
