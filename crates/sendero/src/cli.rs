@@ -82,7 +82,7 @@ pub enum Command {
 /// A message to be sent: composed from flags, or a whole one from a file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Send {
-    /// Who it is from: an address, or 'Name <address>'
+    /// Who it is from: an address, or `Name <address>`
     #[arg(long, required_unless_present = "file")]
     pub from: Option<String>,
     /// Who it is for; may be given several times
