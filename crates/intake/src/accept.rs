@@ -305,3 +305,19 @@ fn has_utf8_address(envelope: &Envelope) -> bool {
     let all = reverse.chain(envelope.recipients.iter().map(|recipient| recipient.path.mailbox()));
     !all.into_iter().all(smtp::Mailbox::is_ascii)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_header_and_request_are_counted_together() {
+        let tags = |count: usize| vec![("job".to_owned(), "42".to_owned()); count];
+        let asked = |header, beside| {
+            let wishes = Wishes { tags: tags(header), ..Wishes::default() };
+            agree(wishes, ExplicitWishes { tags: tags(beside), ..ExplicitWishes::default() })
+        };
+        assert!(asked(4, 6).is_ok());
+        assert!(asked(5, 6).is_err());
+    }
+}

@@ -154,6 +154,8 @@ impl Command {
             "AUTH" => auth(rest),
             "STARTTLS" => bare(Self::StartTls, "STARTTLS"),
             "GET" | "POST" | "PUT" | "HEAD" | "DELETE" | "OPTIONS" | "CONNECT" | "TRACE" | "PATCH" | "PRI" => Ok(Self::Http),
+            // Any other verb of HTTP shows itself by the end of its line.
+            _ if rest.rsplit(' ').next().is_some_and(|last| last.starts_with("HTTP/")) => Ok(Self::Http),
             _ => Err(CommandError::Unknown),
         }
     }
@@ -389,6 +391,7 @@ mod tests {
         assert_eq!(parameters.orcpt.as_deref(), Some("rfc822;a@b.example"));
         assert_eq!(Command::parse("BDAT 0 last"), Ok(Command::Bdat { size: 0, last: true }));
         assert_eq!(Command::parse("POST / HTTP/1.1"), Ok(Command::Http));
+        assert_eq!(Command::parse("PROPFIND /x HTTP/1.1"), Ok(Command::Http));
     }
 
     #[test]

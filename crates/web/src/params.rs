@@ -21,6 +21,9 @@ impl Params {
         let (taken, rest) = std::mem::take(&mut self.pairs).into_iter().partition(|(key, _)| key == name);
         self.pairs = rest;
         let taken: Vec<(String, String)> = taken;
+        if taken.iter().any(|(_, value)| value.contains('\u{fffd}')) {
+            self.wrong(name, "invalid", format!("'{name}' is not UTF-8"));
+        }
         taken.into_iter().map(|(_, value)| value).collect()
     }
 

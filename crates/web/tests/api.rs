@@ -128,6 +128,8 @@ async fn a_submission_that_is_wrong_is_refused_with_every_reason() {
     let body = got.problem(422, "validation_failed");
     let pointers: Vec<&str> = body["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, ["/query/from", "/query/to", "/query/lane", "/query/colour"]);
+    submit(&router, "?to=%ff%40b.example", &good).await.problem(422, "validation_failed");
+    submit(&router, "?to=a%40b.example&tag=a%0ab%3Dc", &good).await.problem(422, "validation_failed");
     submit(&router, "", "no header here at all").await.problem(422, "validation_failed");
     submit(&router, "", "Subject: no author\r\n\r\nx\r\n").await.problem(422, "validation_failed");
     submit(&router, "", "From: ana@example.com\r\n\r\nnobody to send it to\r\n").await.problem(422, "validation_failed");
