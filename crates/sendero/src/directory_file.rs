@@ -5,7 +5,7 @@
 
 use crate::nearest::nearest;
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use store::directory::{DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam, DesiredToken};
@@ -30,77 +30,78 @@ pub fn parse(text: &str) -> Result<DesiredDirectory> {
     DirectoryFile::parse(text).map(DirectoryFile::into_desired)
 }
 
-#[derive(Default, Deserialize)]
+/// The tables of a file; as JSON they also travel from the command line to the gateway.
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DirectoryFile {
+pub(crate) struct DirectoryFile {
     #[serde(default)]
-    team: Vec<TeamTable>,
+    pub(crate) team: Vec<TeamTable>,
     #[serde(default)]
-    person: Vec<PersonTable>,
+    pub(crate) person: Vec<PersonTable>,
     #[serde(default)]
-    channel: Vec<ChannelTable>,
+    pub(crate) channel: Vec<ChannelTable>,
     #[serde(default)]
-    token: Vec<TokenTable>,
+    pub(crate) token: Vec<TokenTable>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TeamTable {
-    name: String,
+pub(crate) struct TeamTable {
+    pub(crate) name: String,
     #[serde(default)]
-    domains: Vec<String>,
+    pub(crate) domains: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PersonTable {
-    email: String,
-    name: Option<String>,
-    role: Option<String>,
+pub(crate) struct PersonTable {
+    pub(crate) email: String,
+    pub(crate) name: Option<String>,
+    pub(crate) role: Option<String>,
     #[serde(default)]
-    teams: Vec<String>,
+    pub(crate) teams: Vec<String>,
     #[serde(default)]
-    send_as: Vec<String>,
+    pub(crate) send_as: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChannelTable {
-    name: String,
-    owner: String,
-    transport: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    tls: Option<String>,
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    scope: Option<String>,
-    address: Option<String>,
-    domains: Option<Vec<String>>,
+pub(crate) struct ChannelTable {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) transport: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) tls: Option<String>,
+    pub(crate) auth: Option<String>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) scope: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) domains: Option<Vec<String>>,
     #[serde(default)]
-    default: bool,
+    pub(crate) default: bool,
     #[serde(default)]
-    limits: Vec<String>,
-    messages_per_connection: Option<u32>,
-    on_uncertain: Option<String>,
-    return_path: Option<String>,
-    preset: Option<Value>,
-    allow_lanes: Option<Value>,
-    reserve: Option<Value>,
-    headers: Option<Value>,
+    pub(crate) limits: Vec<String>,
+    pub(crate) messages_per_connection: Option<u32>,
+    pub(crate) on_uncertain: Option<String>,
+    pub(crate) return_path: Option<String>,
+    pub(crate) preset: Option<Value>,
+    pub(crate) allow_lanes: Option<Value>,
+    pub(crate) reserve: Option<Value>,
+    pub(crate) headers: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokenTable {
-    name: String,
-    person: String,
-    secret: Option<String>,
+pub(crate) struct TokenTable {
+    pub(crate) name: String,
+    pub(crate) person: String,
+    pub(crate) secret: Option<String>,
     #[serde(default)]
-    surfaces: Vec<String>,
-    channel: Option<String>,
-    send_as: Option<Vec<String>>,
+    pub(crate) surfaces: Vec<String>,
+    pub(crate) channel: Option<String>,
+    pub(crate) send_as: Option<Vec<String>>,
 }
 
 impl DirectoryFile {
@@ -110,7 +111,7 @@ impl DirectoryFile {
         Ok(file)
     }
 
-    fn refuse_later_versions(&self) -> Result<()> {
+    pub(crate) fn refuse_later_versions(&self) -> Result<()> {
         for channel in &self.channel {
             let later = [
                 ("preset", &channel.preset),
@@ -136,7 +137,7 @@ impl DirectoryFile {
     }
 
     /// What the store is asked for.
-    fn into_desired(self) -> DesiredDirectory {
+    pub(crate) fn into_desired(self) -> DesiredDirectory {
         DesiredDirectory {
             teams: self.team.into_iter().map(|team| DesiredTeam { name: team.name, domains: team.domains }).collect(),
             people: self.person.into_iter().map(person).collect(),

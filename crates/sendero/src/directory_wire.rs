@@ -1,96 +1,27 @@
 //! The directory on its way from a file to the running gateway: JSON over the local socket.
 
+use crate::directory_file::{ChannelTable, DirectoryFile, PersonTable, TeamTable, TokenTable};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use store::directory::{Action, Applied, DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam, DesiredToken};
+use store::directory::{Action, Applied, DesiredChannel, DesiredDirectory, DesiredPerson, DesiredToken};
 use store::seal::Secret;
 use web::view;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wire {
-    #[serde(default)]
-    teams: Vec<Team>,
-    #[serde(default)]
-    people: Vec<Person>,
-    #[serde(default)]
-    channels: Vec<Channel>,
-    #[serde(default)]
-    tokens: Vec<Token>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Team {
-    name: String,
-    #[serde(default)]
-    domains: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Person {
-    email: String,
-    name: Option<String>,
-    role: Option<String>,
-    #[serde(default)]
-    teams: Vec<String>,
-    #[serde(default)]
-    send_as: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Channel {
-    name: String,
-    owner: String,
-    transport: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    tls: Option<String>,
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    scope: Option<String>,
-    address: Option<String>,
-    domains: Option<Vec<String>>,
-    #[serde(default)]
-    default: bool,
-    #[serde(default)]
-    limits: Vec<String>,
-    messages_per_connection: Option<u32>,
-    on_uncertain: Option<String>,
-    return_path: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Token {
-    name: String,
-    person: String,
-    secret: Option<String>,
-    #[serde(default)]
-    surfaces: Vec<String>,
-    channel: Option<String>,
-    send_as: Option<Vec<String>>,
-}
 
 /// A directory as JSON, secrets included: for the local socket alone.
 ///
 /// # Errors
 /// A secret that is not text.
 pub fn to_json(desired: &DesiredDirectory) -> Result<Bytes, String> {
-    let wire = Wire {
-        teams: desired.teams.iter().map(|team| Team { name: team.name.clone(), domains: team.domains.clone() }).collect(),
-        people: desired.people.iter().map(person).collect(),
-        channels: desired.channels.iter().map(channel).collect::<Result<_, _>>()?,
-        tokens: desired.tokens.iter().map(token).collect::<Result<_, _>>()?,
+    let file = DirectoryFile {
+        team: desired.teams.iter().map(|team| TeamTable { name: team.name.clone(), domains: team.domains.clone() }).collect(),
+        person: desired.people.iter().map(person).collect(),
+        channel: desired.channels.iter().map(channel).collect::<Result<_, _>>()?,
+        token: desired.tokens.iter().map(token).collect::<Result<_, _>>()?,
     };
-    serde_json::to_vec(&wire).map(Bytes::from).map_err(|problem| problem.to_string())
+    serde_json::to_vec(&file).map(Bytes::from).map_err(|problem| problem.to_string())
 }
 
-fn person(person: &DesiredPerson) -> Person {
-    Person {
+fn person(person: &DesiredPerson) -> PersonTable {
+    PersonTable {
         email: person.email.clone(),
         name: person.name.clone(),
         role: person.role.clone(),
@@ -99,8 +30,8 @@ fn person(person: &DesiredPerson) -> Person {
     }
 }
 
-fn channel(channel: &DesiredChannel) -> Result<Channel, String> {
-    Ok(Channel {
+fn channel(channel: &DesiredChannel) -> Result<ChannelTable, String> {
+    Ok(ChannelTable {
         name: channel.name.clone(),
         owner: channel.owner.clone(),
         transport: channel.transport.clone(),
@@ -118,11 +49,12 @@ fn channel(channel: &DesiredChannel) -> Result<Channel, String> {
         messages_per_connection: channel.messages_per_connection,
         on_uncertain: channel.on_uncertain.clone(),
         return_path: channel.return_path.clone(),
+        ..ChannelTable::default()
     })
 }
 
-fn token(token: &DesiredToken) -> Result<Token, String> {
-    Ok(Token {
+fn token(token: &DesiredToken) -> Result<TokenTable, String> {
+    Ok(TokenTable {
         name: token.name.clone(),
         person: token.person.clone(),
         secret: text(token.secret.as_ref(), &format!("the secret of token '{}'", token.name))?,
@@ -142,51 +74,10 @@ fn text(secret: Option<&Secret>, what: &str) -> Result<Option<String>, String> {
 /// # Errors
 /// Where the JSON is not what is expected, in words, without any value of it.
 pub fn from_json(value: serde_json::Value) -> Result<DesiredDirectory, String> {
-    let wire: Wire =
+    let file: DirectoryFile =
         serde_path_to_error::deserialize(value).map_err(|error| format!("{}: not what belongs there", error.path()))?;
-    Ok(DesiredDirectory {
-        teams: wire.teams.into_iter().map(|team| DesiredTeam { name: team.name, domains: team.domains }).collect(),
-        people: wire
-            .people
-            .into_iter()
-            .map(|one| DesiredPerson { email: one.email, name: one.name, role: one.role, teams: one.teams, send_as: one.send_as })
-            .collect(),
-        channels: wire.channels.into_iter().map(desired_channel).collect(),
-        tokens: wire
-            .tokens
-            .into_iter()
-            .map(|one| DesiredToken {
-                name: one.name,
-                person: one.person,
-                secret: one.secret.map(|secret| Secret::new(secret.into_bytes())),
-                surfaces: one.surfaces,
-                channel: one.channel,
-                send_as: one.send_as,
-            })
-            .collect(),
-    })
-}
-
-fn desired_channel(channel: Channel) -> DesiredChannel {
-    DesiredChannel {
-        name: channel.name,
-        owner: channel.owner,
-        transport: channel.transport,
-        host: channel.host,
-        port: channel.port,
-        tls: channel.tls,
-        auth: channel.auth,
-        username: channel.username,
-        password: channel.password.map(|secret| Secret::new(secret.into_bytes())),
-        scope: channel.scope,
-        address: channel.address,
-        domains: channel.domains,
-        default: channel.default,
-        limits: channel.limits,
-        messages_per_connection: channel.messages_per_connection,
-        on_uncertain: channel.on_uncertain,
-        return_path: channel.return_path,
-    }
+    file.refuse_later_versions().map_err(|problem| problem.to_string())?;
+    Ok(file.into_desired())
 }
 
 /// What was applied, for the answer.
@@ -210,4 +101,47 @@ pub fn applied(applied: Applied, dry_run: bool) -> view::Applied {
         shown.made_tokens.push(view::MadeToken { person: made.person, name: made.name, secret });
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FILE: &str = r#"
+[[team]]
+name = "sales"
+domains = ["example.com"]
+[[person]]
+email = "ana@example.com"
+teams = ["sales"]
+[[channel]]
+name = "office"
+owner = "team:sales"
+host = "smtp.example.net"
+username = "office"
+limits = ["3 connections"]
+domains = ["example.com"]
+[[token]]
+name = "laptop"
+person = "ana@example.com"
+"#;
+
+    #[test]
+    fn a_directory_arrives_as_it_was_read_secrets_included() {
+        let mut desired = crate::directory_file::parse(FILE).unwrap();
+        desired.channels[0].password = Some(Secret::new("pass phrase"));
+        let wire = to_json(&desired).unwrap();
+        let arrived = from_json(serde_json::from_slice(&wire).unwrap()).unwrap();
+        assert_eq!(arrived.channels[0].password, desired.channels[0].password);
+        assert_eq!(to_json(&arrived).unwrap(), wire);
+    }
+
+    #[test]
+    fn what_is_no_directory_is_refused_without_its_values() {
+        let json = serde_json::json!({ "channel": [{ "name": "x", "owner": "instance", "password": 7_777_777 }] });
+        let problem = from_json(json).unwrap_err();
+        assert!(problem.contains("channel[0].password") && !problem.contains("7777777"), "{problem}");
+        assert!(from_json(serde_json::json!({ "channels": [] })).is_err());
+    }
 }
