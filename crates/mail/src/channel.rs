@@ -1,7 +1,8 @@
 //! A channel: a way out, with its owner, its endpoint, who may use it, and its state.
 
 use crate::id::{ChannelId, PersonId, TeamId};
-use crate::limits::Caps;
+use crate::limits::{Caps, Limit};
+use crate::pace::Reserve;
 use crate::time::Timestamp;
 use smtp::Mailbox;
 
@@ -28,12 +29,34 @@ pub struct Channel {
     pub disabled: bool,
     /// Caps on connections and messages.
     pub caps: Caps,
+    /// What its provider allows in sliding windows.
+    pub limits: Vec<Limit>,
+    /// The share of each window that bulk leaves to people.
+    pub reserve: Reserve,
+    /// The provider does not count what it refuses before the data.
+    pub refusals_free: bool,
     /// What follows a final dot without reply.
     pub on_uncertain: OnUncertain,
     /// Which reverse-path the next hop sees.
     pub return_path: ReturnPath,
     /// Goes up with each change of the row, the credential included: connections are not reused over it.
     pub revision: u64,
+}
+
+impl Channel {
+    /// The provider and login behind it: what is spent belongs to it, whichever channel spent it.
+    ///
+    /// A login is one account on all ports of its host; without a login the host and port are the account.
+    #[must_use]
+    pub fn account(&self) -> String {
+        match &self.transport {
+            Transport::Smtp(Smarthost { host, username: Some(username), .. }) => {
+                format!("{} at {}", username.to_lowercase(), host.to_lowercase())
+            }
+            Transport::Smtp(Smarthost { host, port, username: None, .. }) => format!("{}:{port}", host.to_lowercase()),
+            Transport::Capture => format!("capture {}", self.id),
+        }
+    }
 }
 
 /// Whose a channel is.

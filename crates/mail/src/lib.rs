@@ -14,10 +14,12 @@ pub mod header;
 pub mod id;
 pub mod limits;
 pub mod outcome;
+pub mod pace;
 pub mod resolve;
 pub mod retry;
 pub mod rewrite;
 pub mod state;
+pub mod steady;
 pub mod time;
 
 pub use channel::{Channel, ChannelState, Owner, Transport};

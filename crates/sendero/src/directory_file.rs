@@ -83,12 +83,14 @@ pub(crate) struct ChannelTable {
     pub(crate) default: bool,
     #[serde(default)]
     pub(crate) limits: Vec<String>,
+    pub(crate) reserve: Option<String>,
+    #[serde(default)]
+    pub(crate) refusals_free: bool,
     pub(crate) messages_per_connection: Option<u32>,
     pub(crate) on_uncertain: Option<String>,
     pub(crate) return_path: Option<String>,
     pub(crate) preset: Option<Value>,
     pub(crate) allow_lanes: Option<Value>,
-    pub(crate) reserve: Option<Value>,
     pub(crate) headers: Option<Value>,
 }
 
@@ -113,12 +115,7 @@ impl DirectoryFile {
 
     pub(crate) fn refuse_later_versions(&self) -> Result<()> {
         for channel in &self.channel {
-            let later = [
-                ("preset", &channel.preset),
-                ("allow_lanes", &channel.allow_lanes),
-                ("reserve", &channel.reserve),
-                ("headers", &channel.headers),
-            ];
+            let later = [("preset", &channel.preset), ("allow_lanes", &channel.allow_lanes), ("headers", &channel.headers)];
             if let Some((name, _)) = later.iter().find(|(_, value)| value.is_some()) {
                 bail!("channel '{}': '{name}' is not in this version; leave it out", channel.name);
             }
@@ -167,6 +164,8 @@ fn channel(table: ChannelTable) -> DesiredChannel {
         domains: table.domains,
         default: table.default,
         limits: table.limits,
+        reserve: table.reserve,
+        refusals_free: table.refusals_free,
         messages_per_connection: table.messages_per_connection,
         on_uncertain: table.on_uncertain,
         return_path: table.return_path,
@@ -275,7 +274,7 @@ limits = ["3 connections"]
             (FILE.replace("file:ana.pw", "file:nowhere"), "cannot be read"),
             (FILE.replace("file:ana.pw", "env:SENDERO_TEST_NOTHING"), "the environment has no"),
             (format!("{FILE}preset = \"gmail\"\n"), "'preset' is not in this version"),
-            (format!("{FILE}reserve = 5\n"), "'reserve' is not in this version"),
+            (format!("{FILE}reserve = 5\n"), "expected a string"),
             (FILE.replace("[[team]]", "[[tema]]"), "did you mean 'team'?"),
             (FILE.replace("name = \"sales\"\n", ""), "missing field `name`"),
             (FILE.replace("email =", "email"), "line 6"),

@@ -46,6 +46,8 @@ fn channel(channel: &DesiredChannel) -> Result<ChannelTable, String> {
         domains: channel.domains.clone(),
         default: channel.default,
         limits: channel.limits.clone(),
+        reserve: channel.reserve.clone(),
+        refusals_free: channel.refusals_free,
         messages_per_connection: channel.messages_per_connection,
         on_uncertain: channel.on_uncertain.clone(),
         return_path: channel.return_path.clone(),

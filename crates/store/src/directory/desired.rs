@@ -68,8 +68,12 @@ pub struct DesiredChannel {
     pub domains: Option<Vec<String>>,
     /// The owner's default. It takes over from a default that is not named beside it.
     pub default: bool,
-    /// Caps, as written.
+    /// Limits and caps, as written.
     pub limits: Vec<String>,
+    /// The share of each limit that bulk leaves to people: `5%`.
+    pub reserve: Option<String>,
+    /// The provider does not count what it refuses before the data.
+    pub refusals_free: bool,
     /// Another way to write that cap.
     pub messages_per_connection: Option<u32>,
     /// `retry` or `ask`.

@@ -5,6 +5,7 @@ use super::spec::ChannelSpec;
 use mail::channel::{DomainPattern, Smarthost};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::limits::Caps;
+use mail::pace::Reserve;
 use mail::{Channel, ChannelId, Directory, Owner, Person, PersonId, Team, TeamId, Token, TokenId, Transport};
 use rusqlite::{Connection, Row};
 use smtp::Mailbox;
@@ -97,7 +98,15 @@ fn channel(row: &Row<'_>) -> Result<Channel, DirectoryError> {
         domains: spec.domains.iter().map(domain).collect(),
         default: spec.default,
         disabled: row.get(4)?,
-        caps: Caps { connections: spec.connections, messages_per_connection: spec.messages_per_connection },
+        caps: Caps {
+            connections: spec.connections,
+            messages_per_connection: spec.messages_per_connection,
+            recipients_per_message: spec.recipients_per_message,
+            message_size: spec.message_size,
+        },
+        limits: spec.limits,
+        reserve: Reserve(spec.reserve),
+        refusals_free: spec.refusals_free,
         on_uncertain: spec.on_uncertain,
         return_path: spec.return_path,
         revision: row.get::<_, i64>(5)?.unsigned_abs(),

@@ -1,6 +1,7 @@
 //! A channel's settings, as the database keeps them.
 
 use mail::channel::{AuthMode, OnUncertain, ReturnPath, Scope, TlsMode};
+use mail::limits::Limit;
 use serde::{Deserialize, Serialize};
 
 /// A channel's row, but for its owner and its secret.
@@ -18,6 +19,21 @@ pub(super) struct ChannelSpec {
     pub default: bool,
     pub connections: u32,
     pub messages_per_connection: Option<u32>,
+    #[serde(default)]
+    pub recipients_per_message: Option<u32>,
+    #[serde(default)]
+    pub message_size: Option<u64>,
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+    /// In thousandths.
+    #[serde(default = "usual_reserve")]
+    pub reserve: u16,
+    #[serde(default)]
+    pub refusals_free: bool,
     pub on_uncertain: OnUncertain,
     pub return_path: ReturnPath,
+}
+
+fn usual_reserve() -> u16 {
+    mail::pace::Reserve::default().0
 }

@@ -5,7 +5,8 @@ use crate::directory::desired::DesiredChannel;
 use crate::directory::spec::ChannelSpec;
 use mail::Owner;
 use mail::channel::{AuthMode, OnUncertain, ReturnPath, Scope, TlsMode};
-use mail::limits::Caps;
+use mail::limits::Limits;
+use mail::pace::Reserve;
 use smtp::{Domain, Mailbox};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -36,7 +37,7 @@ impl Reader<'_> {
         let address = self.address();
         let domains = self.domains();
         let scope = self.scope(owner, address.is_some(), is_capture);
-        let caps = self.caps();
+        let Limits { windows, caps } = self.limits();
         let default_port = if tls == TlsMode::Implicit { IMPLICIT_TLS_PORT } else { SUBMISSION_PORT };
         ChannelSpec {
             transport: if is_capture { "capture" } else { "smtp" }.to_owned(),
@@ -51,6 +52,11 @@ impl Reader<'_> {
             default: self.channel.default,
             connections: caps.connections,
             messages_per_connection: caps.messages_per_connection,
+            recipients_per_message: caps.recipients_per_message,
+            message_size: caps.message_size,
+            limits: windows,
+            reserve: self.reserve().0,
+            refusals_free: self.channel.refusals_free,
             on_uncertain: self.on_uncertain(),
             return_path: self.return_path(scope),
         }
@@ -207,18 +213,31 @@ impl Reader<'_> {
         scope
     }
 
-    fn caps(&mut self) -> Caps {
-        let mut caps = Caps::default();
-        match Caps::parse(&self.channel.limits) {
-            Ok(parsed) => caps = parsed,
+    fn limits(&mut self) -> Limits {
+        let mut limits = Limits::default();
+        match Limits::parse(&self.channel.limits) {
+            Ok(parsed) => limits = parsed,
             Err(error) => self.problem(format!("limits: {error}")),
         }
         match self.channel.messages_per_connection {
             Some(0) => self.problem("messages_per_connection must be at least 1; leave it out for no cap"),
-            Some(most) => caps.messages_per_connection = Some(most),
+            Some(most) => limits.caps.messages_per_connection = Some(most),
             None => {}
         }
-        caps
+        limits
+    }
+
+    /// In whole or half percent, as in `5%` or `2.5%`.
+    fn reserve(&mut self) -> Reserve {
+        let Some(text) = self.channel.reserve.as_deref() else { return Reserve::default() };
+        let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        match percent.filter(|percent| (0.0..=50.0).contains(percent)) {
+            Some(percent) => Reserve((percent * 10.0).round() as u16),
+            None => {
+                self.problem(format!("reserve '{}' is no share; write 0% to 50%, as in \"5%\"", text.escape_debug()));
+                Reserve::default()
+            }
+        }
     }
 
     fn on_uncertain(&mut self) -> OnUncertain {

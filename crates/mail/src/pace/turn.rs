@@ -1,0 +1,164 @@
+//! Whose turn it is.
+
+use super::ledger::{Free, Ledger, Units};
+use super::terms::Terms;
+use crate::envelope::Lane;
+use crate::limits::{Limit, LimitScope};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Of so many units that leave while bulk waits, one is bulk's.
+const BULK_SHARE: u64 = 20;
+
+/// The message that would leave next in a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// What its transaction costs, already cut to [`Terms::most_recipients`].
+    pub cost: Units,
+    /// The From it is counted under where a limit counts per From; else empty.
+    pub from: Arc<str>,
+}
+
+/// What happens next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The head of this lane leaves now.
+    Go(Lane),
+    /// The head of this lane waits for its From alone: look at the lane without that From.
+    PassFrom {
+        /// The lane.
+        lane: Lane,
+        /// When the From is free; `None` when one of its transactions has ended.
+        until: Option<Timestamp>,
+    },
+    /// Nothing may leave.
+    Wait(Wait),
+    /// Nothing is there.
+    Idle,
+}
+
+/// Why nothing may leave, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// When to look again; `None` when an open transaction has ended.
+    pub until: Option<Timestamp>,
+    /// What for.
+    pub why: Why,
+    /// The most urgent lane that waits: more urgent mail may still go.
+    pub lane: Lane,
+}
+
+/// What a lane waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Room under this limit.
+    Limit(Limit),
+    /// Bulk is spread evenly.
+    Spread,
+    /// Bulk leaves the last connection to others.
+    Connection,
+}
+
+/// Whose turn it is on a channel: `now` before `normal` before `bulk`, which still gets one unit in twenty.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// What is owed to bulk, in nineteenths of a recipient.
+    credit: u64,
+    /// Open transactions of bulk.
+    bulk_open: u32,
+    /// Bulk does not start before.
+    bulk_next: Timestamp,
+}
+
+impl Turn {
+    /// Chooses among the heads of `now`, `normal` and `bulk`.
+    pub fn choose(&self, heads: &[Option<Head>; 3], terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Choice {
+        let [urgent, normal, bulk] = heads;
+        let bulk_ready = bulk.as_ref().map(|head| self.bulk_ready(head, terms, ledger, now));
+        let owed = bulk.as_ref().is_some_and(|head| self.credit >= owed(head.cost));
+        if owed && bulk_ready == Some(Ok(())) {
+            return Choice::Go(Lane::Bulk);
+        }
+        if let Some(head) = urgent {
+            return lane_choice(Lane::Now, head, terms, ledger, now);
+        }
+        // The chosen head books units as they free: normal mail does not overtake it.
+        let books = owed && matches!(bulk_ready, Some(Err((_, Why::Limit(limit)))) if limit.scope == LimitScope::Account);
+        let of_normal = normal.as_ref().filter(|_| !books).map(|head| lane_choice(Lane::Normal, head, terms, ledger, now));
+        match (of_normal, bulk_ready) {
+            (None, None) => Choice::Idle,
+            (None, Some(Ok(()))) => Choice::Go(Lane::Bulk),
+            (None, Some(Err(wait))) => bulk_wait(wait),
+            (Some(Choice::Wait(mut wait)), Some(Err((Some(at), _)))) => {
+                wait.until = Some(wait.until.map_or(at, |until| until.min(at)));
+                Choice::Wait(wait)
+            }
+            (Some(choice), _) => choice,
+        }
+    }
+
+    fn bulk_ready(&self, head: &Head, terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Result<(), (Option<Timestamp>, Why)> {
+        if self.bulk_open >= terms.bulk_connections() {
+            return Err((None, Why::Connection));
+        }
+        if let Err((free, limit)) = terms.free(ledger, Lane::Bulk, &head.from, head.cost, now) {
+            return Err((at(free), Why::Limit(limit)));
+        }
+        if self.bulk_next > now {
+            return Err((Some(self.bulk_next), Why::Spread));
+        }
+        Ok(())
+    }
+
+    /// A transaction of this lane starts; `bulk_waits` is what the next bulk one costs, if one is there.
+    pub fn started(&mut self, lane: Lane, cost: Units, bulk_waits: Option<Units>, terms: &Terms, now: Timestamp) {
+        if lane == Lane::Bulk {
+            let apart = terms.spread(cost);
+            self.bulk_open += 1;
+            self.credit = self.credit.saturating_sub(owed(cost));
+            // A start that was a little late does not move the ones after it.
+            self.bulk_next = self.bulk_next.max(earlier(now, apart)).plus(apart);
+        } else if let Some(bulk) = bulk_waits {
+            self.credit = (self.credit + u64::from(cost.recipients)).min(owed(bulk));
+        }
+    }
+
+    /// A transaction of this lane has ended.
+    pub fn ended(&mut self, lane: Lane) {
+        if lane == Lane::Bulk {
+            self.bulk_open = self.bulk_open.saturating_sub(1);
+        }
+    }
+}
+
+/// What must have left beside a bulk transaction of this cost.
+fn owed(cost: Units) -> u64 {
+    u64::from(cost.recipients) * (BULK_SHARE - 1)
+}
+
+fn lane_choice(lane: Lane, head: &Head, terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Choice {
+    match terms.free(ledger, lane, &head.from, head.cost, now) {
+        Ok(()) => Choice::Go(lane),
+        Err((free, limit)) if limit.scope == LimitScope::From => Choice::PassFrom { lane, until: at(free) },
+        Err((free, limit)) => Choice::Wait(Wait { until: at(free), why: Why::Limit(limit), lane }),
+    }
+}
+
+fn bulk_wait((until, why): (Option<Timestamp>, Why)) -> Choice {
+    match why {
+        Why::Limit(limit) if limit.scope == LimitScope::From => Choice::PassFrom { lane: Lane::Bulk, until },
+        Why::Limit(_) | Why::Spread | Why::Connection => Choice::Wait(Wait { until, why, lane: Lane::Bulk }),
+    }
+}
+
+fn at(free: Free) -> Option<Timestamp> {
+    match free {
+        Free::At(at) => Some(at),
+        Free::Now | Free::WhenSettled => None,
+    }
+}
+
+fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    Timestamp(at.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+}
