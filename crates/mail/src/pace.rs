@@ -14,6 +14,6 @@ mod turn;
 
 pub use forecast::{Ahead, forecast};
 pub use learned::{LearnedCap, LearnedPace, Lessons};
-pub use ledger::{Free, Ledger, Spent, Units, stretched};
+pub use ledger::{Free, FromId, Ledger, Spent, Units, stretched};
 pub use terms::{Reserve, Terms};
 pub use turn::{Choice, Head, Turn, Wait, Why};

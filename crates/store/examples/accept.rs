@@ -28,12 +28,16 @@ fn message(number: u64, body: &Bytes, to: &ForwardPath) -> NewMessage {
     NewMessage {
         id: MessageId::new(at, random),
         at,
+        due: at,
         person: PersonId(1),
         team: None,
         token: None,
         surface: Surface::Smtp,
         channel: CHANNEL,
         lane: Lane::Normal,
+        lane_reason: String::new(),
+        retry_of: None,
+        suppressed: Vec::new(),
         envelope: Envelope {
             reverse_path: ReversePath::Null,
             recipients: vec![Recipient::new(to.clone())],
@@ -61,12 +65,14 @@ fn settlement(lease: &Lease) -> Settlement {
         counts: true,
         said: Diagnostic { code: 250, enhanced: None, text: "2.0.0 Ok: queued as 1234567890".into() },
         cause: None,
+        suppress: None,
     };
     Settlement {
         message: lease.message,
         channel: CHANNEL,
         at: now(),
         relay: "mx.example.org[192.0.2.1]:25".into(),
+        spending: store::Spending::Uncounted,
         recipients: vec![row],
     }
 }
@@ -75,7 +81,8 @@ fn settlement(lease: &Lease) -> Settlement {
 fn relay(queue: &Embedded, stop: &AtomicBool, relayed: &AtomicU64) {
     let mut last: Vec<Lease> = Vec::new();
     loop {
-        let leases = queue.lease(CHANNEL, now(), 32);
+        let next = || queue.lease(CHANNEL, Lane::Normal, now(), u32::MAX, &store::Skip::default());
+        let leases: Vec<Lease> = std::iter::from_fn(next).take(32).collect();
         if leases.is_empty() && last.is_empty() {
             if stop.load(Ordering::Relaxed) {
                 return;
@@ -86,10 +93,10 @@ fn relay(queue: &Embedded, stop: &AtomicBool, relayed: &AtomicU64) {
         let mut settles = last.iter().map(settlement);
         let mut records = Vec::new();
         for lease in &leases {
-            let intend = Intent { message: lease.message, channel: CHANNEL, recipients: vec![0], at: now() };
-            records.push(queue.record(AttemptRecord { settle: settles.next(), intend: Some(intend) }));
+            let intend = Intent { message: lease.message, channel: CHANNEL, recipients: vec![0], at: now(), spend: None };
+            records.push(queue.record(AttemptRecord { settle: settles.next(), intend: Some(intend), reports: Vec::new() }));
         }
-        records.extend(settles.map(|settle| queue.record(AttemptRecord { settle: Some(settle), intend: None })));
+        records.extend(settles.map(|settle| queue.record(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() })));
         relayed.fetch_add(last.len() as u64, Ordering::Relaxed);
         for record in records {
             record.wait().expect("the queue takes what happened");

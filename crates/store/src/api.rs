@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use mail::channel::ChannelState;
+use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
+use mail::steady::Heartbeat;
 use mail::{
     Cause, ChannelId, Diagnostic, Envelope, Event, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId, Timestamp,
     TokenId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,13 +25,19 @@ pub trait Queue: Send + Sync + 'static {
     /// A message whose idempotency key is known replays: see [`Accepted::replayed`].
     fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>>;
 
-    /// Takes up to `limit` messages that are due on this channel, oldest due time first.
+    /// The message that [`Queue::lease`] would take next in each lane, `now` first.
+    ///
+    /// Inside a lane teams share fairly, then people: whoever was handed over the fewest recipients goes
+    /// next; of one person the oldest due time.
+    fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3];
+
+    /// Takes the head of a lane, at most so many of its recipients that are due; the rest stay where they are.
     ///
     /// Leased recipients move to [`RecipientState::Leased`] at once, in memory: a crash before their
     /// intent is durable leaves them queued.
-    fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease>;
+    fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease>;
 
-    /// The earliest moment at which a queued recipient of this channel is due, past ones included.
+    /// The earliest moment at which a queued recipient of this channel is due. When one is due, any past moment.
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp>;
 
     /// The body of a leased message. Comes from memory while it is fresh, else from the disk.
@@ -38,7 +46,8 @@ pub trait Queue: Send + Sync + 'static {
     /// The record is damaged or cannot be read.
     fn body(&self, message: MessageId) -> Result<Bytes, StoreError>;
 
-    /// Records how a transaction ended and which one starts next, as one record.
+    /// Records how a transaction ended and which one starts next, as one record, and accepts its reports
+    /// in the same write.
     ///
     /// The final dot of the next one may leave when this has resolved with `Ok`.
     fn record(&self, attempt: AttemptRecord) -> Commit<Result<(), StoreError>>;
@@ -56,6 +65,21 @@ pub trait Queue: Send + Sync + 'static {
 
     /// The durable states of all channels that ever had one.
     fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState>;
+
+    /// Makes durable what was learned about a channel. A new lesson is an event with the reply as its detail.
+    fn set_lessons(&self, channel: ChannelId, lessons: Lessons, at: Timestamp) -> Commit<Result<(), StoreError>>;
+
+    /// What was learned about the channels.
+    fn lessons(&self) -> BTreeMap<ChannelId, Lessons>;
+
+    /// Writes the clocks down, so that the steady clock can go on after a restart.
+    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>>;
+
+    /// True when mail of this party must not be written to that address. From memory.
+    fn is_suppressed(&self, party: Party, address: &str) -> bool;
+
+    /// Takes an address off the list; false when it was not on it.
+    fn unsuppress(&self, party: Party, address: &str, by: &str, at: Timestamp) -> Commit<Result<bool, StoreError>>;
 
     /// Calls `waker` for each channel whenever mail became due there or will become due, from now on,
     /// and at once for all that is queued.
@@ -88,15 +112,84 @@ pub trait Queue: Send + Sync + 'static {
     /// Reading: the events of one message, oldest first.
     fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError>;
 
+    /// Reading: the latest `limit` events of a channel itself, newest first.
+    fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// Reading: suppressed addresses of these parties (of all when empty) in the order of addresses, after `after`.
+    fn suppressions(&self, parties: &[Party], after: Option<&str>, limit: usize) -> Result<Vec<Suppression>, StoreError>;
+
+    /// Reading: what accounts have spent, by the time from which it grows old, as far as it was not forgotten.
+    /// Transactions that were open when the last process ended are in it.
+    fn spent(&self) -> Result<Vec<Spent>, StoreError>;
+
+    /// Forgets what an account spent before a moment.
+    fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError>;
+
     /// Writes what is in memory, checkpoints the index and closes. Later writes are refused.
     fn close(&self);
 }
 
 /// Told when mail is due.
 pub trait Wake: Send + Sync {
-    /// Mail of `channel` is due at `due`, which may be past. Must return at once and take no lock
-    /// that is held while calling the queue.
-    fn due(&self, channel: ChannelId, due: Timestamp);
+    /// Mail of this lane of `channel` is due at `due`, which may be past. Must return at once and take no
+    /// lock that is held while calling the queue.
+    fn due(&self, channel: ChannelId, lane: Lane, due: Timestamp);
+}
+
+/// Which messages a lease passes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// Those of these From addresses.
+    pub froms: BTreeSet<FromId>,
+    /// Those of these people.
+    pub people: BTreeSet<PersonId>,
+}
+
+/// The next message of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which.
+    pub message: MessageId,
+    /// Its From.
+    pub from: FromId,
+    /// Whose it is.
+    pub person: PersonId,
+    /// Its recipients that are due.
+    pub recipients: u32,
+    /// Length of the body in bytes.
+    pub size_bytes: u64,
+}
+
+/// Whose list a suppression stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Party {
+    /// A team's.
+    Team(TeamId),
+    /// A person's, for mail that no team is concerned with.
+    Person(PersonId),
+}
+
+impl Party {
+    /// Whose list counts for a message.
+    #[must_use]
+    pub fn of(team: Option<TeamId>, person: PersonId) -> Self {
+        team.map_or(Self::Person(person), Self::Team)
+    }
+}
+
+/// An address that must not be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    /// Whose list.
+    pub party: Party,
+    /// The address, lower case.
+    pub address: String,
+    /// Why: the next hop's words.
+    pub reason: String,
+    /// The message that was refused.
+    pub origin: MessageId,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A message to be accepted. Its bytes are as they will be handed over.
@@ -104,8 +197,10 @@ pub trait Wake: Send + Sync {
 pub struct NewMessage {
     /// Its id, new.
     pub id: MessageId,
-    /// When it was accepted.
+    /// When it was accepted, by the wall clock.
     pub at: Timestamp,
+    /// When it may go, by the steady clock.
+    pub due: Timestamp,
     /// Whose it is.
     pub person: PersonId,
     /// Through which team, where one is concerned.
@@ -118,8 +213,14 @@ pub struct NewMessage {
     pub channel: ChannelId,
     /// How urgent.
     pub lane: Lane,
+    /// Why it is in that lane, in words.
+    pub lane_reason: String,
+    /// The message of which it repeats failed recipients.
+    pub retry_of: Option<MessageId>,
     /// The envelope; at least one recipient.
     pub envelope: Envelope,
+    /// Places in the envelope that must not be written to: final at once.
+    pub suppressed: Vec<u32>,
     /// For lists: the From field, on one line.
     pub from: String,
     /// For lists: the Subject field, decoded, on one line.
@@ -136,6 +237,20 @@ pub struct NewMessage {
     pub expires_at: Option<Timestamp>,
     /// The bytes, CRLF line ends, final CRLF.
     pub body: Bytes,
+}
+
+impl NewMessage {
+    /// Keeps only the recipients that `keep` wants, and the places of those that must not be written to.
+    pub(crate) fn retain_recipients(&mut self, keep: impl Fn(&mail::Recipient) -> bool) {
+        let suppressed = std::mem::take(&mut self.suppressed);
+        let recipients = std::mem::take(&mut self.envelope.recipients);
+        for (place, recipient) in recipients.into_iter().enumerate().filter(|(_, recipient)| keep(recipient)) {
+            if suppressed.contains(&(place as u32)) {
+                self.suppressed.push(self.envelope.recipients.len() as u32);
+            }
+            self.envelope.recipients.push(recipient);
+        }
+    }
 }
 
 /// A submitter's key. Scope: the person.
@@ -209,12 +324,18 @@ pub struct Lease {
     pub channel: ChannelId,
     /// Whose it is.
     pub person: PersonId,
+    /// Through which team.
+    pub team: Option<TeamId>,
     /// Signed in with.
     pub token: Option<TokenId>,
-    /// When it was accepted.
+    /// When it was accepted, by the wall clock.
     pub accepted_at: Timestamp,
-    /// For the log.
+    /// Not after this time of the wall clock.
+    pub expires_at: Option<Timestamp>,
+    /// How urgent.
     pub lane: Lane,
+    /// The Message-ID field without angle brackets.
+    pub message_id: Arc<str>,
     /// The whole envelope, shared.
     pub envelope: Arc<Envelope>,
     /// The From field of the message, on one line.
@@ -245,6 +366,8 @@ pub struct AttemptRecord {
     pub settle: Option<Settlement>,
     /// The next one.
     pub intend: Option<Intent>,
+    /// Delivery status notifications about the outcome, accepted in the same write.
+    pub reports: Vec<NewMessage>,
 }
 
 /// The outcome of a transaction, decided for each recipient.
@@ -258,8 +381,22 @@ pub struct Settlement {
     pub at: Timestamp,
     /// Whom it spoke to, for people: `mx.example.com[192.0.2.1]:587`.
     pub relay: String,
+    /// What it spent.
+    pub spending: Spending,
     /// What became of each recipient of the lease.
     pub recipients: Vec<Settled>,
+}
+
+/// What becomes of the units that a transaction spent when it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Spending {
+    /// Nothing was counted.
+    #[default]
+    Uncounted,
+    /// They stay spent, and grow old.
+    Spent(Spent),
+    /// The provider does not count it.
+    Refunded(Units),
 }
 
 /// What becomes of one recipient after an attempt.
@@ -277,6 +414,8 @@ pub struct Settled {
     pub said: Diagnostic,
     /// Why it did not send; `None` when it did.
     pub cause: Option<Cause>,
+    /// The address, lower case, where it goes on the list of those that must not be written to.
+    pub suppress: Option<String>,
 }
 
 /// A transaction about to pass its final dot.
@@ -290,6 +429,19 @@ pub struct Intent {
     pub recipients: Vec<u32>,
     /// When.
     pub at: Timestamp,
+    /// What it spends, where that is counted.
+    pub spend: Option<Spend>,
+}
+
+/// What a transaction spends from its start on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// The account.
+    pub account: Arc<str>,
+    /// The From it is counted under where a limit counts per From; else empty.
+    pub from: Arc<str>,
+    /// How much.
+    pub units: Units,
 }
 
 /// A person's wish for recipients.
@@ -339,6 +491,8 @@ pub struct ChannelQueue {
     pub next_due: Option<Timestamp>,
     /// Acceptance of the oldest.
     pub oldest: Option<Timestamp>,
+    /// What is queued in each lane, `now` first.
+    pub waiting: [Ahead; 3],
 }
 
 /// One message, for people.
@@ -360,6 +514,10 @@ pub struct MessageView {
     pub channel: ChannelId,
     /// How urgent.
     pub lane: Lane,
+    /// Why it is in that lane, in words.
+    pub lane_reason: String,
+    /// The message of which it repeats failed recipients.
+    pub retry_of: Option<MessageId>,
     /// The reverse-path, without brackets.
     pub reverse_path: String,
     /// The From field.

@@ -7,11 +7,15 @@ use crate::api::*;
 use crate::model::Model;
 use bytes::Bytes;
 use mail::channel::ChannelState;
+use mail::header::address_in;
+use mail::pace::{FromId, LearnedCap, LearnedPace, Lessons, Spent, Units};
+use mail::steady::{Heartbeat, Reading};
 use mail::{
     BodyType, ChannelId, Diagnostic, Envelope, Lane, MessageId, Move, PersonId, Recipient, RecipientState, Surface, TeamId,
     Timestamp, TokenId,
 };
 use smtp::{ForwardPath, ReversePath};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +46,8 @@ const WAYS_OUT: [Move; 10] = [
     Move::Cancel,
     Move::Reroute,
 ];
+const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
+const FROMS: [&str; 3] = ["ana@example.com", "Ana <ana@example.com>", "sales@example.com"];
 const WISHES: [Move; 6] = [Move::Cancel, Move::Hold, Move::Release, Move::Reroute, Move::Suppress, Move::Send];
 
 /// Runs a history on the model and on the queue under test.
@@ -74,7 +80,7 @@ pub fn run(history: &[[u8; 4]], bed: &mut dyn Bed) -> Result<(), String> {
 struct Listener(Mutex<Vec<(ChannelId, Timestamp)>>);
 
 impl Wake for Listener {
-    fn due(&self, channel: ChannelId, due: Timestamp) {
+    fn due(&self, channel: ChannelId, _: Lane, due: Timestamp) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((channel, due));
     }
 }
@@ -104,6 +110,7 @@ impl Run {
             9..=11 => self.settle(a, b, c, bed.queue())?,
             12 => self.give_back(a, b, bed.queue()),
             13 | 14 => self.steer(a, b, c, bed.queue())?,
+            _ if a.is_multiple_of(3) && c >= 128 => self.other(a, b, c, bed.queue())?,
             _ if a.is_multiple_of(3) => self.set_channel(b, bed.queue())?,
             _ if a % 3 == 1 => self.now = self.now.plus(Duration::from_secs(u64::from(b))),
             _ => {
@@ -132,12 +139,15 @@ impl Run {
         NewMessage {
             id: MessageId::new(at, random),
             at,
+            due: if a >= 200 { at.plus(Duration::from_secs(30)) } else { at },
             person: PersonId(u32::from(b % 2)),
-            team: b.is_multiple_of(3).then_some(TeamId(1)),
+            team: b.is_multiple_of(3).then_some(TeamId(u32::from(b % 2))),
             token: (b % 3 == 1).then_some(TokenId(2)),
             surface: Surface::Http,
             channel: CHANNELS[usize::from(b) / 4 % CHANNELS.len()],
-            lane: Lane::Normal,
+            lane: LANES[usize::from(c) % 3],
+            lane_reason: format!("because {c}"),
+            retry_of: (c % 16 == 5).then(|| MessageId::new(Timestamp(1), [9; 10])),
             envelope: Envelope {
                 reverse_path: ReversePath::Null,
                 recipients: recipients.collect(),
@@ -146,12 +156,13 @@ impl Run {
                 ret: None,
                 envid: None,
             },
-            from: "ana@example.com".into(),
+            suppressed: if c % 16 == 3 { vec![0] } else { Vec::new() },
+            from: FROMS[usize::from(a) % 3].into(),
             subject: format!("number {}", self.number),
             message_id: format!("{}@example.com", self.number),
             tags: vec![("n".into(), self.number.to_string())],
             idempotency,
-            scheduled_at: (a >= 200).then(|| at.plus(Duration::from_secs(30))),
+            scheduled_at: None,
             expires_at: None,
             body: Bytes::from(format!("Subject: number {}\r\n\r\n{}\r\n", self.number, "x".repeat(usize::from(c)))),
         }
@@ -163,14 +174,23 @@ impl Run {
     }
 
     fn lease(&mut self, a: u8, b: u8, queue: &dyn Queue) -> Result<(), String> {
-        let (channel, limit) = (CHANNELS[usize::from(a) % CHANNELS.len()], 1 + usize::from(b % 3));
-        let expected = self.model.lease(channel, self.now, limit);
-        let leases = queue.lease(channel, self.now, limit);
-        same("lease", &expected, &leases)?;
-        for lease in &leases {
-            same("body", &self.model.body(lease.message), &queue.body(lease.message))?;
+        let channel = CHANNELS[usize::from(a) % CHANNELS.len()];
+        let from = |field: &&str| FromId::of(address_in(field));
+        let skip = Skip {
+            froms: if b % 8 == 7 { FROMS[..1 + usize::from(b) / 8 % 2 * 2].iter().map(from).collect() } else { BTreeSet::new() },
+            people: if b % 16 == 6 { BTreeSet::from([PersonId(1)]) } else { BTreeSet::new() },
+        };
+        same("heads", &self.model.heads(channel, self.now, &skip), &queue.heads(channel, self.now, &skip))?;
+        for lane in &LANES[..1 + usize::from(b) % 3] {
+            let most = if b % 5 == 4 { 1 } else { u32::MAX };
+            let expected = self.model.lease(channel, *lane, self.now, most, &skip);
+            let lease = queue.lease(channel, *lane, self.now, most, &skip);
+            same("lease", &expected, &lease)?;
+            if let Some(lease) = lease {
+                same("body", &self.model.body(lease.message), &queue.body(lease.message))?;
+                self.leases.push(lease);
+            }
         }
-        self.leases.extend(leases);
         Ok(())
     }
 
@@ -180,7 +200,7 @@ impl Run {
 
     fn intend(&mut self, a: u8, b: u8, queue: &dyn Queue) -> Result<(), String> {
         let Some(lease) = self.picked(a) else { return Ok(()) };
-        let record = AttemptRecord { settle: None, intend: Some(intent(&lease, b, self.now)) };
+        let record = AttemptRecord { intend: Some(intent(&lease, b, self.now)), ..AttemptRecord::default() };
         self.record(record, queue)
     }
 
@@ -193,16 +213,19 @@ impl Run {
             counts: c.is_multiple_of(2),
             said: Diagnostic::own(None, format!("said {c}")),
             cause: None,
+            suppress: (c % 8 == 6).then(|| PEOPLE[usize::from(c) / 8 % 4].to_lowercase()),
         };
         let settle = Settlement {
             message: lease.message,
             channel: lease.channel,
             at: self.now,
             relay: "mx.example.org".into(),
+            spending: spending(b, self.now),
             recipients: lease.recipients.iter().map(row).collect(),
         };
         let next = self.picked(a.wrapping_add(1)).filter(|_| c >= 128);
-        let record = AttemptRecord { settle: Some(settle), intend: next.map(|next| intent(&next, b, self.now)) };
+        let reports = if c % 32 == 1 { vec![self.message(0, a, 1)] } else { Vec::new() };
+        let record = AttemptRecord { settle: Some(settle), intend: next.map(|next| intent(&next, b, self.now)), reports };
         self.record(record, queue)?;
         // Now and then one is settled again, which is refused.
         if c % 8 != 7 {
@@ -257,15 +280,46 @@ impl Run {
         same("set_channel_state", &expected, &queue.set_channel_state(channel, state, self.now).wait())
     }
 
+    fn other(&self, a: u8, b: u8, c: u8, queue: &dyn Queue) -> Result<(), String> {
+        let channel = CHANNELS[usize::from(b) % CHANNELS.len()];
+        let (now, said) = (self.now, format!("450 said {c}"));
+        match a / 3 % 4 {
+            0 => {
+                let pace = LearnedPace { per_minute: 7, before: 30, taught_at: now, step_at: now, said: said.clone() };
+                let cap = LearnedCap { connections: 1, before: 3, taught_at: now, step_at: now, said };
+                let lessons = Lessons { pace: (c % 4 > 0).then_some(pace), cap: (c % 3 > 0).then_some(cap) };
+                let expected = self.model.set_lessons(channel, lessons.clone(), now).wait();
+                same("set_lessons", &expected, &queue.set_lessons(channel, lessons, now).wait())
+            }
+            1 => {
+                let reading = Reading { boot: [c; 16], since_boot: Duration::from_secs(9), wall: now, proved: b > 9 };
+                let heartbeat = Heartbeat { reading, steady: now };
+                same("beat", &self.model.beat(heartbeat).wait(), &queue.beat(heartbeat).wait())
+            }
+            2 => {
+                let before = Timestamp(now.0 - 20_000);
+                same("forget_spent", &self.model.forget_spent("ana", before), &queue.forget_spent("ana", before))
+            }
+            _ => {
+                let (party, address) = (Party::of(None, PersonId(u32::from(b % 2))), PEOPLE[usize::from(c) % 4]);
+                let expected = self.model.unsuppress(party, address, "ana", now).wait();
+                same("unsuppress", &expected, &queue.unsuppress(party, address, "ana", now).wait())
+            }
+        }
+    }
+
     fn compare(&self, queue: &dyn Queue) -> Result<(), String> {
         let model = &self.model;
         let totals = queue.totals();
         same("totals", &model.totals(), &totals)?;
         same("one fate for each recipient", &totals.accepted, &totals.by_state.iter().sum())?;
-        same("queue", &model.queue(), &queue.queue())?;
+        same("queue", &self.queues(model), &self.queues(queue))?;
+        same("lessons", &model.lessons(), &queue.lessons())?;
         same("channel_states", &model.channel_states(), &queue.channel_states())?;
         for channel in CHANNELS {
-            same("next_due", &model.next_due(channel), &queue.next_due(channel))?;
+            let past = |queue: &dyn Queue| queue.next_due(channel).map(|due| due.max(self.now));
+            same("next_due", &past(model), &past(queue))?;
+            same("events_of_channel", &facts_back(model.events_of_channel(channel, 5)), &facts_back(queue.events_of_channel(channel, 5)))?;
         }
         let page = Page { after: None, before: None, limit: 1000 };
         let all = model.list(&Filter::default(), &page);
@@ -274,7 +328,21 @@ impl Run {
         if let Some(one) = view.get(self.number as usize % view.len().max(1)) {
             self.compare_one(one, queue)?;
         }
+        let parties = [Party::Person(PersonId(1))];
+        same("suppressions", &model.suppressions(&[], None, 100), &queue.suppressions(&[], None, 100))?;
+        same("suppressions", &model.suppressions(&parties, Some("eva"), 2), &queue.suppressions(&parties, Some("eva"), 2))?;
+        for address in PEOPLE {
+            same("is_suppressed", &model.is_suppressed(parties[0], address), &queue.is_suppressed(parties[0], address))?;
+        }
+        same("spent", &spent(model), &spent(queue))?;
         same("events", &facts(model.events(0, 10_000)), &facts(queue.events(0, 10_000)))
+    }
+
+    /// What is due at any past moment is due.
+    fn queues(&self, queue: &dyn Queue) -> Result<Vec<ChannelQueue>, StoreError> {
+        let mut queues = queue.queue()?;
+        queues.iter_mut().for_each(|queue| queue.next_due = queue.next_due.map(|due| due.max(self.now)));
+        Ok(queues)
     }
 
     /// One message and what its fields find, another one after each call.
@@ -308,7 +376,27 @@ fn recipient(address: &str) -> Recipient {
 fn intent(lease: &Lease, b: u8, at: Timestamp) -> Intent {
     let count = if b.is_multiple_of(4) { 1 } else { lease.recipients.len() };
     let recipients = lease.recipients.iter().take(count).map(|recipient| recipient.index).collect();
-    Intent { message: lease.message, channel: lease.channel, recipients, at }
+    let spend = (b % 4 > 1).then(|| Spend { account: "ana".into(), from: "ana@example.com".into(), units: units() });
+    Intent { message: lease.message, channel: lease.channel, recipients, at, spend }
+}
+
+fn units() -> Units {
+    Units::transaction(2, 700)
+}
+
+fn spending(b: u8, now: Timestamp) -> Spending {
+    match b % 4 {
+        0 | 1 => Spending::Uncounted,
+        2 => Spending::Refunded(units()),
+        _ => Spending::Spent(Spent { account: "ana".into(), from: "".into(), units: units(), age_from: now }),
+    }
+}
+
+/// What was spent; of one moment in no order.
+fn spent(queue: &dyn Queue) -> Result<Vec<String>, StoreError> {
+    let mut all: Vec<String> = queue.spent()?.iter().map(|one| format!("{} {one:?}", one.age_from)).collect();
+    all.sort();
+    Ok(all)
 }
 
 /// Errors have their own words in each queue; what they are is the same.
@@ -327,6 +415,14 @@ fn facts(events: Result<Vec<mail::Event>, StoreError>) -> Result<Vec<mail::Event
     }
     events.iter_mut().for_each(|event| event.sequence = 0);
     Ok(events)
+}
+
+/// The same, newest first.
+fn facts_back(events: Result<Vec<mail::Event>, StoreError>) -> Result<Vec<mail::Event>, String> {
+    facts(events.map(|mut events| {
+        events.reverse();
+        events
+    }))
 }
 
 fn same<T: Debug>(what: &str, expected: &T, found: &T) -> Result<(), String> {
@@ -417,7 +513,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_dates_its_doubts_wrongly_is_noticed() {
-        let history = [[0, 1, 0, 1], [4, 0, 0, 0], [7, 0, 1, 0], [15, 2, 0, 0]];
+        let history = [[0, 1, 0, 1], [4, 0, 1, 0], [7, 0, 1, 0], [15, 2, 0, 0]];
         assert_eq!(run(&history, &mut InMemory::default()), Ok(()));
         assert!(run(&history, &mut Forgetful::default()).is_err());
     }

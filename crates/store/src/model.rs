@@ -3,7 +3,10 @@
 use crate::api::*;
 use bytes::Bytes;
 use mail::channel::ChannelState;
-use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, MessageId, Move, PersonId, RecipientState, Timestamp};
+use mail::header::address_in;
+use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
+use mail::steady::Heartbeat;
+use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,8 +39,44 @@ struct State {
     keys: BTreeMap<(PersonId, String), Key>,
     events: Vec<Event>,
     channels: BTreeMap<ChannelId, ChannelState>,
+    lessons: BTreeMap<ChannelId, Lessons>,
+    served: BTreeMap<(ChannelId, Lane), Served>,
+    spending: BTreeMap<MessageId, Spend>,
+    spent: Vec<Spent>,
+    heartbeat: Option<Heartbeat>,
+    suppressed: BTreeMap<(String, Party), Suppression>,
     waker: Option<Arc<dyn Wake>>,
     closed: bool,
+}
+
+/// Recipients handed over in a lane: of each team, of each person of a team, and where the last one began.
+#[derive(Default)]
+struct Served {
+    teams: Marks<Option<TeamId>>,
+    people: BTreeMap<Option<TeamId>, Marks<PersonId>>,
+}
+
+struct Marks<K> {
+    clock: u64,
+    marks: BTreeMap<K, u64>,
+}
+
+impl<K> Default for Marks<K> {
+    fn default() -> Self {
+        Self { clock: 0, marks: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord + Copy> Marks<K> {
+    fn of(&self, who: K) -> (u64, K) {
+        (self.marks.get(&who).copied().unwrap_or(0).max(self.clock), who)
+    }
+
+    fn serve(&mut self, who: K, recipients: u64) {
+        let (begun, _) = self.of(who);
+        self.marks.insert(who, begun + recipients);
+        self.clock = begun;
+    }
 }
 
 /// A queue in memory. Nothing survives it, except what [`Model::restart`] says a crash would leave.
@@ -53,6 +92,8 @@ impl Model {
     /// an open intent are due again after `retry`, or held when it is their second doubt.
     pub fn restart(&self, now: Timestamp, retry: Duration) {
         let mut state = self.lock();
+        state.served.clear();
+        let spending = std::mem::take(&mut state.spending);
         let mut doubtful = Vec::new();
         for (id, stored) in &mut state.messages {
             for row in stored.rows.iter_mut().filter(|row| row.state == RecipientState::Leased && !row.intended) {
@@ -65,6 +106,10 @@ impl Model {
                     channel: stored.channel,
                     at: now,
                     relay: String::new(),
+                    spending: spending.get(id).map_or(Spending::Uncounted, |spend| {
+                        let Spend { account, from, units } = spend.clone();
+                        Spending::Spent(Spent { account, from, units, age_from: now.plus(Duration::from_secs(600)) })
+                    }),
                     recipients: rows,
                 });
             }
@@ -78,7 +123,7 @@ impl Model {
 fn doubt(row: &Row, due: Timestamp) -> Settled {
     let to = if row.view.doubts > 0 { Move::Hold } else { Move::Doubt };
     let said = Diagnostic::own(None, Cause::Interrupted.to_string());
-    Settled { index: row.view.index, to, due, counts: true, said, cause: Some(Cause::Interrupted) }
+    Settled { index: row.view.index, to, due, counts: true, said, cause: Some(Cause::Interrupted), suppress: None }
 }
 
 fn address(recipient: &mail::Recipient) -> String {
@@ -87,7 +132,7 @@ fn address(recipient: &mail::Recipient) -> String {
 
 impl Stored {
     fn new(new: NewMessage, order: u64) -> Self {
-        let due = new.scheduled_at.unwrap_or(new.at);
+        let due = new.due;
         let row = |(index, recipient): (usize, &mail::Recipient)| Row {
             state: RecipientState::Queued,
             intended: false,
@@ -112,6 +157,10 @@ impl Stored {
         self.rows.iter().any(|row| !row.state.is_final())
     }
 
+    fn from_id(&self) -> FromId {
+        FromId::of(address_in(&self.new.from))
+    }
+
     fn earliest(&self) -> Option<Timestamp> {
         self.rows.iter().filter(|row| row.state == RecipientState::Queued).filter_map(|row| row.view.due).min()
     }
@@ -127,6 +176,8 @@ impl Stored {
             surface: new.surface,
             channel: self.channel,
             lane: new.lane,
+            lane_reason: new.lane_reason.clone(),
+            retry_of: new.retry_of,
             reverse_path: new.envelope.reverse_path.to_string(),
             from: new.from.clone(),
             subject: new.subject.clone(),
@@ -168,7 +219,7 @@ impl State {
     fn wake(&self, message: MessageId) {
         let stored = &self.messages[&message];
         if let (Some(waker), Some(due)) = (&self.waker, stored.earliest()) {
-            waker.due(stored.channel, due);
+            waker.due(stored.channel, stored.new.lane, due);
         }
     }
 
@@ -223,7 +274,7 @@ impl State {
         if !given.parts {
             return Err(reused());
         }
-        message.envelope.recipients = left;
+        message.retain_recipients(|recipient| left.contains(recipient));
         Ok(None)
     }
 
@@ -235,49 +286,92 @@ impl State {
             key.recipients.extend(message.envelope.recipients.iter().map(address));
         }
         let order = self.messages.len() as u64;
-        self.messages.insert(id, Stored::new(message, order));
+        let (suppressed, retry_of) = (message.suppressed.clone(), message.retry_of);
+        let mut stored = Stored::new(message, order);
+        let said = "on the list of addresses that must not be written to";
+        for index in &suppressed {
+            let row = &mut stored.rows[*index as usize];
+            row.state = RecipientState::Suppressed;
+            (row.view.state, row.view.said) = (RecipientState::Suppressed, said.into());
+        }
+        self.messages.insert(id, stored);
         self.event(EventKind::MessageQueued, at, Some(id), None).channel = Some(channel);
+        if let Some(origin) = retry_of {
+            let event = self.event(EventKind::MessageRetried, at, Some(origin), None);
+            (event.channel, event.detail) = (Some(channel), format!("as {id}"));
+        }
+        for index in suppressed {
+            let event = self.event(EventKind::MessageSuppressed, at, Some(id), Some(index));
+            (event.channel, event.detail) = (Some(channel), said.into());
+        }
         self.wake(id);
     }
 
-    fn lease(&mut self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease> {
-        let mut due: Vec<(Timestamp, u64, MessageId)> = Vec::new();
-        for (id, stored) in self.messages.iter().filter(|(_, stored)| stored.channel == channel) {
-            due.extend(stored.earliest().filter(|at| *at <= now).map(|at| (at, stored.order, *id)));
-        }
-        due.sort_unstable();
-        due.truncate(limit);
-        let mut leases = Vec::new();
-        for (_, _, id) in due {
-            let Some(stored) = self.messages.get_mut(&id) else { continue };
-            let mut recipients = Vec::new();
-            for row in &mut stored.rows {
-                if row.state != RecipientState::Queued || row.view.due.is_none_or(|due| due > now) {
-                    continue;
-                }
-                row.state = RecipientState::Leased;
-                recipients.push(LeasedRecipient {
-                    index: row.view.index,
-                    attempts: row.view.attempts,
-                    doubts: row.view.doubts,
-                    first_attempt: row.first_attempt,
-                });
-            }
-            let new = &stored.new;
-            leases.push(Lease {
+    fn head(&self, channel: ChannelId, lane: Lane, now: Timestamp, skip: &Skip) -> Option<MessageId> {
+        let nobody = Served::default();
+        let served = self.served.get(&(channel, lane)).unwrap_or(&nobody);
+        let all = self.messages.iter().filter(|(_, stored)| stored.channel == channel && stored.new.lane == lane);
+        let passed = |stored: &Stored| skip.people.contains(&stored.new.person) || skip.froms.contains(&stored.from_id());
+        let ready = all.filter_map(|(id, stored)| {
+            let due = stored.earliest().filter(|due| *due <= now && !passed(stored))?;
+            let (team, person) = (stored.new.team, stored.new.person);
+            let within = served.people.get(&team).map_or((0, person), |people| people.of(person));
+            Some((served.teams.of(team), within, due, stored.order, *id))
+        });
+        ready.min().map(|(.., id)| id)
+    }
+
+    fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
+        [Lane::Now, Lane::Normal, Lane::Bulk].map(|lane| {
+            let id = self.head(channel, lane, now, skip)?;
+            let stored = self.messages.get(&id)?;
+            let is_due = |row: &&Row| row.state == RecipientState::Queued && row.view.due.is_some_and(|due| due <= now);
+            Some(Head {
                 message: id,
-                channel,
-                person: new.person,
-                token: new.token,
-                accepted_at: new.at,
-                lane: new.lane,
-                envelope: Arc::new(new.envelope.clone()),
-                from: new.from.as_str().into(),
-                recipients,
-                size_bytes: new.body.len() as u64,
+                from: stored.from_id(),
+                person: stored.new.person,
+                recipients: stored.rows.iter().filter(is_due).count() as u32,
+                size_bytes: stored.new.body.len() as u64,
+            })
+        })
+    }
+
+    fn lease(&mut self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
+        let id = self.head(channel, lane, now, skip)?;
+        let stored = self.messages.get_mut(&id)?;
+        let mut recipients = Vec::new();
+        for row in &mut stored.rows {
+            let is_due = row.state == RecipientState::Queued && row.view.due.is_some_and(|due| due <= now);
+            if !is_due || recipients.len() >= most as usize {
+                continue;
+            }
+            row.state = RecipientState::Leased;
+            recipients.push(LeasedRecipient {
+                index: row.view.index,
+                attempts: row.view.attempts,
+                doubts: row.view.doubts,
+                first_attempt: row.first_attempt,
             });
         }
-        leases
+        let new = &stored.new;
+        let served = self.served.entry((channel, lane)).or_default();
+        served.teams.serve(new.team, recipients.len() as u64);
+        served.people.entry(new.team).or_default().serve(new.person, recipients.len() as u64);
+        Some(Lease {
+            message: id,
+            channel,
+            person: new.person,
+            team: new.team,
+            token: new.token,
+            accepted_at: new.at,
+            expires_at: new.expires_at,
+            lane: new.lane,
+            message_id: new.message_id.as_str().into(),
+            envelope: Arc::new(new.envelope.clone()),
+            from: new.from.as_str().into(),
+            recipients,
+            size_bytes: new.body.len() as u64,
+        })
     }
 
     fn check(&self, record: &AttemptRecord) -> Result<(), StoreError> {
@@ -304,7 +398,9 @@ impl State {
 
     fn settle(&mut self, settle: &Settlement) {
         let mut facts = Vec::new();
+        self.unspend(settle);
         let Some(stored) = self.messages.get_mut(&settle.message) else { return };
+        let party = Party::of(stored.new.team, stored.new.person);
         for settled in &settle.recipients {
             let Some(row) = stored.rows.get_mut(settled.index as usize) else { continue };
             let Some(after) = row.state.after(settled.to) else { continue };
@@ -321,6 +417,11 @@ impl State {
             }
             row.view.doubts += u32::from(settled.to == Move::Doubt || (settled.to == Move::Hold && settled.counts));
             facts.extend(kind_of(settled.to).map(|kind| (kind, settled.index, row.view.said.clone())));
+            if let Some(address) = settled.suppress.clone() {
+                let (reason, origin) = (row.view.said.clone(), settle.message);
+                let entry = Suppression { party, address: address.clone(), reason, origin, at: settle.at };
+                self.suppressed.entry((address, party)).or_insert(entry);
+            }
         }
         for (kind, index, said) in facts {
             let event = self.event(kind, settle.at, Some(settle.message), Some(index));
@@ -330,7 +431,29 @@ impl State {
         self.wake(settle.message);
     }
 
+    fn unspend(&mut self, settle: &Settlement) {
+        let units = match &settle.spending {
+            Spending::Uncounted => return,
+            Spending::Spent(spent) => {
+                self.spent.push(spent.clone());
+                spent.units
+            }
+            Spending::Refunded(units) => *units,
+        };
+        if let Some(open) = self.spending.get_mut(&settle.message) {
+            open.units = open.units.minus(units);
+            if open.units.messages == 0 {
+                self.spending.remove(&settle.message);
+            }
+        }
+    }
+
     fn intend(&mut self, intend: &Intent) {
+        if let Some(spend) = &intend.spend {
+            let nothing = || Spend { units: Units::default(), ..spend.clone() };
+            let open = self.spending.entry(intend.message).or_insert_with(nothing);
+            open.units = open.units.plus(spend.units);
+        }
         let Some(stored) = self.messages.get_mut(&intend.message) else { return };
         for index in &intend.recipients {
             let row = &mut stored.rows[*index as usize];
@@ -409,9 +532,21 @@ impl State {
         let mut queues: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
         for stored in self.messages.values().filter(|stored| stored.is_open()) {
             let empty =
-                ChannelQueue { channel: stored.channel, queued: 0, leased: 0, held: 0, bytes: 0, next_due: None, oldest: None };
+                ChannelQueue {
+                    channel: stored.channel,
+                    queued: 0,
+                    leased: 0,
+                    held: 0,
+                    bytes: 0,
+                    next_due: None,
+                    oldest: None,
+                    waiting: [Ahead::default(); 3],
+                };
             let queue = queues.entry(stored.channel).or_insert(empty);
             let count = |state: RecipientState| stored.rows.iter().filter(|row| row.state == state).count() as u64;
+            if count(RecipientState::Queued) > 0 {
+                queue.waiting[stored.new.lane as usize].add(count(RecipientState::Queued), stored.new.body.len() as u64);
+            }
             queue.queued += count(RecipientState::Queued);
             queue.leased += count(RecipientState::Leased);
             queue.held += count(RecipientState::Held);
@@ -477,8 +612,12 @@ impl Queue for Model {
         Commit::done(state.accept(batch))
     }
 
-    fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease> {
-        self.lock().lease(channel, now, limit)
+    fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
+        self.lock().heads(channel, now, skip)
+    }
+
+    fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
+        self.lock().lease(channel, lane, now, most, skip)
     }
 
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
@@ -501,6 +640,7 @@ impl Queue for Model {
         if checked.is_ok() {
             attempt.settle.iter().for_each(|settle| state.settle(settle));
             attempt.intend.iter().for_each(|intend| state.intend(intend));
+            attempt.reports.into_iter().for_each(|report| state.store(report));
         }
         Commit::done(checked)
     }
@@ -535,6 +675,51 @@ impl Queue for Model {
 
     fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState> {
         self.lock().channels.clone()
+    }
+
+    fn set_lessons(&self, channel: ChannelId, lessons: Lessons, at: Timestamp) -> Commit<Result<(), StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        let before = state.lessons.insert(channel, lessons.clone()).unwrap_or_default();
+        let mut taught = Vec::new();
+        if let Some(pace) = lessons.pace.filter(|pace| before.pace.is_none_or(|known| known.taught_at != pace.taught_at)) {
+            taught.push(format!("{} messages a minute: {}", pace.per_minute, pace.said));
+        }
+        if let Some(cap) = lessons.cap.filter(|cap| before.cap.is_none_or(|known| known.taught_at != cap.taught_at)) {
+            taught.push(format!("{} connections: {}", cap.connections, cap.said));
+        }
+        for detail in taught {
+            let event = state.event(EventKind::ChannelLimitLearned, at, None, None);
+            (event.channel, event.detail) = (Some(channel), detail);
+        }
+        Commit::done(Ok(()))
+    }
+
+    fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
+        self.lock().lessons.clone()
+    }
+
+    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        state.heartbeat = Some(heartbeat);
+        Commit::done(Ok(()))
+    }
+
+    fn is_suppressed(&self, party: Party, address: &str) -> bool {
+        self.lock().suppressed.contains_key(&(address.to_lowercase(), party))
+    }
+
+    fn unsuppress(&self, party: Party, address: &str, _: &str, _: Timestamp) -> Commit<Result<bool, StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        Commit::done(Ok(state.suppressed.remove(&(address.to_lowercase(), party)).is_some()))
     }
 
     fn set_waker(&self, waker: Arc<dyn Wake>) {
@@ -575,6 +760,31 @@ impl Queue for Model {
 
     fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
         Ok(self.lock().events.iter().filter(|event| event.message == Some(id)).cloned().collect())
+    }
+
+    fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let state = self.lock();
+        let own = |event: &&Event| event.channel == Some(channel) && event.message.is_none();
+        Ok(state.events.iter().rev().filter(own).take(limit).cloned().collect())
+    }
+
+    fn suppressions(&self, parties: &[Party], after: Option<&str>, limit: usize) -> Result<Vec<Suppression>, StoreError> {
+        let state = self.lock();
+        let wanted = |one: &&Suppression| {
+            (parties.is_empty() || parties.contains(&one.party)) && after.is_none_or(|after| one.address.as_str() > after)
+        };
+        Ok(state.suppressed.values().filter(wanted).take(limit).cloned().collect())
+    }
+
+    fn spent(&self) -> Result<Vec<Spent>, StoreError> {
+        let mut spent = self.lock().spent.clone();
+        spent.sort_by_key(|one| one.age_from);
+        Ok(spent)
+    }
+
+    fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError> {
+        self.lock().spent.retain(|one| &*one.account != account || one.age_from >= before);
+        Ok(())
     }
 
     fn close(&self) {

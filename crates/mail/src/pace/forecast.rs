@@ -5,7 +5,6 @@ use super::terms::Terms;
 use crate::envelope::Lane;
 use crate::limits::LimitScope;
 use crate::time::Timestamp;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Transactions that are run one by one; the rest goes on at the pace found.
@@ -43,7 +42,6 @@ impl Ahead {
 #[must_use]
 pub fn forecast(terms: &Terms, mut ledger: Ledger, lane: Lane, ahead: Ahead, takes: Duration, now: Timestamp) -> Timestamp {
     let cost = ahead.each();
-    let from: Arc<str> = Arc::from("");
     let apart = if lane == Lane::Bulk { terms.spread(cost) } else { Duration::ZERO };
     let lines = if lane == Lane::Bulk { terms.bulk_connections() } else { terms.caps.connections }.max(1);
     let turn = (takes / lines).max(apart);
@@ -54,7 +52,7 @@ pub fn forecast(terms: &Terms, mut ledger: Ledger, lane: Lane, ahead: Ahead, tak
     let mut at = now;
     ledger.settle_open(now.plus(takes));
     for number in 0..ahead.transactions.min(RUN) {
-        while let Err((free, limit)) = account.free(&mut ledger, lane, &from, cost, at) {
+        while let Err((free, limit)) = account.free(&mut ledger, lane, None, cost, at) {
             match free {
                 Free::At(free) if free > at => at = free,
                 // It costs more than any window holds; it is counted as one whole window.
@@ -67,8 +65,8 @@ pub fn forecast(terms: &Terms, mut ledger: Ledger, lane: Lane, ahead: Ahead, tak
         if number + 1 == ahead.transactions {
             return at;
         }
-        ledger.spend(&from, cost);
-        ledger.settle(&from, cost, at.plus(takes));
+        ledger.spend(None, cost);
+        ledger.settle(None, cost, at.plus(takes));
         at = at.plus(turn);
     }
     // What is left goes on as fast as what was run.

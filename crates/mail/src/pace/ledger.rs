@@ -3,6 +3,7 @@
 use crate::limits::{Limit, LimitScope, Unit};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,20 @@ pub struct Spent {
     pub age_from: Timestamp,
 }
 
+/// A From address, as limits that count per From tell them apart. Not to be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FromId(pub u64);
+
+impl FromId {
+    /// That of an address, ASCII case ignored.
+    #[must_use]
+    pub fn of(address: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        address.to_ascii_lowercase().hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
 /// When something may be spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Free {
@@ -97,7 +112,7 @@ pub fn stretched(window: Duration) -> Duration {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     account: Book,
-    froms: BTreeMap<Arc<str>, Book>,
+    froms: BTreeMap<FromId, Book>,
     windows: Vec<Duration>,
 }
 
@@ -131,12 +146,12 @@ impl Ledger {
     }
 
     /// Counts a transaction that starts now; `from` only where a limit counts per From.
-    pub fn spend(&mut self, from: &Arc<str>, units: Units) {
+    pub fn spend(&mut self, from: Option<FromId>, units: Units) {
         self.each(from, |book| book.open = book.open.plus(units));
     }
 
     /// The final reply came in; from `age_from` on the units grow old.
-    pub fn settle(&mut self, from: &Arc<str>, units: Units, age_from: Timestamp) {
+    pub fn settle(&mut self, from: Option<FromId>, units: Units, age_from: Timestamp) {
         self.each(from, |book| {
             book.open = book.open.minus(units);
             book.add(Entry { at: age_from, units });
@@ -144,7 +159,7 @@ impl Ledger {
     }
 
     /// The transaction never started, or the provider does not count it.
-    pub fn refund(&mut self, from: &Arc<str>, units: Units) {
+    pub fn refund(&mut self, from: Option<FromId>, units: Units) {
         self.each(from, |book| book.open = book.open.minus(units));
     }
 
@@ -160,31 +175,32 @@ impl Ledger {
 
     /// Counts what was written down before a restart.
     pub fn restore(&mut self, spent: &Spent) {
-        self.each(&spent.from, |book| book.add(Entry { at: spent.age_from, units: spent.units }));
+        let from = (!spent.from.is_empty()).then(|| FromId::of(&spent.from));
+        self.each(from, |book| book.add(Entry { at: spent.age_from, units: spent.units }));
     }
 
-    fn each(&mut self, from: &Arc<str>, mut what: impl FnMut(&mut Book)) {
+    fn each(&mut self, from: Option<FromId>, mut what: impl FnMut(&mut Book)) {
         what(&mut self.account);
-        if !from.is_empty() {
+        if let Some(from) = from {
             let windows = &self.windows;
-            what(self.froms.entry(Arc::clone(from)).or_insert_with(|| Book::new(windows)));
+            what(self.froms.entry(from).or_insert_with(|| Book::new(windows)));
         }
     }
 
-    fn book(&mut self, limit: &Limit, from: &Arc<str>) -> Option<&mut Book> {
+    fn book(&mut self, limit: &Limit, from: Option<FromId>) -> Option<&mut Book> {
         match limit.scope {
             LimitScope::Account => Some(&mut self.account),
-            LimitScope::From => self.froms.get_mut(from),
+            LimitScope::From => self.froms.get_mut(&from?),
         }
     }
 
     /// How much of a limit is in use, open transactions included.
-    pub fn used(&mut self, limit: &Limit, from: &Arc<str>, now: Timestamp) -> u64 {
+    pub fn used(&mut self, limit: &Limit, from: Option<FromId>, now: Timestamp) -> u64 {
         self.book(limit, from).map_or(0, |book| book.used(limit.window, now).of(limit.unit))
     }
 
     /// When `cost` fits under the limit less `kept_free`. What fits no empty window never does.
-    pub fn free(&mut self, limit: &Limit, from: &Arc<str>, cost: Units, kept_free: u64, now: Timestamp) -> Free {
+    pub fn free(&mut self, limit: &Limit, from: Option<FromId>, cost: Units, kept_free: u64, now: Timestamp) -> Free {
         let room = limit.count.saturating_sub(kept_free);
         let cost = cost.of(limit.unit);
         match self.book(limit, from) {

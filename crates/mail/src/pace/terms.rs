@@ -1,12 +1,11 @@
 //! What a channel is held to at this moment.
 
 use super::learned::Lessons;
-use super::ledger::{Free, Ledger, Units, stretched};
+use super::ledger::{Free, FromId, Ledger, Units, stretched};
 use crate::channel::Channel;
 use crate::envelope::Lane;
 use crate::limits::{Caps, Limit, LimitScope, Unit};
 use crate::time::Timestamp;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Bulk is spread evenly over windows up to this long; longer ones are quotas, which are used as they come.
@@ -82,7 +81,7 @@ impl Terms {
     }
 
     /// When a transaction of this lane fits under every limit, and which one is the last to give way.
-    pub fn free(&self, ledger: &mut Ledger, lane: Lane, from: &Arc<str>, cost: Units, now: Timestamp) -> Result<(), (Free, Limit)> {
+    pub fn free(&self, ledger: &mut Ledger, lane: Lane, from: Option<FromId>, cost: Units, now: Timestamp) -> Result<(), (Free, Limit)> {
         let mut last: Option<(Free, Limit)> = None;
         for limit in &self.limits {
             match (ledger.free(limit, from, cost, self.kept_free(limit, lane), now), &last) {

@@ -24,12 +24,14 @@ fn nobody() -> Arc<str> {
     Arc::from("")
 }
 
+const ALL: Option<FromId> = None;
+
 fn ledger(terms: &Terms) -> Ledger {
     Ledger::new(terms.limits.iter().map(|limit| limit.window))
 }
 
 fn head(recipients: u32) -> Option<Head> {
-    Some(Head { cost: Units::transaction(recipients, 1000), from: nobody() })
+    Some(Head { cost: Units::transaction(recipients, 1000), from: ALL })
 }
 
 #[test]
@@ -37,13 +39,13 @@ fn a_unit_is_spent_at_the_start_and_grows_old_from_the_reply() {
     let terms = terms(&["2 messages / 1 minute"]);
     let mut ledger = ledger(&terms);
     let one = Units::transaction(1, 10);
-    ledger.spend(&nobody(), one);
-    ledger.spend(&nobody(), one);
+    ledger.spend(ALL, one);
+    ledger.spend(ALL, one);
     let limit = terms.limits[0];
-    assert_eq!(ledger.free(&limit, &nobody(), one, 0, at(500.0)), Free::WhenSettled, "open ones do not grow old");
-    ledger.settle(&nobody(), one, at(500.0));
-    assert_eq!(ledger.free(&limit, &nobody(), one, 0, at(500.0)), Free::At(at(560.06)));
-    assert_eq!(ledger.free(&limit, &nobody(), one, 0, at(560.06)), Free::Now);
+    assert_eq!(ledger.free(&limit, ALL, one, 0, at(500.0)), Free::WhenSettled, "open ones do not grow old");
+    ledger.settle(ALL, one, at(500.0));
+    assert_eq!(ledger.free(&limit, ALL, one, 0, at(500.0)), Free::At(at(560.06)));
+    assert_eq!(ledger.free(&limit, ALL, one, 0, at(560.06)), Free::Now);
 }
 
 #[test]
@@ -51,10 +53,10 @@ fn the_10_001st_recipient_leaves_when_the_oldest_has_aged_out_to_the_second() {
     let terms = terms(&["10000 recipients / 24 hours"]);
     let mut ledger = ledger(&terms);
     for number in 0..10_000u32 {
-        ledger.spend(&nobody(), Units::transaction(1, 10));
-        ledger.settle(&nobody(), Units::transaction(1, 10), at(f64::from(number) * 5.0));
+        ledger.spend(ALL, Units::transaction(1, 10));
+        ledger.settle(ALL, Units::transaction(1, 10), at(f64::from(number) * 5.0));
     }
-    let free = |ledger: &mut Ledger, cost| ledger.free(&terms.limits[0], &nobody(), Units::transaction(cost, 10), 0, at(50_000.0));
+    let free = |ledger: &mut Ledger, cost| ledger.free(&terms.limits[0], ALL, Units::transaction(cost, 10), 0, at(50_000.0));
     let day = 86_400.0 * 1.001;
     assert_eq!(free(&mut ledger, 1), Free::At(at(day)));
     assert_eq!(free(&mut ledger, 3), Free::At(at(day + 10.0)));
@@ -66,14 +68,14 @@ fn very_large_counts_are_put_together_and_round_towards_safety() {
     let terms = terms(&["100 messages / 1 minute", "2000000 messages / 24 hours"]);
     let mut ledger = ledger(&terms);
     for number in 0..200_000u32 {
-        ledger.settle(&nobody(), Units::transaction(1, 10), at(f64::from(number) * 0.4));
+        ledger.settle(ALL, Units::transaction(1, 10), at(f64::from(number) * 0.4));
     }
     assert!(ledger.entries() < 45_000, "{}", ledger.entries());
     let now = at(80_000.0);
-    assert_eq!(ledger.used(&terms.limits[1], &nobody(), now), 200_000);
-    let minute = ledger.used(&terms.limits[0], &nobody(), now);
+    assert_eq!(ledger.used(&terms.limits[1], ALL, now), 200_000);
+    let minute = ledger.used(&terms.limits[0], ALL, now);
     assert!((148..=151).contains(&minute), "the short window stays exact: {minute}");
-    let Free::At(free) = ledger.free(&terms.limits[1], &nobody(), Units::transaction(1, 1), 1_800_000, now) else { panic!() };
+    let Free::At(free) = ledger.free(&terms.limits[1], ALL, Units::transaction(1, 1), 1_800_000, now) else { panic!() };
     let exact = at(86_400.0 * 1.001);
     assert!(free >= exact && free.since(exact) <= Duration::from_millis(86_400 + 400), "{}", free.since(exact).as_millis());
 }
@@ -101,7 +103,7 @@ fn a_large_message_books_its_units_and_only_now_overtakes_it() {
     let terms = terms(&["100 recipients / 1 minute"]);
     let mut ledger = ledger(&terms);
     let turn = Turn::default();
-    ledger.settle(&nobody(), Units::transaction(60, 10), at(0.0));
+    ledger.settle(ALL, Units::transaction(60, 10), at(0.0));
     let choice = turn.choose(&[None, head(50), None], &terms, &mut ledger, at(1.0));
     assert_eq!(choice, Choice::Wait(Wait { until: Some(at(60.06)), why: Why::Limit(terms.limits[0]), lane: Lane::Normal }));
     let choice = turn.choose(&[head(1), head(50), None], &terms, &mut ledger, at(1.0));
@@ -130,17 +132,17 @@ fn bulk_gets_one_unit_in_twenty_while_others_wait() {
 fn a_from_at_its_own_limit_stops_nobody_else() {
     let terms = terms(&["2 messages / 1 minute / from", "100 messages / 1 minute"]);
     let mut ledger = ledger(&terms);
-    let ana: Arc<str> = Arc::from("ana@example.com");
+    let ana = Some(FromId::of("ana@example.com"));
     for _ in 0..2 {
-        ledger.settle(&ana, Units::transaction(1, 10), at(0.0));
+        ledger.settle(ana, Units::transaction(1, 10), at(0.0));
     }
-    let of = |from: &str| Some(Head { cost: Units::transaction(1, 10), from: Arc::from(from) });
+    let of = |from: &str| Some(Head { cost: Units::transaction(1, 10), from: Some(FromId::of(from)) });
     let turn = Turn::default();
     let choice = turn.choose(&[None, of("ana@example.com"), None], &terms, &mut ledger, at(1.0));
     assert_eq!(choice, Choice::PassFrom { lane: Lane::Normal, until: Some(at(60.06)) });
     assert_eq!(turn.choose(&[None, of("luis@example.com"), None], &terms, &mut ledger, at(1.0)), Choice::Go(Lane::Normal));
     ledger.tidy(at(200.0));
-    assert_eq!(ledger.used(&terms.limits[0], &ana, at(200.0)), 0);
+    assert_eq!(ledger.used(&terms.limits[0], ana, at(200.0)), 0);
 }
 
 #[test]
@@ -198,7 +200,7 @@ impl World {
                     let cost = Units::transaction(recipients, 1000);
                     let bulk = waiting[2].last().map(|recipients| Units::transaction(*recipients, 1000));
                     self.turn.started(lane, cost, bulk, &self.terms, now);
-                    self.ledger.spend(&nobody(), cost);
+                    self.ledger.spend(ALL, cost);
                     let took = latency();
                     self.seen.push((self.now, self.now + took * 0.8, cost));
                     self.open.push((self.now + took, lane, cost));
@@ -212,7 +214,7 @@ impl World {
                     let ended = self.open.iter().position(|(ends, ..)| *ends <= self.now).unwrap();
                     let (ends, lane, cost) = self.open.swap_remove(ended);
                     self.turn.ended(lane);
-                    self.ledger.settle(&nobody(), cost, at(ends));
+                    self.ledger.settle(ALL, cost, at(ends));
                     self.spent.push(Spent { account: nobody(), from: nobody(), units: cost, age_from: at(ends) });
                 }
                 _ => return,

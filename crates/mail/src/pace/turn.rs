@@ -1,11 +1,10 @@
 //! Whose turn it is.
 
-use super::ledger::{Free, Ledger, Units};
+use super::ledger::{Free, FromId, Ledger, Units};
 use super::terms::Terms;
 use crate::envelope::Lane;
 use crate::limits::{Limit, LimitScope};
 use crate::time::Timestamp;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Of so many units that leave while bulk waits, one is bulk's.
@@ -16,8 +15,8 @@ const BULK_SHARE: u64 = 20;
 pub struct Head {
     /// What its transaction costs, already cut to [`Terms::most_recipients`].
     pub cost: Units,
-    /// The From it is counted under where a limit counts per From; else empty.
-    pub from: Arc<str>,
+    /// The From it is counted under where a limit counts per From.
+    pub from: Option<FromId>,
 }
 
 /// What happens next.
@@ -102,7 +101,7 @@ impl Turn {
         if self.bulk_open >= terms.bulk_connections() {
             return Err((None, Why::Connection));
         }
-        if let Err((free, limit)) = terms.free(ledger, Lane::Bulk, &head.from, head.cost, now) {
+        if let Err((free, limit)) = terms.free(ledger, Lane::Bulk, head.from, head.cost, now) {
             return Err((at(free), Why::Limit(limit)));
         }
         if self.bulk_next > now {
@@ -138,7 +137,7 @@ fn owed(cost: Units) -> u64 {
 }
 
 fn lane_choice(lane: Lane, head: &Head, terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Choice {
-    match terms.free(ledger, lane, &head.from, head.cost, now) {
+    match terms.free(ledger, lane, head.from, head.cost, now) {
         Ok(()) => Choice::Go(lane),
         Err((free, limit)) if limit.scope == LimitScope::From => Choice::PassFrom { lane, until: at(free) },
         Err((free, limit)) => Choice::Wait(Wait { until: at(free), why: Why::Limit(limit), lane }),

@@ -4,12 +4,14 @@
 
 use super::index::{self, Entry, KnownKey};
 use super::log::{AppendError, Batch, Log, Position};
-use super::open_set::{Effects, Fresh, OpenSet, Place, Shared};
+use super::open_set::{Effects, Fresh, OpenSet, Place, Shared, Wakeup};
 use super::record::{Intend, Meta, Record, Settle, SettledRow};
-use crate::api::{AcceptError, Accepted, AttemptRecord, NewMessage, Steer, StoreError};
+use crate::api::{AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError};
 use crate::disk::Disk;
 use bytes::Bytes;
 use mail::channel::ChannelState;
+use mail::pace::Lessons;
+use mail::steady::Heartbeat;
 use mail::{ChannelId, MessageId, PersonId, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -27,6 +29,17 @@ pub(crate) enum Op {
     Attempt(AttemptRecord, oneshot::Sender<Result<(), StoreError>>),
     Steer(Steer, oneshot::Sender<Result<Vec<u32>, StoreError>>),
     Channel(ChannelId, ChannelState, Timestamp, oneshot::Sender<Result<(), StoreError>>),
+    Lessons(ChannelId, Lessons, Timestamp, oneshot::Sender<Result<(), StoreError>>),
+    Beat(Heartbeat, oneshot::Sender<Result<(), StoreError>>),
+    Unsuppress(Unsuppress, oneshot::Sender<Result<bool, StoreError>>),
+}
+
+/// An address to be taken off a list.
+pub(crate) struct Unsuppress {
+    pub party: Party,
+    pub address: String,
+    pub by: String,
+    pub at: Timestamp,
 }
 
 impl Op {
@@ -34,7 +47,8 @@ impl Op {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Accept(messages, _) => messages.iter().map(|message| message.body.len() + 512).sum(),
-            Self::Attempt(..) | Self::Steer(..) | Self::Channel(..) => 256,
+            Self::Attempt(record, _) => 256 + record.reports.iter().map(|report| report.body.len() + 512).sum::<usize>(),
+            Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) => 256,
         }
     }
 
@@ -43,7 +57,10 @@ impl Op {
         let closed = || StoreError::Closed(why.to_owned());
         match self {
             Self::Accept(_, answer) => drop(answer.send(Err(AcceptError::Closed(why.to_owned())))),
-            Self::Attempt(_, answer) | Self::Channel(_, _, _, answer) => drop(answer.send(Err(closed()))),
+            Self::Attempt(_, answer) | Self::Channel(.., answer) | Self::Lessons(.., answer) | Self::Beat(_, answer) => {
+                drop(answer.send(Err(closed())));
+            }
+            Self::Unsuppress(_, answer) => drop(answer.send(Err(closed()))),
             Self::Steer(_, answer) => drop(answer.send(Err(closed()))),
         }
     }
@@ -53,6 +70,7 @@ impl Op {
 enum Staged {
     Accepted(Vec<Accepted>, oneshot::Sender<Result<Vec<Accepted>, AcceptError>>),
     Done(oneshot::Sender<Result<(), StoreError>>),
+    Unsuppressed(oneshot::Sender<Result<bool, StoreError>>),
     Steered(MessageId, Vec<u32>, oneshot::Sender<Result<Vec<u32>, StoreError>>),
 }
 
@@ -69,7 +87,7 @@ pub(crate) struct Step {
     /// What the index has to learn.
     pub entries: Vec<Entry>,
     /// Channels with mail that became due.
-    pub wakes: Vec<(ChannelId, Timestamp)>,
+    pub wakes: Vec<Wakeup>,
     /// The disk had no room for it.
     pub no_space: bool,
     /// Nothing may be written any more, and why.
@@ -193,9 +211,14 @@ impl<D: Disk> Core<D> {
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
-            Op::Attempt(record, answer) => match self.check_attempt(&record) {
+            Op::Attempt(mut record, answer) => match self.check_attempt(&record) {
                 Ok(()) => {
+                    let reports = std::mem::take(&mut record.reports);
                     self.write(attempt(record), None, written);
+                    for mut report in reports {
+                        let body = std::mem::take(&mut report.body);
+                        self.write(Record::Accept(Box::new(Meta::from(report))), Some(body), written);
+                    }
                     staged.push(Staged::Done(answer));
                 }
                 Err(error) => drop(answer.send(Err(error))),
@@ -228,6 +251,22 @@ impl<D: Disk> Core<D> {
             Op::Channel(channel, state, at, answer) => {
                 self.write(Record::Channel { channel, state, at }, None, written);
                 staged.push(Staged::Done(answer));
+            }
+            Op::Lessons(channel, lessons, at, answer) => {
+                self.write(Record::Lessons { channel, lessons, at }, None, written);
+                staged.push(Staged::Done(answer));
+            }
+            Op::Beat(heartbeat, answer) => {
+                self.write(Record::Beat(heartbeat), None, written);
+                staged.push(Staged::Done(answer));
+            }
+            Op::Unsuppress(Unsuppress { party, address, by, at }, answer) => {
+                if !lock(&self.open).suppressed.contains(&(party, address.clone())) {
+                    drop(answer.send(Ok(false)));
+                    return;
+                }
+                self.write(Record::Unsuppress { party, address, by, at }, None, written);
+                staged.push(Staged::Unsuppressed(answer));
             }
         }
     }
@@ -300,7 +339,7 @@ impl<D: Disk> Core<D> {
         if known.parts != given.parts || known.fingerprint != given.fingerprint {
             return Err(AcceptError::KeyReused { key: given.key, id: known.first });
         }
-        message.envelope.recipients.retain(|recipient| !known.recipients.contains(&address(recipient)));
+        message.retain_recipients(|recipient| !known.recipients.contains(&address(recipient)));
         if message.envelope.recipients.is_empty() {
             return Ok(Plan::Replay(known.first));
         }
@@ -425,10 +464,13 @@ pub(crate) fn room<D: Disk>(disk: &D, min_free: u64) -> Result<(), String> {
 pub(crate) fn shared(meta: &Meta) -> Shared {
     Shared {
         person: meta.person,
+        team: meta.team,
         token: meta.token,
         lane: meta.lane,
         at: meta.at,
+        expires_at: meta.expires_at,
         from: meta.from.as_str().into(),
+        message_id: meta.message_id.as_str().into(),
         envelope: Arc::new(meta.envelope.clone()),
     }
 }
@@ -468,6 +510,7 @@ fn answer(staged: Vec<Staged>, failure: Option<Failure>) {
         match one {
             Staged::Accepted(accepted, answer) => drop(answer.send(result.as_ref().map(|()| accepted).map_err(AcceptError::from))),
             Staged::Done(answer) => drop(answer.send(result.as_ref().map_err(StoreError::from).copied())),
+            Staged::Unsuppressed(answer) => drop(answer.send(result.as_ref().map(|()| true).map_err(StoreError::from))),
             Staged::Steered(_, moved, answer) => drop(answer.send(result.as_ref().map(|()| moved).map_err(StoreError::from))),
         }
     }
@@ -481,7 +524,7 @@ fn subjects(op: &Op) -> [Option<MessageId>; 2] {
             let settled = record.settle.as_ref().map(|settle| settle.message);
             [settled, record.intend.as_ref().map(|intend| intend.message).filter(|message| settled != Some(*message))]
         }
-        Op::Accept(..) | Op::Channel(..) => [None, None],
+        Op::Accept(..) | Op::Channel(..) | Op::Lessons(..) | Op::Beat(..) | Op::Unsuppress(..) => [None, None],
     }
 }
 
@@ -532,22 +575,37 @@ struct KeyBefore {
 }
 
 fn attempt(record: AttemptRecord) -> Record {
-    let settle = record.settle.map(|settle| Settle {
-        message: settle.message,
-        channel: settle.channel,
-        at: settle.at,
-        relay: settle.relay,
-        recipients: settle
-            .recipients
-            .into_iter()
-            .map(|row| SettledRow { index: row.index, to: row.to, due: row.due, counts: row.counts, said: row.said.to_string() })
-            .collect(),
-    });
     let intend = record.intend.map(|intend| Intend {
         message: intend.message,
         channel: intend.channel,
         at: intend.at,
         recipients: intend.recipients,
+        spend: intend.spend,
     });
-    Record::Attempt { settle, intend }
+    Record::Attempt { settle: record.settle.map(settlement), intend }
+}
+
+fn settlement(settle: Settlement) -> Settle {
+    let (spent, refunded) = match settle.spending {
+        Spending::Uncounted => (None, None),
+        Spending::Spent(spent) => (Some(spent), None),
+        Spending::Refunded(units) => (None, Some(units)),
+    };
+    let row = |row: Settled| SettledRow {
+        index: row.index,
+        to: row.to,
+        due: row.due,
+        counts: row.counts,
+        said: row.said.to_string(),
+        suppress: row.suppress,
+    };
+    Settle {
+        message: settle.message,
+        channel: settle.channel,
+        at: settle.at,
+        relay: settle.relay,
+        spent,
+        refunded,
+        recipients: settle.recipients.into_iter().map(row).collect(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Recorded runs, cut after every step of the disk, opened again, and held against the model.
 #![allow(clippy::unwrap_used)]
-use super::tests::{CHANNEL, NOW, intent, message, settlement};
+use super::tests::{CHANNEL, NOW, intent, leases, message, settlement};
 use super::*;
 use crate::disk::fake::{FakeDisk, Fault, Loss};
 use crate::model::Model;
@@ -26,7 +26,7 @@ impl Call {
     fn repeat(&self, model: &Model) -> bool {
         match self.clone() {
             Self::Accept(batch) => model.accept(batch).wait().is_ok(),
-            Self::Lease(limit) => !model.lease(CHANNEL, NOW, limit).is_empty(),
+            Self::Lease(limit) => !leases(model, NOW, limit).is_empty(),
             Self::Record(record) => model.record(record).wait().is_ok(),
             Self::Steer(order) => model.steer(order).wait().is_ok(),
             Self::Channel(state) => model.set_channel_state(CHANNEL, state, NOW).wait().is_ok(),
@@ -41,7 +41,7 @@ impl Call {
                 Box::new(move || answer.wait().is_ok())
             }
             Self::Lease(limit) => {
-                let done = !queue.lease(CHANNEL, NOW, limit).is_empty();
+                let done = !leases(queue, NOW, limit).is_empty();
                 Box::new(move || done)
             }
             Self::Record(record) => {
@@ -112,7 +112,7 @@ impl Caller {
             3 | 4 => {
                 let at = self.leases.iter().position(|(_, intended)| !intended)?;
                 let lease = &self.leases[at].0;
-                let record = AttemptRecord { settle: None, intend: Some(intent(lease)) };
+                let record = AttemptRecord { intend: Some(intent(lease)), ..AttemptRecord::default() };
                 Some((Call::Record(record), HashSet::from([lease.message])))
             }
             5 => {
@@ -120,7 +120,7 @@ impl Caller {
                 let settled = self.leases.iter().find(|(_, intended)| *intended)?.0.clone();
                 let next = self.leases.iter().find(|(_, intended)| !intended).map(|(lease, _)| lease.clone());
                 let about = std::iter::once(settled.message).chain(next.iter().map(|lease| lease.message)).collect();
-                let record = AttemptRecord { settle: Some(settlement(&settled, to)), intend: next.as_ref().map(intent) };
+                let record = AttemptRecord { settle: Some(settlement(&settled, to)), intend: next.as_ref().map(intent), reports: Vec::new() };
                 Some((Call::Record(record), about))
             }
             6 => {
@@ -178,7 +178,7 @@ fn record(seed: u64) -> Recorded {
             }
         }
         if round % 3 > 0 {
-            let leases = queue.lease(CHANNEL, NOW, 1);
+            let leases = leases(&queue, NOW, 1);
             recorded.calls.push(Call::Lease(1));
             caller.leases.extend(leases.into_iter().map(|lease| (lease, false)));
         }
@@ -312,11 +312,11 @@ fn run_into(fault: Fault, step: usize) -> Option<(FakeDisk, Vec<Call>, Vec<Call>
             }));
         }
         if let Some(lease) = leases.pop() {
-            calls.push(Call::Record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }));
+            calls.push(Call::Record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }));
         }
         for call in calls {
             if let Call::Lease(_) = call {
-                leases.extend(queue.lease(CHANNEL, NOW, 1));
+                leases.extend(super::tests::leases(&queue, NOW, 1));
                 done.push(call);
             } else if call.ask(&queue)() {
                 done.push(call);

@@ -138,7 +138,7 @@ fn replays(data: &[u8]) {
         let is_accept = matches!(record, Record::Accept(_));
         open.apply(record, is_accept.then_some(place));
         if number % 2 == 1 {
-            open.lease(ChannelId(1), Timestamp(i64::MAX), 1);
+            open.lease(ChannelId(1), mail::Lane::Normal, Timestamp(i64::MAX), u32::MAX, &crate::api::Skip::default());
         }
         assert_eq!(open.totals.accepted, open.totals.by_state.iter().sum::<u64>(), "one fate for each recipient");
     }

@@ -2,25 +2,29 @@
 //! log already has, in the log's order, and remembers how far it came in the same transaction.
 
 use super::log::{Known, Position};
-use super::open_set::{Change, Effects, Place, Row};
+use super::open_set::{Change, Effects, Place, Row, Standing, from_id};
 use super::record::{
-    Meta, channel_state_bytes, channel_state_from, lane_code, lane_of, surface_code, surface_of, tags_bytes, tags_from,
+    Meta, channel_state_bytes, channel_state_from, heartbeat_bytes, heartbeat_from, lane_code, lane_of, lessons_bytes, lessons_from,
+    party_numbers, party_of, surface_code, surface_of, tags_bytes, tags_from,
 };
-use crate::api::{Filter, Listing, MessageView, Page, RecipientView, StoreError, Totals};
+use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
 use mail::channel::ChannelState;
+use mail::pace::{Lessons, Spent, Units};
+use mail::steady::Heartbeat;
 use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, Transaction, params, params_from_iter};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   sequence INTEGER NOT NULL, batch INTEGER NOT NULL, totals BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL, at INTEGER NOT NULL, person INTEGER NOT NULL, team INTEGER,
-  token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, reverse_path TEXT NOT NULL,
+  token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, lane_reason TEXT NOT NULL, retry_of BLOB,
+  reverse_path TEXT NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
   offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
@@ -38,6 +42,15 @@ CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE me
 CREATE TABLE IF NOT EXISTS keys (person INTEGER NOT NULL, key TEXT NOT NULL, message BLOB NOT NULL, fingerprint BLOB NOT NULL,
   parts INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (person, key, message)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS events_channel ON events (channel, sequence) WHERE message IS NULL;
+CREATE TABLE IF NOT EXISTS lessons (channel INTEGER PRIMARY KEY, lessons BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), clocks BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS spending (message BLOB PRIMARY KEY, account TEXT NOT NULL, sender TEXT NOT NULL, messages INTEGER NOT NULL,
+  recipients INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (account TEXT NOT NULL, age_from INTEGER NOT NULL, sequence INTEGER NOT NULL, sender TEXT NOT NULL,
+  messages INTEGER NOT NULL, recipients INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (account, age_from, sequence)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS suppressions (address TEXT NOT NULL, kind INTEGER NOT NULL, party INTEGER NOT NULL, reason TEXT NOT NULL,
+  origin BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (address, kind, party)) WITHOUT ROWID;
 ";
 
 impl From<rusqlite::Error> for StoreError {
@@ -142,32 +155,75 @@ impl Index {
         Ok(())
     }
 
+    /// Forgets what an account spent before a moment.
+    pub(crate) fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM spent WHERE account = ?1 AND age_from < ?2", params![account, before.0])?;
+        Ok(())
+    }
+
     /// Gives every open message to `each`.
     pub(crate) fn load_open(
         &self,
-        mut each: impl FnMut(MessageId, Place, ChannelId, Timestamp, Vec<Row>),
+        mut each: impl FnMut(Standing, Vec<Row>),
     ) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt
+            "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
+             m.lane, m.team, m.person, m.sender
              FROM messages m INDEXED BY messages_open JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
         )?;
         let mut rows = statement.query([])?;
-        let mut open: Option<(MessageId, Place, ChannelId, Timestamp)> = None;
+        let mut open: Option<Standing> = None;
         let mut recipients = Vec::new();
         while let Some(row) = rows.next()? {
             let id = id_at(row, 0)?;
-            if open.is_some_and(|(known, ..)| known != id)
-                && let Some((id, place, channel, at)) = open.take()
-            {
-                each(id, place, channel, at, std::mem::take(&mut recipients));
+            if let Some(done) = open.take_if(|known| known.id != id) {
+                each(done, std::mem::take(&mut recipients));
             }
-            open = Some((id, place_at(row, 1)?, ChannelId(row.get(5)?), Timestamp(row.get(6)?)));
+            if open.is_none() {
+                open = Some(standing_at(row, id)?);
+            }
             recipients.push(row_at(row)?);
         }
-        if let Some((id, place, channel, at)) = open {
-            each(id, place, channel, at, recipients);
+        if let Some(done) = open {
+            each(done, recipients);
         }
         Ok(())
+    }
+
+    pub(crate) fn lessons(&self) -> Result<BTreeMap<ChannelId, Lessons>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT channel, lessons FROM lessons")?;
+        let rows = statement.query_map([], |row| Ok((ChannelId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+        let mut known = BTreeMap::new();
+        for row in rows {
+            let (channel, bytes) = row?;
+            known.extend(lessons_from(&bytes).map(|lessons| (channel, lessons)));
+        }
+        Ok(known)
+    }
+
+    pub(crate) fn heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
+        let found = self.connection.query_row("SELECT clocks FROM heartbeat", [], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+        Ok(found.and_then(|bytes| heartbeat_from(&bytes)))
+    }
+
+    /// What open transactions spend.
+    pub(crate) fn spending(&self) -> Result<HashMap<MessageId, Spend>, StoreError> {
+        let mut statement =
+            self.connection.prepare("SELECT message, account, sender, messages, recipients, bytes FROM spending")?;
+        let rows = statement.query_map([], |row| {
+            let units = units_at(row, 3)?;
+            let spend = Spend { account: row.get::<_, String>(1)?.into(), from: row.get::<_, String>(2)?.into(), units };
+            Ok((id_at(row, 0)?, spend))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Everybody's suppressed addresses.
+    pub(crate) fn suppressed(&self) -> Result<std::collections::BTreeSet<(Party, String)>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT kind, party, address FROM suppressions")?;
+        let rows = statement.query_map([], |row| Ok((party_of(row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.into_iter().filter_map(|(party, address)| party.map(|party| (party, address))).collect())
     }
 
     pub(crate) fn channel_states(&self) -> Result<BTreeMap<ChannelId, ChannelState>, StoreError> {
@@ -250,6 +306,7 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
     let mut touched = Vec::new();
     for entry in entries {
         let Effects { new, changes, facts, channel, rerouted, accepted, moved, .. } = &entry.effects;
+        write_rest(transaction, entry)?;
         totals.accepted += *accepted;
         totals.by_state[0] += *accepted;
         for (from, to) in moved {
@@ -312,6 +369,59 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
     Ok(())
 }
 
+/// What a record did beside messages and channels.
+fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
+    let Effects { lessons, heartbeat, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
+    if let Some((channel, lessons)) = lessons {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
+            .execute(params![channel.0, lessons_bytes(lessons)])?;
+    }
+    if let Some(heartbeat) = heartbeat {
+        transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
+    }
+    match spending {
+        None => {}
+        Some((message, None)) => {
+            transaction.prepare_cached("DELETE FROM spending WHERE message = ?1")?.execute([message.0])?;
+        }
+        Some((message, Some(Spend { account, from, units }))) => {
+            transaction.prepare_cached("INSERT OR REPLACE INTO spending VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                message.0,
+                account,
+                from,
+                units.messages,
+                units.recipients,
+                units.bytes as i64
+            ])?;
+        }
+    }
+    if let Some(Spent { account, from, units, age_from }) = spent {
+        transaction.prepare_cached("INSERT OR REPLACE INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+            account,
+            age_from.0,
+            entry.sequence as i64,
+            from,
+            units.messages,
+            units.recipients,
+            units.bytes as i64
+        ])?;
+    }
+    for Suppression { party, address, reason, origin, at } in suppressed {
+        let (kind, id) = party_numbers(*party);
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO suppressions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![address, kind, id, reason, origin.0, at.0])?;
+    }
+    if let Some((party, address)) = unsuppressed {
+        let (kind, id) = party_numbers(*party);
+        transaction
+            .prepare_cached("DELETE FROM suppressions WHERE address = ?1 AND kind = ?2 AND party = ?3")?
+            .execute(params![address, kind, id])?;
+    }
+    Ok(())
+}
+
 fn merge(message: &mut Fresh<'_>, mut change: Change) {
     if let Some(before) = message.changes.remove(&change.index) {
         change.said = change.said.or(before.said);
@@ -326,7 +436,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
     let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         )?
         .execute(params![
             meta.id.0,
@@ -338,6 +448,8 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
             surface_code(meta.surface),
             message.channel.0,
             lane_code(meta.lane),
+            meta.lane_reason,
+            meta.retry_of.map(|id| id.0),
             meta.envelope.reverse_path.to_string(),
             meta.from,
             meta.subject,
@@ -348,7 +460,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
             message.place.payload_length,
             message.place.body_at
         ])?;
-    let due = meta.scheduled_at.unwrap_or(meta.at);
+    let due = meta.due;
     for (index, recipient) in meta.envelope.recipients.iter().enumerate() {
         let address = recipient.path.to_string().to_lowercase();
         let mut insert = transaction
@@ -430,6 +542,27 @@ fn place_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Place> {
     })
 }
 
+fn standing_at(row: &SqlRow<'_>, id: MessageId) -> rusqlite::Result<Standing> {
+    Ok(Standing {
+        id,
+        place: place_at(row, 1)?,
+        channel: ChannelId(row.get(5)?),
+        accepted_at: Timestamp(row.get(6)?),
+        lane: lane_of(row.get(13)?).unwrap_or_default(),
+        team: row.get::<_, Option<u32>>(14)?.map(TeamId),
+        person: PersonId(row.get(15)?),
+        from: from_id(row.get_ref(16)?.as_str()?),
+    })
+}
+
+fn units_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Units> {
+    Ok(Units {
+        messages: row.get(column)?,
+        recipients: row.get(column + 1)?,
+        bytes: row.get::<_, i64>(column + 2)?.unsigned_abs(),
+    })
+}
+
 fn row_at(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
         state: state_at(row, 7)?,
@@ -472,7 +605,7 @@ pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Resul
     Ok(known)
 }
 
-const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at, segment, offset, length, body_at";
+const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at, lane_reason, retry_of";
 
 fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
     Ok(MessageView {
@@ -490,6 +623,8 @@ fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
         message_id: row.get(11)?,
         tags: tags_from(&row.get::<_, Vec<u8>>(12)?),
         size_bytes: row.get::<_, i64>(13)? as u64,
+        lane_reason: row.get(14)?,
+        retry_of: row.get::<_, Option<[u8; 16]>>(15)?.map(MessageId),
         recipients: Vec::new(),
     })
 }
@@ -627,3 +762,58 @@ pub(crate) fn events_of(connection: &Connection, id: MessageId) -> Result<Vec<Ev
     let rows = statement.query_map([id.0], event_from)?;
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
+
+/// The latest events of a channel itself, newest first.
+pub(crate) fn events_of_channel(connection: &Connection, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, at, kind, message, recipient, channel, detail FROM events WHERE channel = ?1 AND message IS NULL
+         ORDER BY sequence DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![channel.0, limit as i64], event_from)?;
+    Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// Suppressed addresses of these parties, of all when there are none, in the order of addresses.
+pub(crate) fn suppressions(
+    connection: &Connection,
+    parties: &[Party],
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Suppression>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, party, address, reason, origin, at FROM suppressions WHERE address > ?1 ORDER BY address, kind, party",
+    )?;
+    let mut rows = statement.query([after.unwrap_or_default()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()?
+        && found.len() < limit
+    {
+        let Some(party) = party_of(row.get(0)?, row.get(1)?) else { continue };
+        if parties.is_empty() || parties.contains(&party) {
+            found.push(Suppression {
+                party,
+                address: row.get(2)?,
+                reason: row.get(3)?,
+                origin: id_at(row, 4)?,
+                at: Timestamp(row.get(5)?),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// What accounts have spent, by the time from which it grows old.
+pub(crate) fn spent(connection: &Connection) -> Result<Vec<Spent>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT account, age_from, sender, messages, recipients, bytes FROM spent ORDER BY age_from, sequence")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Spent {
+            account: row.get::<_, String>(0)?.into(),
+            age_from: Timestamp(row.get(1)?),
+            from: row.get::<_, String>(2)?.into(),
+            units: units_at(row, 3)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+

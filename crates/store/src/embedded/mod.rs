@@ -4,6 +4,7 @@ mod check;
 mod core;
 mod fuzz;
 mod index;
+mod lines;
 mod log;
 mod open_set;
 mod record;
@@ -19,7 +20,7 @@ pub use self::check::{Report, check};
 pub use self::fuzz::log_record;
 pub use self::log::Findings;
 
-use self::core::{Core, Follower, Op, Owed, lock};
+use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
 use self::index::Index;
 use self::log::{Frame, Position};
 use self::open_set::OpenSet;
@@ -28,7 +29,9 @@ use crate::api::*;
 use crate::disk::{Disk, RealDisk};
 use bytes::Bytes;
 use mail::channel::ChannelState;
-use mail::{ChannelId, Event, MessageId, Move, Timestamp};
+use mail::pace::{Lessons, Spent};
+use mail::steady::Heartbeat;
+use mail::{ChannelId, Event, Lane, MessageId, Move, Timestamp};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -40,7 +43,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The format of the folder that this version writes.
-const FORMAT: &str = "sendero queue 1\n";
+const FORMAT: &str = "sendero queue 2\n";
 /// Bytes of one batch, at most about.
 const BATCH_BYTES: usize = 8 << 20;
 /// Records the index may be behind before acceptance waits for it.
@@ -59,6 +62,9 @@ const KEEP_CAPTURED: Duration = Duration::from_secs(7 * 24 * 3600);
 const KEEP_KEYS: Duration = Duration::from_secs(72 * 3600);
 /// Old keys are forgotten this often.
 const FORGET_KEYS_EVERY: Duration = Duration::from_secs(600);
+
+/// The final reply of an interrupted transaction may have come so long after the process had ended.
+const REPLY_MAY_TAKE: Duration = Duration::from_secs(600);
 
 /// After this time a full disk is tried again where nobody asks.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -81,6 +87,8 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Now: what was open when the process ended is dated with it.
     pub now: Timestamp,
+    /// The steady clock at this moment, which goes on from the last heartbeat.
+    pub steady: Box<dyn Fn(Option<&Heartbeat>) -> Timestamp + Send>,
     /// When an interrupted transaction is tried again.
     pub uncertain_retry: Duration,
     /// True for channels whose interrupted transactions wait for a person at once.
@@ -99,6 +107,7 @@ impl Options {
             segment_size: 64 << 20,
             cache_bytes: 64 << 20,
             now,
+            steady: Box::new(move |_| now),
             uncertain_retry: Duration::from_secs(60),
             ask: Box::new(|_| false),
             on_failure: Box::new(|_| {}),
@@ -149,6 +158,8 @@ struct Outbox {
     /// Somebody waits to read what was written.
     wanted: bool,
     entries: Vec<index::Entry>,
+    /// Accounts of which older spending is forgotten with the next entries.
+    forget: Vec<(String, Timestamp)>,
     /// Why the index waits, when it does.
     stalled: Option<String>,
     taken: u64,
@@ -282,10 +293,15 @@ impl<D: Disk> Embedded<D> {
     /// Starts the threads, after what was open at the end of the last process has become uncertain.
     fn settle_interrupted(&self, mut core: Core<D>, index: Index, options: Options) -> std::io::Result<()> {
         let interrupted = lock(&core.open).interrupted();
-        for open_set::Interrupted { message, channel, rows } in interrupted {
+        let steady = (options.steady)(lock(&core.open).heartbeat.as_ref());
+        for open_set::Interrupted { message, channel, rows, spend } in interrupted {
             tracing::warn!(queue.id = %message, recipients = rows.len(), "the process ended while this was being handed over");
-            let settle = doubt(message, channel, &rows, (options.ask)(channel), options.now, options.uncertain_retry);
-            core.owed.push(Owed::Attempt(AttemptRecord { settle: Some(settle), intend: None }));
+            let spending = spend.map_or(Spending::Uncounted, |Spend { account, from, units }| {
+                Spending::Spent(Spent { account, from, units, age_from: steady.plus(REPLY_MAY_TAKE) })
+            });
+            let recipients = doubts(&rows, (options.ask)(channel), steady.plus(options.uncertain_retry));
+            let settle = Settlement { message, channel, at: options.now, relay: String::new(), spending, recipients };
+            core.owed.push(Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() }));
         }
         if self.findings.missing_segments > 0 {
             self.hold_all(&mut core, options.now);
@@ -383,16 +399,17 @@ impl<D: Disk> Embedded<D> {
     }
 }
 
-fn doubt(message: MessageId, channel: ChannelId, rows: &[(u32, u8)], ask: bool, now: Timestamp, retry: Duration) -> Settlement {
-    let recipients = rows.iter().map(|(index, doubts)| Settled {
+fn doubts(rows: &[(u32, u8)], ask: bool, due: Timestamp) -> Vec<Settled> {
+    let doubt = |(index, doubts): &(u32, u8)| Settled {
         index: *index,
         to: if ask || *doubts > 0 { Move::Hold } else { Move::Doubt },
-        due: now.plus(retry),
+        due,
         counts: true,
         said: mail::Diagnostic::own(None, mail::Cause::Interrupted.to_string()),
         cause: Some(mail::Cause::Interrupted),
-    });
-    Settlement { message, channel, at: now, relay: String::new(), recipients: recipients.collect() }
+        suppress: None,
+    };
+    rows.iter().map(doubt).collect()
 }
 
 /// Loads what the index knows as open and repeats the log from there on.
@@ -404,9 +421,13 @@ fn recover<D: Disk>(
 ) -> Result<(Core<D>, Findings), OpenError> {
     let mut open = OpenSet::new(options.cache_bytes);
     let progress = index.progress();
-    index.load_open(|id, place, channel, at, rows| open.restore(id, place, channel, at, rows))?;
+    index.load_open(|standing, rows| open.restore(standing, rows))?;
     open.states = index.channel_states()?;
     open.captured = index.captured()?;
+    open.lessons = index.lessons()?;
+    open.heartbeat = index.heartbeat()?;
+    open.spending = index.spending()?;
+    open.suppressed = index.suppressed()?;
     open.totals.accepted = progress.totals.accepted;
     open.totals.by_state = progress.totals.by_state;
     let mut entries = Vec::new();
@@ -525,14 +546,14 @@ impl<D: Disk> Shared<D> {
         self.outbox_changed.notify_all();
     }
 
-    fn wake(&self, wakes: &[(ChannelId, Timestamp)]) {
+    fn wake(&self, wakes: &[open_set::Wakeup]) {
         if wakes.is_empty() {
             return;
         }
         let waker = guard(&self.waker).clone();
         if let Some(waker) = waker {
-            for (channel, due) in wakes {
-                waker.due(*channel, *due);
+            for (channel, lane, due) in wakes {
+                waker.due(*channel, *lane, *due);
             }
         }
     }
@@ -557,7 +578,7 @@ impl<D: Disk> Shared<D> {
     fn index(&self, mut index: Index) {
         let mut keys_forgotten = Timestamp(0);
         loop {
-            let entries = {
+            let (entries, forget) = {
                 let mut outbox = guard(&self.outbox);
                 while outbox.entries.is_empty() {
                     if outbox.closing {
@@ -574,7 +595,7 @@ impl<D: Disk> Shared<D> {
                 // Only whole batches are a place to begin again from, so a cut is made behind one.
                 let cut =
                     (count..=outbox.entries.len()).find(|at| is_batch_end(&outbox.entries, *at)).unwrap_or(outbox.entries.len());
-                outbox.entries.drain(..cut).collect::<Vec<_>>()
+                (outbox.entries.drain(..cut).collect::<Vec<_>>(), std::mem::take(&mut outbox.forget))
             };
             let count = entries.len() as u64;
             let last = entries.last().map_or(0, |entry| entry.sequence);
@@ -583,6 +604,9 @@ impl<D: Disk> Shared<D> {
             if let Some(now) = latest.filter(|now| now.since(keys_forgotten) > FORGET_KEYS_EVERY) {
                 result = result.and_then(|()| index.forget_keys(Timestamp(now.0.saturating_sub(KEEP_KEYS.as_millis() as i64))));
                 keys_forgotten = now;
+            }
+            for (account, before) in forget {
+                result = result.and_then(|()| index.forget_spent(&account, before));
             }
             self.indexed.store(last, Ordering::Relaxed);
             let mut outbox = guard(&self.outbox);
@@ -760,31 +784,38 @@ impl<D: Disk> Queue for Embedded<D> {
         self.submit(|answer| Op::Accept(batch, answer), || Err(AcceptError::Closed("the writer has ended".into())))
     }
 
-    fn lease(&self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Lease> {
-        let taken = lock(&self.shared.open).lease(channel, now, limit);
-        let mut leases = Vec::with_capacity(taken.len());
-        for one in taken {
+    fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
+        lock(&self.shared.open).heads(channel, now, skip)
+    }
+
+    fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
+        loop {
+            let one = lock(&self.shared.open).lease(channel, lane, now, most, skip)?;
             let meta = match &one.fresh {
                 Some(fresh) => Ok(Arc::clone(&fresh.meta)),
                 None => self.lease_from_disk(&one),
             };
             match meta {
-                Ok(meta) => leases.push(Lease {
-                    message: one.message,
-                    channel: one.channel,
-                    person: meta.person,
-                    token: meta.token,
-                    accepted_at: meta.at,
-                    lane: meta.lane,
-                    envelope: Arc::clone(&meta.envelope),
-                    from: Arc::clone(&meta.from),
-                    recipients: one.recipients,
-                    size_bytes: u64::from(one.place.payload_length - one.place.body_at),
-                }),
+                Ok(meta) => {
+                    return Some(Lease {
+                        message: one.message,
+                        channel: one.channel,
+                        person: meta.person,
+                        team: meta.team,
+                        token: meta.token,
+                        accepted_at: meta.at,
+                        expires_at: meta.expires_at,
+                        lane: meta.lane,
+                        message_id: Arc::clone(&meta.message_id),
+                        envelope: Arc::clone(&meta.envelope),
+                        from: Arc::clone(&meta.from),
+                        recipients: one.recipients,
+                        size_bytes: u64::from(one.place.payload_length - one.place.body_at),
+                    });
+                }
                 Err(error) => self.hold_damaged(&one, now, &error),
             }
         }
-        leases
     }
 
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
@@ -821,6 +852,28 @@ impl<D: Disk> Queue for Embedded<D> {
 
     fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState> {
         lock(&self.shared.open).states.clone()
+    }
+
+    fn set_lessons(&self, channel: ChannelId, lessons: Lessons, at: Timestamp) -> Commit<Result<(), StoreError>> {
+        self.submit(|answer| Op::Lessons(channel, lessons, at, answer), closed)
+    }
+
+    fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
+        lock(&self.shared.open).lessons.clone()
+    }
+
+    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>> {
+        self.submit(|answer| Op::Beat(heartbeat, answer), closed)
+    }
+
+    fn is_suppressed(&self, party: Party, address: &str) -> bool {
+        let open = lock(&self.shared.open);
+        !open.suppressed.is_empty() && open.suppressed.contains(&(party, address.to_lowercase()))
+    }
+
+    fn unsuppress(&self, party: Party, address: &str, by: &str, at: Timestamp) -> Commit<Result<bool, StoreError>> {
+        let order = Unsuppress { party, address: address.to_lowercase(), by: by.to_owned(), at };
+        self.submit(|answer| Op::Unsuppress(order, answer), || Err(StoreError::Closed("the writer has ended".into())))
     }
 
     fn set_waker(&self, waker: Arc<dyn Wake>) {
@@ -882,6 +935,23 @@ impl<D: Disk> Queue for Embedded<D> {
         self.read(|connection| index::events_of(connection, id))
     }
 
+    fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(|connection| index::events_of_channel(connection, channel, limit))
+    }
+
+    fn suppressions(&self, parties: &[Party], after: Option<&str>, limit: usize) -> Result<Vec<Suppression>, StoreError> {
+        self.read(|connection| index::suppressions(connection, parties, after, limit))
+    }
+
+    fn spent(&self) -> Result<Vec<Spent>, StoreError> {
+        self.read(index::spent)
+    }
+
+    fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError> {
+        guard(&self.shared.outbox).forget.push((account.to_owned(), before));
+        Ok(())
+    }
+
     fn close(&self) {
         guard(&self.shared.inbox).closing = true;
         self.shared.inbox_changed.notify_all();
@@ -907,16 +977,18 @@ impl<D: Disk> Embedded<D> {
             counts: false,
             said: mail::Diagnostic::own(None, format!("its record cannot be read: {error}")),
             cause: None,
+            suppress: None,
         });
         let settle = Settlement {
             message: taken.message,
             channel: taken.channel,
             at: now,
             relay: String::new(),
+            spending: Spending::Uncounted,
             recipients: recipients.collect(),
         };
         // Nobody waits for it: the next start would find the same.
-        drop(self.record(AttemptRecord { settle: Some(settle), intend: None }));
+        drop(self.record(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() }));
     }
 }
 

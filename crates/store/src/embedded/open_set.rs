@@ -2,13 +2,16 @@
 //!
 //! One function applies a record, live and in replay. What it returns is all that the index learns.
 
+use super::lines::{LANES, Lines, Stand};
 use super::log::Position;
 use super::record::{Intend, Meta, Record, Settle};
-use crate::api::{ChannelQueue, LeasedRecipient, Totals};
+use crate::api::{ChannelQueue, Head, LeasedRecipient, Party, Skip, Spend, Suppression, Totals};
 use bytes::Bytes;
 use mail::channel::ChannelState;
-use mail::{ChannelId, Envelope, EventKind, MessageId, Move, PersonId, RecipientState, Timestamp};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
+use mail::steady::Heartbeat;
+use mail::{ChannelId, Envelope, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What the message is at.
@@ -52,11 +55,27 @@ impl Rows {
     }
 }
 
+/// A message that is open, but for its recipients.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub id: MessageId,
+    pub place: Place,
+    pub channel: ChannelId,
+    pub accepted_at: Timestamp,
+    pub lane: Lane,
+    pub team: Option<TeamId>,
+    pub person: PersonId,
+    pub from: FromId,
+}
+
+impl Standing {
+    fn stand(&self) -> Stand {
+        Stand { lane: self.lane, team: self.team, person: self.person, from: self.from }
+    }
+}
+
 struct Open {
-    id: MessageId,
-    place: Place,
-    channel: ChannelId,
-    accepted_at: Timestamp,
+    standing: Standing,
     rows: Rows,
     /// Its place in the channel's queue, when it has one.
     queued_at: Option<Timestamp>,
@@ -81,10 +100,13 @@ impl Fresh {
 /// What a lease needs of a message.
 pub(crate) struct Shared {
     pub person: PersonId,
+    pub team: Option<TeamId>,
     pub token: Option<mail::TokenId>,
-    pub lane: mail::Lane,
+    pub lane: Lane,
     pub at: Timestamp,
+    pub expires_at: Option<Timestamp>,
     pub from: Arc<str>,
+    pub message_id: Arc<str>,
     pub envelope: Arc<Envelope>,
 }
 
@@ -123,14 +145,24 @@ pub(crate) struct Effects {
     pub changes: Vec<Change>,
     pub facts: Vec<Fact>,
     pub channel: Option<(ChannelId, ChannelState)>,
+    pub lessons: Option<(ChannelId, Lessons)>,
+    pub heartbeat: Option<Heartbeat>,
+    /// What the open transactions of a message spend from now on; nothing when none is left.
+    pub spending: Option<(MessageId, Option<Spend>)>,
+    pub spent: Option<Spent>,
+    pub suppressed: Vec<Suppression>,
+    pub unsuppressed: Option<(Party, String)>,
     pub rerouted: Option<(MessageId, ChannelId)>,
     pub accepted: u64,
     /// The message of which nothing is open any more.
     pub ended: Option<MessageId>,
     /// From state, to state, as the log knows them.
     pub moved: Vec<(RecipientState, RecipientState)>,
-    pub wakes: Vec<(ChannelId, Timestamp)>,
+    pub wakes: Vec<Wakeup>,
 }
+
+/// Mail of a lane that is due then.
+pub(crate) type Wakeup = (ChannelId, Lane, Timestamp);
 
 /// A message taken for delivery.
 pub(crate) struct Taken {
@@ -147,6 +179,8 @@ pub(crate) struct Interrupted {
     pub channel: ChannelId,
     /// Places in the envelope, with the doubts so far.
     pub rows: Vec<(u32, u8)>,
+    /// What its transactions spend.
+    pub spend: Option<Spend>,
 }
 
 /// All open messages.
@@ -155,9 +189,13 @@ pub(crate) struct OpenSet {
     slots: Vec<Option<Open>>,
     free: Vec<u32>,
     by_id: HashMap<MessageId, u32>,
-    /// By time, then in the order of acceptance.
-    due: HashMap<ChannelId, BTreeMap<(Timestamp, Position), u32>>,
+    lines: HashMap<ChannelId, Lines>,
     pub(crate) states: BTreeMap<ChannelId, ChannelState>,
+    pub(crate) lessons: BTreeMap<ChannelId, Lessons>,
+    pub(crate) heartbeat: Option<Heartbeat>,
+    /// What open transactions spend.
+    pub(crate) spending: HashMap<MessageId, Spend>,
+    pub(crate) suppressed: BTreeSet<(Party, String)>,
     pub(crate) totals: Totals,
     /// Open messages of each segment.
     pub(crate) in_segment: HashMap<u32, u32>,
@@ -175,16 +213,17 @@ impl OpenSet {
     }
 
     /// Puts a message back that the index knows as open.
-    pub(crate) fn restore(&mut self, id: MessageId, place: Place, channel: ChannelId, accepted_at: Timestamp, rows: Vec<Row>) {
-        self.insert(id, place, channel, accepted_at, rows);
+    pub(crate) fn restore(&mut self, standing: Standing, rows: Vec<Row>) {
+        self.insert(standing, rows);
     }
 
-    fn insert(&mut self, id: MessageId, place: Place, channel: ChannelId, accepted_at: Timestamp, rows: Vec<Row>) -> u32 {
+    fn insert(&mut self, standing: Standing, rows: Vec<Row>) -> u32 {
+        let Standing { id, place, .. } = standing;
         let rows = match <[Row; 1]>::try_from(rows) {
             Ok([row]) => Rows::One(row),
             Err(rows) => Rows::Many(rows.into_boxed_slice()),
         };
-        let open = Open { id, place, channel, accepted_at, rows, queued_at: None, reserved: false };
+        let open = Open { standing, rows, queued_at: None, reserved: false };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(open);
@@ -218,57 +257,73 @@ impl OpenSet {
 
     /// Where an open message stands in the log.
     pub(crate) fn place(&self, id: MessageId) -> Option<Place> {
-        self.open(id).map(|open| open.place)
+        self.open(id).map(|open| open.standing.place)
     }
 
     /// Puts a message where its earliest queued recipient belongs; returns when that is due.
-    fn requeue(&mut self, slot: u32) -> Option<(ChannelId, Timestamp)> {
+    fn requeue(&mut self, slot: u32) -> Option<Wakeup> {
         let open = self.slots[slot as usize].as_mut()?;
+        let standing = open.standing;
         let wanted = if open.reserved { None } else { earliest(open.rows.get()) };
+        let wakeup = wanted.map(|due| (standing.channel, standing.lane, due));
         if open.queued_at == wanted {
-            return wanted.map(|due| (open.channel, due));
+            return wakeup;
         }
-        let (channel, position) = (open.channel, open.place.position);
         let before = std::mem::replace(&mut open.queued_at, wanted);
-        let queue = self.due.entry(channel).or_default();
+        let lines = self.lines.entry(standing.channel).or_default();
         if let Some(before) = before {
-            queue.remove(&(before, position));
+            lines.remove((before, standing.place.position), standing.stand());
         }
         if let Some(due) = wanted {
-            queue.insert((due, position), slot);
+            lines.insert((due, standing.place.position), slot, standing.stand());
         }
-        wanted.map(|due| (channel, due))
+        wakeup
     }
 
-    /// Takes up to `limit` due messages.
-    pub(crate) fn lease(&mut self, channel: ChannelId, now: Timestamp, limit: usize) -> Vec<Taken> {
-        let mut taken = Vec::new();
-        while taken.len() < limit {
-            let first = self.due.get(&channel).and_then(|queue| queue.first_key_value());
-            let Some(((due, _), slot)) = first.map(|(key, slot)| (*key, *slot)) else { break };
-            if due > now {
+    /// The messages that would be leased next.
+    pub(crate) fn heads(&mut self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
+        let Some(lines) = self.lines.get_mut(&channel) else { return [None; 3] };
+        let slots = LANES.map(|lane| lines.first(lane, now, skip));
+        slots.map(|slot| {
+            let open = self.slots[slot? as usize].as_ref()?;
+            let Standing { id, place, person, from, .. } = open.standing;
+            let due = open.rows.get().iter().filter(|row| is_due(row, now)).count();
+            Some(Head {
+                message: id,
+                from,
+                person,
+                recipients: due as u32,
+                size_bytes: u64::from(place.payload_length - place.body_at),
+            })
+        })
+    }
+
+    /// Takes the head of a lane, and of it at most so many recipients.
+    pub(crate) fn lease(&mut self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Taken> {
+        let slot = self.lines.get_mut(&channel)?.first(lane, now, skip)?;
+        let fresh = self.cache.get(&slot).cloned();
+        let open = self.open_mut(slot);
+        let standing = open.standing;
+        let mut recipients = Vec::with_capacity(1);
+        for (index, row) in open.rows.get_mut().iter_mut().enumerate() {
+            if recipients.len() >= most as usize {
                 break;
             }
-            let fresh = self.cache.get(&slot).cloned();
-            let open = self.open_mut(slot);
-            let mut recipients = Vec::with_capacity(1);
-            for (index, row) in open.rows.get_mut().iter_mut().enumerate() {
-                if row.state == RecipientState::Queued && row.due <= now {
-                    row.state = RecipientState::Leased;
-                    recipients.push(LeasedRecipient {
-                        index: index as u32,
-                        attempts: u32::from(row.attempts),
-                        doubts: u32::from(row.doubts),
-                        first_attempt: (row.first_attempt.0 != 0).then_some(row.first_attempt),
-                    });
-                }
+            if is_due(row, now) {
+                row.state = RecipientState::Leased;
+                recipients.push(LeasedRecipient {
+                    index: index as u32,
+                    attempts: u32::from(row.attempts),
+                    doubts: u32::from(row.doubts),
+                    first_attempt: (row.first_attempt.0 != 0).then_some(row.first_attempt),
+                });
             }
-            let (message, place) = (open.id, open.place);
-            self.count_lease(recipients.len() as u64);
-            self.requeue(slot);
-            taken.push(Taken { message, channel, place, recipients, fresh });
         }
-        taken
+        let count = recipients.len() as u64;
+        self.count_lease(count);
+        self.requeue(slot);
+        self.lines.entry(channel).or_default().served(standing.stand(), count);
+        Some(Taken { message: standing.id, channel, place: standing.place, recipients, fresh })
     }
 
     fn count_lease(&mut self, count: u64) {
@@ -277,7 +332,7 @@ impl OpenSet {
     }
 
     /// Gives leased recipients back that never had an intent.
-    pub(crate) fn give_back(&mut self, message: MessageId, recipients: &[u32]) -> Option<(ChannelId, Timestamp)> {
+    pub(crate) fn give_back(&mut self, message: MessageId, recipients: &[u32]) -> Option<Wakeup> {
         let slot = *self.by_id.get(&message)?;
         let open = self.open_mut(slot);
         let mut count = 0;
@@ -295,16 +350,22 @@ impl OpenSet {
     }
 
     pub(crate) fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
-        self.due.get(&channel)?.first_key_value().map(|((due, _), _)| *due)
+        let lines = self.lines.get(&channel)?;
+        LANES.iter().filter_map(|lane| lines.next_due(*lane)).min()
     }
 
-    /// When the first message of each channel is due.
-    pub(crate) fn all_due(&self) -> Vec<(ChannelId, Timestamp)> {
-        self.due.iter().filter_map(|(channel, queue)| queue.first_key_value().map(|((due, _), _)| (*channel, *due))).collect()
+    /// When the first message of each channel and lane is due.
+    pub(crate) fn all_due(&self) -> Vec<Wakeup> {
+        let of_channel = |(channel, lines): (&ChannelId, &Lines)| {
+            LANES.map(|lane| lines.next_due(lane).map(|due| (*channel, lane, due)))
+        };
+        let mut all: Vec<Wakeup> = self.lines.iter().flat_map(of_channel).flatten().collect();
+        all.sort_unstable();
+        all
     }
 
     /// Keeps leases away from a message while a write about it is on its way.
-    pub(crate) fn reserve(&mut self, message: MessageId, reserved: bool) -> Option<(ChannelId, Timestamp)> {
+    pub(crate) fn reserve(&mut self, message: MessageId, reserved: bool) -> Option<Wakeup> {
         let slot = *self.by_id.get(&message)?;
         self.open_mut(slot).reserved = reserved;
         self.requeue(slot)
@@ -357,31 +418,42 @@ impl OpenSet {
             }
             Record::Steer { message, recipients, to, channel, by, at } => self.steer(message, &recipients, to, channel, &by, at),
             Record::Channel { channel, state, at } => self.channel(channel, state, at),
+            Record::Lessons { channel, lessons, at } => self.learn(channel, lessons, at),
+            Record::Beat(heartbeat) => {
+                self.heartbeat = Some(heartbeat);
+                Effects { heartbeat: Some(heartbeat), ..Effects::default() }
+            }
+            Record::Unsuppress { party, address, .. } => {
+                self.suppressed.remove(&(party, address.clone()));
+                Effects { unsuppressed: Some((party, address)), ..Effects::default() }
+            }
         }
     }
 
     fn accept(&mut self, meta: Box<Meta>, place: Place) -> Effects {
-        let due = meta.scheduled_at.unwrap_or(meta.at);
-        let row = Row { state: RecipientState::Queued, intended: false, doubts: 0, attempts: 0, due, first_attempt: Timestamp(0) };
+        let row =
+            Row { state: RecipientState::Queued, intended: false, doubts: 0, attempts: 0, due: meta.due, first_attempt: Timestamp(0) };
         let count = meta.envelope.recipients.len();
-        self.insert(meta.id, place, meta.channel, meta.at, vec![row; count]);
+        let slot = self.insert(standing(&meta, place), vec![row; count]);
         self.totals.accepted += count as u64;
         self.totals.by_state[0] += count as u64;
-        let fact = Fact {
-            kind: EventKind::MessageQueued,
-            at: meta.at,
-            message: Some(meta.id),
-            recipient: None,
-            channel: Some(meta.channel),
-            detail: String::new(),
-        };
-        Effects {
-            wakes: vec![(meta.channel, due)],
-            facts: vec![fact],
-            accepted: count as u64,
-            new: Some((meta, place)),
-            ..Effects::default()
+        let (id, at, channel) = (meta.id, meta.at, meta.channel);
+        let fact = |kind, message, recipient, detail| Fact { kind, at, message: Some(message), recipient, channel: Some(channel), detail };
+        let mut facts = vec![fact(EventKind::MessageQueued, id, None, String::new())];
+        facts.extend(meta.retry_of.map(|origin| fact(EventKind::MessageRetried, origin, None, format!("as {id}"))));
+        let mut effects = Effects { facts, accepted: count as u64, ..Effects::default() };
+        for index in &meta.suppressed {
+            let Some(row) = self.open_mut(slot).rows.get_mut().get_mut(*index as usize) else { continue };
+            row.state = RecipientState::Suppressed;
+            let said = "on the list of addresses that must not be written to".to_owned();
+            effects.facts.push(fact(EventKind::MessageSuppressed, id, Some(*index), said.clone()));
+            effects.changes.push(change(id, *index, row, at, Some(said), None));
+            effects.moved.push((RecipientState::Queued, RecipientState::Suppressed));
         }
+        let moved = effects.moved.clone();
+        effects.new = Some((meta, place));
+        self.finish(slot, at, &moved, &mut effects);
+        effects
     }
 
     fn settle(&mut self, settle: Settle) -> Effects {
@@ -429,9 +501,39 @@ impl OpenSet {
                     detail: settled.said.clone(),
                 });
             }
+            if let Some(address) = &settled.suppress {
+                let party = self.party(slot);
+                self.suppressed.insert((party, address.clone()));
+                effects.suppressed.push(Suppression {
+                    party,
+                    address: address.clone(),
+                    reason: settled.said.clone(),
+                    origin: settle.message,
+                    at: settle.at,
+                });
+            }
         }
+        self.unspend(&settle, &mut effects);
         self.finish(slot, settle.at, &moved, &mut effects);
         effects
+    }
+
+    fn party(&mut self, slot: u32) -> Party {
+        let standing = self.open_mut(slot).standing;
+        Party::of(standing.team, standing.person)
+    }
+
+    /// The transaction is over: what it spent is no longer open.
+    fn unspend(&mut self, settle: &Settle, effects: &mut Effects) {
+        let ended = settle.spent.as_ref().map(|spent| spent.units).or(settle.refunded);
+        if let (Some(units), Some(open)) = (ended, self.spending.get_mut(&settle.message)) {
+            open.units = open.units.minus(units);
+            if open.units.messages == 0 {
+                self.spending.remove(&settle.message);
+            }
+            effects.spending = Some((settle.message, self.spending.get(&settle.message).cloned()));
+        }
+        effects.spent = settle.spent.clone();
     }
 
     fn intend(&mut self, intend: &Intend, effects: &mut Effects) {
@@ -451,6 +553,11 @@ impl OpenSet {
             row.intended = true;
             moved.push((from, RecipientState::Leased));
             effects.changes.push(change(intend.message, *index, row, intend.at, None, None));
+        }
+        if let Some(spend) = &intend.spend {
+            let open = self.spending.entry(intend.message).or_insert_with(|| Spend { units: Units::default(), ..spend.clone() });
+            open.units = open.units.plus(spend.units);
+            effects.spending = Some((intend.message, Some(open.clone())));
         }
         self.count(&moved);
         self.requeue(slot);
@@ -496,12 +603,26 @@ impl OpenSet {
     }
 
     fn change_channel(&mut self, slot: u32, channel: ChannelId) {
+        self.unqueue(slot);
+        self.open_mut(slot).standing.channel = channel;
+    }
+
+    /// Takes a message out of its line.
+    fn unqueue(&mut self, slot: u32) {
         let open = self.open_mut(slot);
-        let (before, queued_at) = (std::mem::replace(&mut open.channel, channel), open.queued_at.take());
-        let position = open.place.position;
-        if let (Some(at), Some(queue)) = (queued_at, self.due.get_mut(&before)) {
-            queue.remove(&(at, position));
+        let (standing, queued_at) = (open.standing, open.queued_at.take());
+        let Some(lines) = self.lines.get_mut(&standing.channel) else { return };
+        if let Some(at) = queued_at {
+            lines.remove((at, standing.place.position), standing.stand());
         }
+    }
+
+    fn learn(&mut self, channel: ChannelId, lessons: Lessons, at: Timestamp) -> Effects {
+        let before = self.lessons.insert(channel, lessons.clone()).unwrap_or_default();
+        let facts = taught(&before, &lessons).into_iter();
+        let facts =
+            facts.map(|detail| Fact { kind: EventKind::ChannelLimitLearned, at, message: None, recipient: None, channel: Some(channel), detail });
+        Effects { facts: facts.collect(), lessons: Some((channel, lessons)), ..Effects::default() }
     }
 
     fn channel(&mut self, channel: ChannelId, state: ChannelState, at: Timestamp) -> Effects {
@@ -522,12 +643,12 @@ impl OpenSet {
     fn finish(&mut self, slot: u32, at: Timestamp, moved: &[(RecipientState, RecipientState)], effects: &mut Effects) {
         self.count(moved);
         let open = self.open_mut(slot);
-        let segment = open.place.position.segment;
+        let segment = open.standing.place.position.segment;
         if open.rows.get().iter().any(|row| row.state == RecipientState::Captured) {
             self.captured.insert(segment, at);
         }
         if self.open_mut(slot).rows.get().iter().all(|row| row.state.is_final()) {
-            effects.ended = Some(self.open_mut(slot).id);
+            effects.ended = Some(self.open_mut(slot).standing.id);
             self.remove(slot);
         } else {
             effects.wakes.extend(self.requeue(slot));
@@ -543,18 +664,17 @@ impl OpenSet {
 
     fn remove(&mut self, slot: u32) {
         self.uncache(slot);
+        self.unqueue(slot);
         let Some(open) = self.slots[slot as usize].take() else { return };
-        if let (Some(at), Some(queue)) = (open.queued_at, self.due.get_mut(&open.channel)) {
-            queue.remove(&(at, open.place.position));
-        }
-        self.by_id.remove(&open.id);
+        let Standing { id, place, .. } = open.standing;
+        self.by_id.remove(&id);
         self.free.push(slot);
         self.totals.open_messages -= 1;
-        self.totals.open_bytes -= u64::from(open.place.payload_length - open.place.body_at);
-        if let Some(count) = self.in_segment.get_mut(&open.place.position.segment) {
+        self.totals.open_bytes -= u64::from(place.payload_length - place.body_at);
+        if let Some(count) = self.in_segment.get_mut(&place.position.segment) {
             *count -= 1;
             if *count == 0 {
-                self.in_segment.remove(&open.place.position.segment);
+                self.in_segment.remove(&place.position.segment);
             }
         }
     }
@@ -567,7 +687,8 @@ impl OpenSet {
             let doubtful: Vec<(u32, u8)> =
                 rows.filter(|(_, row)| row.intended).map(|(index, row)| (index as u32, row.doubts)).collect();
             if !doubtful.is_empty() {
-                found.push(Interrupted { message: open.id, channel: open.channel, rows: doubtful });
+                let Standing { id, channel, .. } = open.standing;
+                found.push(Interrupted { message: id, channel, rows: doubtful, spend: self.spending.get(&id).cloned() });
             }
         }
         found.sort_by_key(|one| one.message);
@@ -577,15 +698,21 @@ impl OpenSet {
     /// Adds what the slots from `from` on hold to the queues; true when there are more.
     pub(crate) fn add_queues(&self, from: usize, count: usize, queues: &mut BTreeMap<ChannelId, ChannelQueue>) -> bool {
         for open in self.slots.iter().skip(from).take(count).flatten() {
-            let entry = queues.entry(open.channel).or_insert_with(|| ChannelQueue {
-                channel: open.channel,
+            let Standing { channel, place, accepted_at, lane, .. } = open.standing;
+            let entry = queues.entry(channel).or_insert_with(|| ChannelQueue {
+                channel,
                 queued: 0,
                 leased: 0,
                 held: 0,
                 bytes: 0,
-                next_due: self.next_due(open.channel),
+                next_due: self.next_due(channel),
+                waiting: [Ahead::default(); 3],
                 oldest: None,
             });
+            let waiting = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
+            if waiting > 0 {
+                entry.waiting[lane as usize].add(waiting, u64::from(place.payload_length - place.body_at));
+            }
             for row in open.rows.get() {
                 match row.state {
                     RecipientState::Queued => entry.queued += 1,
@@ -594,8 +721,8 @@ impl OpenSet {
                     _ => {}
                 }
             }
-            entry.bytes += u64::from(open.place.payload_length - open.place.body_at);
-            entry.oldest = Some(entry.oldest.map_or(open.accepted_at, |oldest| oldest.min(open.accepted_at)));
+            entry.bytes += u64::from(place.payload_length - place.body_at);
+            entry.oldest = Some(entry.oldest.map_or(accepted_at, |oldest| oldest.min(accepted_at)));
         }
         from + count < self.slots.len()
     }
@@ -603,8 +730,39 @@ impl OpenSet {
     /// Every message with a queued recipient.
     pub(crate) fn queued(&self) -> Vec<MessageId> {
         let is_queued = |open: &&Open| open.rows.get().iter().any(|row| row.state == RecipientState::Queued);
-        self.slots.iter().flatten().filter(is_queued).map(|open| open.id).collect()
+        self.slots.iter().flatten().filter(is_queued).map(|open| open.standing.id).collect()
     }
+}
+
+fn standing(meta: &Meta, place: Place) -> Standing {
+    Standing {
+        id: meta.id,
+        place,
+        channel: meta.channel,
+        accepted_at: meta.at,
+        lane: meta.lane,
+        team: meta.team,
+        person: meta.person,
+        from: from_id(&meta.from),
+    }
+}
+
+/// Which From a From field stands for.
+pub(crate) fn from_id(field: &str) -> FromId {
+    FromId::of(mail::header::address_in(field))
+}
+
+fn is_due(row: &Row, now: Timestamp) -> bool {
+    row.state == RecipientState::Queued && row.due <= now
+}
+
+/// The replies that taught something new.
+fn taught(before: &Lessons, after: &Lessons) -> Vec<String> {
+    let pace = after.pace.as_ref().filter(|pace| before.pace.as_ref().is_none_or(|known| known.taught_at != pace.taught_at));
+    let pace = pace.map(|pace| format!("{} messages a minute: {}", pace.per_minute, pace.said));
+    let cap = after.cap.as_ref().filter(|cap| before.cap.as_ref().is_none_or(|known| known.taught_at != cap.taught_at));
+    let cap = cap.map(|cap| format!("{} connections: {}", cap.connections, cap.said));
+    pace.into_iter().chain(cap).collect()
 }
 
 fn earliest(rows: &[Row]) -> Option<Timestamp> {

@@ -3,9 +3,11 @@
 //! The first byte says what a record is; its meaning never changes.
 
 use super::wire::{Input, put_bytes, put_number, put_option, put_text};
-use crate::api::{Idempotency, NewMessage};
+use crate::api::{Idempotency, NewMessage, Party, Spend};
 use mail::channel::ChannelState;
 use mail::envelope::{BodyType, Notify, Recipient, Ret};
+use mail::pace::{LearnedCap, LearnedPace, Lessons, Spent, Units};
+use mail::steady::{Heartbeat, Reading};
 use mail::{ChannelId, Envelope, Lane, MessageId, Move, PersonId, Surface, TeamId, Timestamp, TokenId};
 use smtp::{ForwardPath, Mailbox, ReversePath};
 
@@ -13,6 +15,9 @@ const ACCEPT: u8 = 1;
 const ATTEMPT: u8 = 2;
 const STEER: u8 = 3;
 const CHANNEL: u8 = 4;
+const LESSONS: u8 = 5;
+const BEAT: u8 = 6;
+const UNSUPPRESS: u8 = 7;
 
 /// A record without the body of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +30,12 @@ pub(crate) enum Record {
     Steer { message: MessageId, recipients: Vec<u32>, to: Move, channel: Option<ChannelId>, by: String, at: Timestamp },
     /// A channel changed its state.
     Channel { channel: ChannelId, state: ChannelState, at: Timestamp },
+    /// What was learned about a channel.
+    Lessons { channel: ChannelId, lessons: Lessons, at: Timestamp },
+    /// The clocks.
+    Beat(Heartbeat),
+    /// A person took an address off the list of those that must not be written to.
+    Unsuppress { party: Party, address: String, by: String, at: Timestamp },
 }
 
 /// All of an accepted message but its body.
@@ -32,13 +43,17 @@ pub(crate) enum Record {
 pub(crate) struct Meta {
     pub id: MessageId,
     pub at: Timestamp,
+    pub due: Timestamp,
     pub person: PersonId,
     pub team: Option<TeamId>,
     pub token: Option<TokenId>,
     pub surface: Surface,
     pub channel: ChannelId,
     pub lane: Lane,
+    pub lane_reason: String,
+    pub retry_of: Option<MessageId>,
     pub envelope: Envelope,
+    pub suppressed: Vec<u32>,
     pub from: String,
     pub subject: String,
     pub message_id: String,
@@ -54,6 +69,8 @@ pub(crate) struct Settle {
     pub channel: ChannelId,
     pub at: Timestamp,
     pub relay: String,
+    pub spent: Option<Spent>,
+    pub refunded: Option<Units>,
     pub recipients: Vec<SettledRow>,
 }
 
@@ -64,6 +81,8 @@ pub(crate) struct SettledRow {
     pub due: Timestamp,
     pub counts: bool,
     pub said: String,
+    /// The address that goes on the list, lower case.
+    pub suppress: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +91,7 @@ pub(crate) struct Intend {
     pub channel: ChannelId,
     pub at: Timestamp,
     pub recipients: Vec<u32>,
+    pub spend: Option<Spend>,
 }
 
 impl From<NewMessage> for Meta {
@@ -79,13 +99,17 @@ impl From<NewMessage> for Meta {
         Self {
             id: message.id,
             at: message.at,
+            due: message.due,
             person: message.person,
             team: message.team,
             token: message.token,
             surface: message.surface,
             channel: message.channel,
             lane: message.lane,
+            lane_reason: message.lane_reason,
+            retry_of: message.retry_of,
             envelope: message.envelope,
+            suppressed: message.suppressed,
             from: message.from,
             subject: message.subject,
             message_id: message.message_id,
@@ -117,6 +141,7 @@ impl Record {
                     put_number(out, u64::from(intend.channel.0));
                     put_time(out, intend.at);
                     put_indices(out, &intend.recipients);
+                    put_option(out, intend.spend.as_ref(), put_spend);
                 });
             }
             Self::Steer { message, recipients, to, channel, by, at } => {
@@ -132,6 +157,23 @@ impl Record {
                 out.push(CHANNEL);
                 put_number(out, u64::from(channel.0));
                 put_channel_state(out, state);
+                put_time(out, *at);
+            }
+            Self::Lessons { channel, lessons, at } => {
+                out.push(LESSONS);
+                put_number(out, u64::from(channel.0));
+                put_lessons(out, lessons);
+                put_time(out, *at);
+            }
+            Self::Beat(heartbeat) => {
+                out.push(BEAT);
+                put_heartbeat(out, heartbeat);
+            }
+            Self::Unsuppress { party, address, by, at } => {
+                out.push(UNSUPPRESS);
+                put_party(out, *party);
+                put_text(out, address);
+                put_text(out, by);
                 put_time(out, *at);
             }
         }
@@ -162,6 +204,18 @@ impl Record {
                 state: take_channel_state(&mut input)?,
                 at: take_time(&mut input)?,
             },
+            LESSONS => Self::Lessons {
+                channel: ChannelId(input.small()?),
+                lessons: take_lessons(&mut input)?,
+                at: take_time(&mut input)?,
+            },
+            BEAT => Self::Beat(take_heartbeat(&mut input)?),
+            UNSUPPRESS => Self::Unsuppress {
+                party: take_party(&mut input)?,
+                address: input.text()?.to_owned(),
+                by: input.text()?.to_owned(),
+                at: take_time(&mut input)?,
+            },
             _ => return None,
         };
         input.end()?;
@@ -174,6 +228,8 @@ fn put_settle(out: &mut Vec<u8>, settle: &Settle) {
     put_number(out, u64::from(settle.channel.0));
     put_time(out, settle.at);
     put_text(out, &settle.relay);
+    put_option(out, settle.spent.as_ref(), put_spent);
+    put_option(out, settle.refunded, put_units);
     put_number(out, settle.recipients.len() as u64);
     for row in &settle.recipients {
         put_number(out, u64::from(row.index));
@@ -181,6 +237,7 @@ fn put_settle(out: &mut Vec<u8>, settle: &Settle) {
         put_time(out, row.due);
         out.push(u8::from(row.counts));
         put_text(out, &row.said);
+        put_option(out, row.suppress.as_deref(), put_text);
     }
 }
 
@@ -189,6 +246,8 @@ fn take_settle(input: &mut Input<'_>) -> Option<Settle> {
     let channel = ChannelId(input.small()?);
     let at = take_time(input)?;
     let relay = input.text()?.to_owned();
+    let spent = input.option(take_spent)?;
+    let refunded = input.option(take_units)?;
     let count = input.count()?;
     let mut recipients = Vec::with_capacity(count.min(1024));
     for _ in 0..count {
@@ -198,9 +257,10 @@ fn take_settle(input: &mut Input<'_>) -> Option<Settle> {
             due: take_time(input)?,
             counts: input.byte()? == 1,
             said: input.text()?.to_owned(),
+            suppress: input.option(Input::text)?.map(str::to_owned),
         });
     }
-    Some(Settle { message, channel, at, relay, recipients })
+    Some(Settle { message, channel, at, relay, spent, refunded, recipients })
 }
 
 fn take_intend(input: &mut Input<'_>) -> Option<Intend> {
@@ -209,19 +269,166 @@ fn take_intend(input: &mut Input<'_>) -> Option<Intend> {
         channel: ChannelId(input.small()?),
         at: take_time(input)?,
         recipients: take_indices(input)?,
+        spend: input.option(take_spend)?,
     })
+}
+
+fn put_units(out: &mut Vec<u8>, units: Units) {
+    put_number(out, u64::from(units.messages));
+    put_number(out, u64::from(units.recipients));
+    put_number(out, units.bytes);
+}
+
+fn take_units(input: &mut Input<'_>) -> Option<Units> {
+    Some(Units { messages: input.small()?, recipients: input.small()?, bytes: input.number()? })
+}
+
+fn put_spend(out: &mut Vec<u8>, spend: &Spend) {
+    put_text(out, &spend.account);
+    put_text(out, &spend.from);
+    put_units(out, spend.units);
+}
+
+fn take_spend(input: &mut Input<'_>) -> Option<Spend> {
+    Some(Spend { account: input.text()?.into(), from: input.text()?.into(), units: take_units(input)? })
+}
+
+fn put_spent(out: &mut Vec<u8>, spent: &Spent) {
+    put_text(out, &spent.account);
+    put_text(out, &spent.from);
+    put_units(out, spent.units);
+    put_time(out, spent.age_from);
+}
+
+fn take_spent(input: &mut Input<'_>) -> Option<Spent> {
+    let Spend { account, from, units } = take_spend(input)?;
+    Some(Spent { account, from, units, age_from: take_time(input)? })
+}
+
+fn put_lessons(out: &mut Vec<u8>, lessons: &Lessons) {
+    put_option(out, lessons.pace.as_ref(), |out, pace| {
+        put_number(out, u64::from(pace.per_minute));
+        put_number(out, u64::from(pace.before));
+        put_time(out, pace.taught_at);
+        put_time(out, pace.step_at);
+        put_text(out, &pace.said);
+    });
+    put_option(out, lessons.cap.as_ref(), |out, cap| {
+        put_number(out, u64::from(cap.connections));
+        put_number(out, u64::from(cap.before));
+        put_time(out, cap.taught_at);
+        put_time(out, cap.step_at);
+        put_text(out, &cap.said);
+    });
+}
+
+fn take_lessons(input: &mut Input<'_>) -> Option<Lessons> {
+    let pace = input.option(|input| {
+        Some(LearnedPace {
+            per_minute: input.small()?,
+            before: input.small()?,
+            taught_at: take_time(input)?,
+            step_at: take_time(input)?,
+            said: input.text()?.to_owned(),
+        })
+    })?;
+    let cap = input.option(|input| {
+        Some(LearnedCap {
+            connections: input.small()?,
+            before: input.small()?,
+            taught_at: take_time(input)?,
+            step_at: take_time(input)?,
+            said: input.text()?.to_owned(),
+        })
+    })?;
+    Some(Lessons { pace, cap })
+}
+
+/// Lessons as bytes, for the index.
+pub(crate) fn lessons_bytes(lessons: &Lessons) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_lessons(&mut bytes, lessons);
+    bytes
+}
+
+/// And back.
+pub(crate) fn lessons_from(bytes: &[u8]) -> Option<Lessons> {
+    take_lessons(&mut Input(bytes))
+}
+
+fn put_heartbeat(out: &mut Vec<u8>, heartbeat: &Heartbeat) {
+    let Heartbeat { reading, steady } = heartbeat;
+    out.extend_from_slice(&reading.boot);
+    put_number(out, reading.since_boot.as_millis() as u64);
+    put_time(out, reading.wall);
+    out.push(u8::from(reading.proved));
+    put_time(out, *steady);
+}
+
+fn take_heartbeat(input: &mut Input<'_>) -> Option<Heartbeat> {
+    let reading = Reading {
+        boot: input.fixed(16)?.try_into().ok()?,
+        since_boot: std::time::Duration::from_millis(input.number()?),
+        wall: take_time(input)?,
+        proved: input.byte()? == 1,
+    };
+    Some(Heartbeat { reading, steady: take_time(input)? })
+}
+
+/// A heartbeat as bytes, for the index.
+pub(crate) fn heartbeat_bytes(heartbeat: &Heartbeat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_heartbeat(&mut bytes, heartbeat);
+    bytes
+}
+
+/// And back.
+pub(crate) fn heartbeat_from(bytes: &[u8]) -> Option<Heartbeat> {
+    take_heartbeat(&mut Input(bytes))
+}
+
+fn put_party(out: &mut Vec<u8>, party: Party) {
+    let (kind, id) = party_numbers(party);
+    out.push(kind);
+    put_number(out, u64::from(id));
+}
+
+fn take_party(input: &mut Input<'_>) -> Option<Party> {
+    let kind = input.byte()?;
+    party_of(kind, input.small()?)
+}
+
+/// A party as two numbers, in log and index.
+pub(crate) fn party_numbers(party: Party) -> (u8, u32) {
+    match party {
+        Party::Team(team) => (0, team.0),
+        Party::Person(person) => (1, person.0),
+    }
+}
+
+/// And back.
+pub(crate) fn party_of(kind: u8, id: u32) -> Option<Party> {
+    match kind {
+        0 => Some(Party::Team(TeamId(id))),
+        1 => Some(Party::Person(PersonId(id))),
+        _ => None,
+    }
 }
 
 fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
     out.extend_from_slice(&meta.id.0);
     put_time(out, meta.at);
+    put_time(out, meta.due);
     put_number(out, u64::from(meta.person.0));
     put_option(out, meta.team, |out, team| put_number(out, u64::from(team.0)));
     put_option(out, meta.token, |out, token| put_number(out, u64::from(token.0)));
     out.push(surface_code(meta.surface));
     put_number(out, u64::from(meta.channel.0));
     out.push(lane_code(meta.lane));
+    put_text(out, &meta.lane_reason);
+    put_option(out, meta.retry_of, |out, id| out.extend_from_slice(&id.0));
     put_envelope(out, &meta.envelope);
+    put_indices(out, &meta.suppressed);
     put_text(out, &meta.from);
     put_text(out, &meta.subject);
     put_text(out, &meta.message_id);
@@ -243,13 +450,17 @@ fn take_meta(input: &mut Input<'_>) -> Option<Meta> {
     Some(Meta {
         id: take_id(input)?,
         at: take_time(input)?,
+        due: take_time(input)?,
         person: PersonId(input.small()?),
         team: input.option(|input| input.small().map(TeamId))?,
         token: input.option(|input| input.small().map(TokenId))?,
         surface: surface_of(input.byte()?)?,
         channel: ChannelId(input.small()?),
         lane: lane_of(input.byte()?)?,
+        lane_reason: input.text()?.to_owned(),
+        retry_of: input.option(take_id)?,
         envelope: take_envelope(input)?,
+        suppressed: take_indices(input)?,
         from: input.text()?.to_owned(),
         subject: input.text()?.to_owned(),
         message_id: input.text()?.to_owned(),

@@ -16,12 +16,16 @@ pub(super) fn message(number: u8, recipients: &[&str]) -> NewMessage {
     NewMessage {
         id: id(number),
         at: NOW,
+        due: NOW,
         person: PersonId(1),
         team: None,
         token: None,
         surface: Surface::Smtp,
         channel: CHANNEL,
         lane: Lane::Normal,
+        lane_reason: String::new(),
+        retry_of: None,
+        suppressed: Vec::new(),
         envelope: Envelope {
             reverse_path: ReversePath::Null,
             recipients: recipients.iter().map(path).collect(),
@@ -84,6 +88,12 @@ impl Bench {
     }
 }
 
+/// Takes up to so many messages of the normal lane.
+pub(super) fn leases(queue: &dyn Queue, now: Timestamp, limit: usize) -> Vec<Lease> {
+    let next = || queue.lease(CHANNEL, Lane::Normal, now, u32::MAX, &Skip::default());
+    std::iter::from_fn(next).take(limit).collect()
+}
+
 pub(super) fn settlement(lease: &Lease, to: Move) -> Settlement {
     let row = |recipient: &LeasedRecipient| Settled {
         index: recipient.index,
@@ -92,19 +102,21 @@ pub(super) fn settlement(lease: &Lease, to: Move) -> Settlement {
         counts: to != Move::GiveBack,
         said: Diagnostic::own(None, format!("{to:?}")),
         cause: None,
+        suppress: None,
     };
     Settlement {
         message: lease.message,
         channel: lease.channel,
         at: NOW,
         relay: "mx".into(),
+        spending: Spending::Uncounted,
         recipients: lease.recipients.iter().map(row).collect(),
     }
 }
 
 pub(super) fn intent(lease: &Lease) -> Intent {
     let recipients = lease.recipients.iter().map(|recipient| recipient.index).collect();
-    Intent { message: lease.message, channel: lease.channel, recipients, at: NOW }
+    Intent { message: lease.message, channel: lease.channel, recipients, at: NOW, spend: None }
 }
 
 #[test]
@@ -113,12 +125,12 @@ fn a_message_is_found_from_acceptance_to_its_end_and_after_a_restart() {
     bench.accept(message(1, &["luis@example.org", "eva@example.org"])).unwrap();
     assert_eq!(bench.states(1), [RecipientState::Queued; 2]);
     bench.restart();
-    let lease = bench.queue().lease(CHANNEL, NOW, 9).pop().unwrap();
+    let lease = leases(bench.queue(), NOW, 9).pop().unwrap();
     assert_eq!(lease.recipients.len(), 2);
     assert_eq!(&*lease.from, "ana@example.com");
     assert_eq!(bench.queue().body(lease.message).unwrap(), message(1, &["x@y.example"]).body);
-    bench.queue().record(AttemptRecord { settle: None, intend: Some(intent(&lease)) }).wait().unwrap();
-    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    bench.queue().record(AttemptRecord { intend: Some(intent(&lease)), ..AttemptRecord::default() }).wait().unwrap();
+    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
     assert_eq!(bench.states(1), [RecipientState::Sent; 2]);
     bench.restart();
     assert_eq!(bench.states(1), [RecipientState::Sent; 2]);
@@ -135,31 +147,31 @@ fn an_open_intent_is_uncertain_after_a_restart_and_held_the_second_time() {
     bench.accept(message(1, &["luis@example.org"])).unwrap();
     for expected in [RecipientState::Queued, RecipientState::Held] {
         let later = Timestamp(NOW.0 + 120_000);
-        let lease = bench.queue().lease(CHANNEL, later, 1).pop().unwrap();
-        bench.queue().record(AttemptRecord { settle: None, intend: Some(intent(&lease)) }).wait().unwrap();
+        let lease = leases(bench.queue(), later, 1).pop().unwrap();
+        bench.queue().record(AttemptRecord { intend: Some(intent(&lease)), ..AttemptRecord::default() }).wait().unwrap();
         bench.restart();
         assert_eq!(bench.states(1), [expected]);
     }
-    assert!(bench.queue().lease(CHANNEL, Timestamp(i64::MAX), 1).is_empty());
+    assert!(leases(bench.queue(), Timestamp(i64::MAX), 1).is_empty());
 }
 
 #[test]
 fn a_lease_without_intent_is_queued_again_after_a_restart() {
     let mut bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
-    assert_eq!(bench.queue().lease(CHANNEL, NOW, 1).len(), 1);
-    assert!(bench.queue().lease(CHANNEL, NOW, 1).is_empty());
+    assert_eq!(leases(bench.queue(), NOW, 1).len(), 1);
+    assert!(leases(bench.queue(), NOW, 1).is_empty());
     bench.restart();
-    assert_eq!(bench.queue().lease(CHANNEL, NOW, 1).len(), 1);
+    assert_eq!(leases(bench.queue(), NOW, 1).len(), 1);
 }
 
 #[test]
 fn mail_leaves_in_the_order_it_is_due() {
     let bench = Bench::new();
     for number in 1..=3 {
-        bench.accept(NewMessage { at: Timestamp(NOW.0 - i64::from(number)), ..message(number, &["luis@example.org"]) }).unwrap();
+        bench.accept(NewMessage { due: Timestamp(NOW.0 - i64::from(number)), ..message(number, &["luis@example.org"]) }).unwrap();
     }
-    let order: Vec<MessageId> = bench.queue().lease(CHANNEL, NOW, 9).iter().map(|lease| lease.message).collect();
+    let order: Vec<MessageId> = leases(bench.queue(), NOW, 9).iter().map(|lease| lease.message).collect();
     assert_eq!(order, [id(3), id(2), id(1)]);
 }
 
@@ -167,11 +179,11 @@ fn mail_leaves_in_the_order_it_is_due() {
 fn a_deferred_recipient_waits_for_its_time() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
-    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
-    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Defer)), intend: None }).wait().unwrap();
-    assert!(bench.queue().lease(CHANNEL, NOW, 1).is_empty());
+    let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
+    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Defer)), ..AttemptRecord::default() }).wait().unwrap();
+    assert!(leases(bench.queue(), NOW, 1).is_empty());
     assert_eq!(bench.queue().next_due(CHANNEL), Some(Timestamp(NOW.0 + 60_000)));
-    let again = bench.queue().lease(CHANNEL, Timestamp(NOW.0 + 60_000), 1).pop().unwrap();
+    let again = leases(bench.queue(), Timestamp(NOW.0 + 60_000), 1).pop().unwrap();
     assert_eq!(again.recipients[0].attempts, 1);
 }
 
@@ -184,13 +196,13 @@ fn a_person_moves_what_is_not_in_the_hands_of_a_delivery() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
     bench.accept(message(2, &["luis@example.org"])).unwrap();
-    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
+    let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
     assert_eq!(lease.message, id(1));
     assert_eq!(bench.queue().steer(steer(1, Move::Cancel)).wait(), Ok(vec![]));
     assert_eq!(bench.queue().steer(steer(2, Move::Hold)).wait(), Ok(vec![0]));
     assert_eq!(bench.queue().steer(steer(2, Move::Release)).wait(), Ok(vec![0]));
     assert_eq!(bench.queue().steer(steer(2, Move::Cancel)).wait(), Ok(vec![0]));
-    assert!(bench.queue().lease(CHANNEL, NOW, 1).is_empty());
+    assert!(leases(bench.queue(), NOW, 1).is_empty());
     assert_eq!(bench.states(2), [RecipientState::Cancelled]);
     assert_eq!(bench.queue().steer(steer(2, Move::Cancel)).wait(), Ok(vec![]));
     assert_eq!(bench.queue().steer(steer(9, Move::Cancel)).wait(), Err(StoreError::Unknown(id(9))));
@@ -200,9 +212,9 @@ fn a_person_moves_what_is_not_in_the_hands_of_a_delivery() {
 fn what_is_not_leased_cannot_be_settled() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
-    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
+    let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
     bench.queue().give_back(lease.message, &[0]);
-    let settled = bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait();
+    let settled = bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait();
     assert!(matches!(settled, Err(StoreError::Illegal(_))));
 }
 
@@ -238,7 +250,7 @@ fn a_full_disk_refuses_and_takes_again_by_itself() {
     assert!(matches!(bench.queue().steer(steer(1, Move::Cancel)).wait(), Err(StoreError::NoSpace(_))));
     bench.disk.fail(Fault::None);
     bench.accept(message(3, &["luis@example.org"])).unwrap();
-    assert_eq!(bench.queue().lease(CHANNEL, NOW, 9).len(), 2);
+    assert_eq!(leases(bench.queue(), NOW, 9).len(), 2);
     bench.restart();
     assert!(bench.queue().findings().damaged.is_empty());
     assert_eq!(bench.queue().totals().accepted, 2);
@@ -327,8 +339,8 @@ fn an_index_without_room_waits_and_goes_on_by_itself() {
     assert!(matches!(bench.accept(message(3, &["luis@example.org"])), Err(AcceptError::NoSpace(_))));
     assert!(matches!(bench.queue().accepting(), Err(AcceptError::NoSpace(_))));
     // What is there goes on leaving.
-    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
-    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
+    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
     bench.queue().shared.index_fault.store(false, Ordering::Relaxed);
     bench.queue().shared.wait_until_indexed();
     assert_eq!(bench.states(1), [RecipientState::Sent]);
@@ -339,8 +351,8 @@ fn an_index_without_room_waits_and_goes_on_by_itself() {
 fn what_a_crash_left_open_is_settled_when_a_full_disk_has_room_again() {
     let mut bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
-    let lease = bench.queue().lease(CHANNEL, NOW, 1).pop().unwrap();
-    bench.queue().record(AttemptRecord { settle: None, intend: Some(intent(&lease)) }).wait().unwrap();
+    let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
+    bench.queue().record(AttemptRecord { intend: Some(intent(&lease)), ..AttemptRecord::default() }).wait().unwrap();
     bench.queue = None;
     bench.disk.fail(Fault::NoSpace);
     bench.queue = Some(open(&bench.disk, bench.folder.path()));
@@ -362,11 +374,11 @@ fn mail_whose_log_is_partly_missing_is_held_for_a_person() {
     bench.disk.remove(&log::name_of(2)).unwrap();
     let queue = open(&bench.disk, fresh.path());
     assert_eq!(queue.findings().missing_segments, 1);
-    assert!(queue.lease(CHANNEL, NOW, 9).is_empty());
+    assert!(leases(&queue, NOW, 9).is_empty());
     let view = queue.message(id(1)).unwrap().unwrap();
     assert_eq!(view.recipients[0].state, RecipientState::Held);
     assert_eq!(queue.steer(steer(1, Move::Release)).wait(), Ok(vec![0]));
-    assert_eq!(queue.lease(CHANNEL, NOW, 9).len(), 1);
+    assert_eq!(leases(&queue, NOW, 9).len(), 1);
 }
 
 #[test]
@@ -377,15 +389,15 @@ fn a_segment_goes_when_its_mail_is_done_and_its_keys_stay() {
         bench.accept(NewMessage { idempotency, ..message(number, &["luis@example.org"]) }).unwrap();
     }
     let before = bench.disk.list().unwrap();
-    for lease in bench.queue().lease(CHANNEL, NOW, 6) {
-        bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    for lease in leases(bench.queue(), NOW, 6) {
+        bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
     }
     bench.restart();
     let after = bench.disk.list().unwrap();
     assert!(before.len() > 2 && !after.contains(&before[0]), "{before:?} {after:?}");
     assert_eq!(bench.states(1), [RecipientState::Sent]);
     assert_eq!(bench.queue().raw(id(1)), Ok(None));
-    assert_eq!(bench.queue().lease(CHANNEL, NOW, 9).len(), 3);
+    assert_eq!(leases(bench.queue(), NOW, 9).len(), 3);
     let idempotency = Some(Idempotency { key: "k1".into(), fingerprint: [1; 32], parts: false });
     let again = bench.accept(NewMessage { idempotency, ..message(50, &["luis@example.org"]) }).unwrap();
     assert_eq!(again, Accepted { id: id(1), replayed: true });
@@ -409,8 +421,8 @@ fn a_check_finds_nothing_in_a_whole_folder_and_names_what_index_and_log_disagree
     for number in 1..=3 {
         queue.accept(vec![message(number, &["luis@example.org"])]).wait().unwrap();
     }
-    let lease = queue.lease(CHANNEL, NOW, 1).pop().unwrap();
-    queue.record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), intend: None }).wait().unwrap();
+    let lease = leases(&queue, NOW, 1).pop().unwrap();
+    queue.record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
     drop(queue);
     let report = check(folder.path()).unwrap();
     assert!(report.is_clean(), "{:?}", report.illegal);
@@ -424,4 +436,52 @@ fn a_check_finds_nothing_in_a_whole_folder_and_names_what_index_and_log_disagree
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("in the log and not in the index") && found[1].contains("other states"), "{found:?}");
     assert!(check(&folder.path().join("nowhere")).is_err());
+}
+
+#[test]
+fn people_of_a_lane_share_it_fairly_whoever_came_first() {
+    let bench = Bench::new();
+    for number in 1..=10 {
+        bench.accept(NewMessage { person: PersonId(1), ..message(number, &["luis@example.org"]) }).unwrap();
+    }
+    for number in 11..=13 {
+        bench.accept(NewMessage { person: PersonId(2), ..message(number, &["eva@example.org"]) }).unwrap();
+    }
+    let people: Vec<u32> = leases(bench.queue(), NOW, 8).iter().map(|lease| lease.person.0).collect();
+    assert_eq!(people, [1, 2, 1, 2, 1, 2, 1, 1]);
+    // Who was away has saved up nothing.
+    bench.accept(NewMessage { person: PersonId(2), ..message(14, &["eva@example.org"]) }).unwrap();
+    let people: Vec<u32> = leases(bench.queue(), NOW, 3).iter().map(|lease| lease.person.0).collect();
+    assert_eq!(people, [2, 1, 1]);
+}
+
+#[test]
+fn a_suppressed_recipient_is_final_at_once_and_the_others_go() {
+    let mut bench = Bench::new();
+    bench.accept(NewMessage { suppressed: vec![1], ..message(1, &["luis@example.org", "eva@example.org"]) }).unwrap();
+    bench.accept(NewMessage { suppressed: vec![0], ..message(2, &["eva@example.org"]) }).unwrap();
+    for _ in 0..2 {
+        let states = |number| bench.queue().message(id(number)).unwrap().unwrap().recipients.iter().map(|one| one.state).collect::<Vec<_>>();
+        assert_eq!(states(1), [RecipientState::Queued, RecipientState::Suppressed]);
+        assert_eq!(states(2), [RecipientState::Suppressed]);
+        assert_eq!(bench.queue().totals().open_messages, 1);
+        bench.restart();
+    }
+    let leased = leases(bench.queue(), NOW, 9);
+    assert_eq!((leased.len(), leased[0].recipients.len()), (1, 1));
+}
+
+#[test]
+fn what_was_open_at_a_crash_is_spent_from_a_time_out_later() {
+    let mut bench = Bench::new();
+    bench.accept(message(1, &["luis@example.org"])).unwrap();
+    let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
+    let spend = Spend { account: "ana".into(), from: "".into(), units: mail::pace::Units::transaction(1, 100) };
+    let intent = Intent { spend: Some(spend), ..intent(&lease) };
+    bench.queue().record(AttemptRecord { intend: Some(intent), ..AttemptRecord::default() }).wait().unwrap();
+    assert!(bench.queue().spent().unwrap().is_empty(), "it is open");
+    bench.restart();
+    let spent = bench.queue().spent().unwrap();
+    assert_eq!(spent.len(), 1);
+    assert!(spent[0].age_from.since(NOW) >= Duration::from_secs(600));
 }

@@ -1,0 +1,227 @@
+//! One channel's mail in memory: what is not due yet, and what is, in three lanes of fair lines.
+
+use super::log::Position;
+use crate::api::Skip;
+use mail::pace::FromId;
+use mail::{Lane, PersonId, TeamId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+
+/// Messages that are moved to the lanes without letting others in between.
+const AT_ONCE: usize = 10_000;
+
+/// By due time, then in the order of acceptance.
+type Key = (Timestamp, Position);
+
+/// Where a message stands in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stand {
+    pub lane: Lane,
+    pub team: Option<TeamId>,
+    pub person: PersonId,
+    pub from: FromId,
+}
+
+/// One channel's mail.
+#[derive(Default)]
+pub(crate) struct Lines {
+    lanes: [Queue; 3],
+    /// Of what is due up to here, all stands in the lanes, except what `later` still holds.
+    reached: Timestamp,
+}
+
+#[derive(Default)]
+struct Queue {
+    later: BTreeMap<Key, (u32, Stand)>,
+    teams: Fair<Option<TeamId>, Fair<PersonId, Line>>,
+    ready: usize,
+}
+
+impl Lines {
+    pub(crate) fn insert(&mut self, key: Key, slot: u32, stand: Stand) {
+        let reached = self.reached;
+        let queue = &mut self.lanes[place(stand.lane)];
+        if key.0 <= reached {
+            queue.make_ready(key, slot, stand);
+        } else {
+            queue.later.insert(key, (slot, stand));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: Key, stand: Stand) {
+        let queue = &mut self.lanes[place(stand.lane)];
+        if queue.later.remove(&key).is_none() {
+            queue.ready -= usize::from(queue.teams.with(stand.team, |people| {
+                people.with(stand.person, |line| line.remove(key, stand.from))
+            }));
+        }
+    }
+
+    /// The message that goes next in a lane.
+    pub(crate) fn first(&mut self, lane: Lane, now: Timestamp, skip: &Skip) -> Option<u32> {
+        self.reached = self.reached.max(now);
+        let queue = &mut self.lanes[place(lane)];
+        queue.reach(now);
+        let line = |line: &Line| line.first(skip);
+        let person = |person: &PersonId, at: &Line| if skip.people.contains(person) { None } else { line(at) };
+        queue.teams.first(|_, people| people.first(person))
+    }
+
+    /// Counts what was handed over, for fairness.
+    pub(crate) fn served(&mut self, stand: Stand, recipients: u64) {
+        let queue = &mut self.lanes[place(stand.lane)];
+        queue.teams.served(stand.team, recipients);
+        queue.teams.with(stand.team, |people| people.served(stand.person, recipients));
+    }
+
+    /// When something is due, and in which lanes: a past moment where it is ready.
+    pub(crate) fn next_due(&self, lane: Lane) -> Option<Timestamp> {
+        let queue = &self.lanes[place(lane)];
+        let later = queue.later.first_key_value().map(|((due, _), _)| *due);
+        if queue.ready > 0 { Some(later.map_or(self.reached, |due| due.min(self.reached))) } else { later }
+    }
+}
+
+impl Queue {
+    fn make_ready(&mut self, key: Key, slot: u32, stand: Stand) {
+        self.teams.with(stand.team, |people| people.with(stand.person, |line| line.insert(key, slot, stand.from)));
+        self.ready += 1;
+    }
+
+    /// Moves what has become due to its line.
+    fn reach(&mut self, now: Timestamp) {
+        for _ in 0..AT_ONCE {
+            let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) else { return };
+            let (key, (slot, stand)) = first.remove_entry();
+            self.make_ready(key, slot, stand);
+        }
+    }
+}
+
+/// One person's mail of a lane, oldest first, and apart for each From so that one can be passed by.
+#[derive(Default)]
+struct Line {
+    heads: BTreeSet<(Key, FromId)>,
+    froms: HashMap<FromId, BTreeMap<Key, u32>>,
+}
+
+impl Line {
+    fn insert(&mut self, key: Key, slot: u32, from: FromId) {
+        let mail = self.froms.entry(from).or_default();
+        let first = mail.first_key_value().map(|(first, _)| *first);
+        mail.insert(key, slot);
+        if first.is_none_or(|first| key < first) {
+            first.map(|first| self.heads.remove(&(first, from)));
+            self.heads.insert((key, from));
+        }
+    }
+
+    fn remove(&mut self, key: Key, from: FromId) -> bool {
+        let Some(mail) = self.froms.get_mut(&from) else { return false };
+        if mail.remove(&key).is_none() {
+            return false;
+        }
+        if self.heads.remove(&(key, from)) {
+            self.heads.extend(mail.first_key_value().map(|(first, _)| (*first, from)));
+        }
+        if mail.is_empty() {
+            self.froms.remove(&from);
+        }
+        true
+    }
+
+    fn first(&self, skip: &Skip) -> Option<u32> {
+        let (key, from) = self.heads.iter().find(|(_, from)| !skip.froms.contains(from))?;
+        self.froms.get(from)?.get(key).copied()
+    }
+}
+
+impl Share for Line {
+    fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+}
+
+impl<K: Copy + Eq + Hash + Ord, V: Share> Share for Fair<K, V> {
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+trait Share: Default {
+    /// Nothing is there to be served.
+    fn is_empty(&self) -> bool;
+}
+
+/// Several who share: whoever was served least goes next.
+///
+/// Everybody has a mark, the recipients served to them. Who was away comes back at the mark of the one
+/// served last, so that nobody saves up turns (start-time fair queueing; the share is the same as with
+/// deficit round robin, without its rounds).
+struct Fair<K, V> {
+    clock: u64,
+    shares: HashMap<K, (u64, V)>,
+    /// Those with mail, by mark.
+    order: BTreeSet<(u64, K)>,
+}
+
+impl<K, V> Default for Fair<K, V> {
+    fn default() -> Self {
+        Self { clock: 0, shares: HashMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash + Ord, V: Share> Fair<K, V> {
+    /// Changes one share, and keeps it in its place.
+    fn with<T>(&mut self, who: K, change: impl FnOnce(&mut V) -> T) -> T {
+        let (mark, share) = self.shares.entry(who).or_default();
+        let waited = !share.is_empty();
+        let result = change(share);
+        if share.is_empty() {
+            let mark = *mark;
+            self.order.remove(&(mark, who));
+            if mark <= self.clock {
+                self.shares.remove(&who);
+            }
+        } else if !waited {
+            *mark = (*mark).max(self.clock);
+            self.order.insert((*mark, who));
+        }
+        result
+    }
+
+    fn first<T>(&self, of: impl Fn(&K, &V) -> Option<T>) -> Option<T> {
+        self.order.iter().find_map(|(_, who)| of(who, &self.shares.get(who)?.1))
+    }
+
+    fn served(&mut self, who: K, recipients: u64) {
+        let (mark, share) = self.shares.entry(who).or_default();
+        let begun = (*mark).max(self.clock);
+        let waits = !share.is_empty();
+        self.order.remove(&(*mark, who));
+        *mark = begun + recipients;
+        if waits {
+            self.order.insert((*mark, who));
+        }
+        self.clock = begun;
+        // Who was passed by saves up nothing either.
+        while let Some((_, passed)) = self.order.first().copied().filter(|(mark, _)| *mark < begun) {
+            self.order.pop_first();
+            self.order.insert((begun, passed));
+            if let Some((mark, _)) = self.shares.get_mut(&passed) {
+                *mark = begun;
+            }
+        }
+    }
+}
+
+fn place(lane: Lane) -> usize {
+    match lane {
+        Lane::Now => 0,
+        Lane::Normal => 1,
+        Lane::Bulk => 2,
+    }
+}
+
+/// The lanes, most urgent first.
+pub(crate) const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
