@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mail::header::{WishError, Wishes};
 use mail::resolve::{Refusal, Request, resolve};
 use mail::rewrite::{Stamp, prepare};
-use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, TokenId};
+use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, TokenId, lane};
 use std::net::IpAddr;
 use std::sync::Arc;
 use store::{Idempotency, NewMessage, Queue};
@@ -198,6 +198,9 @@ impl Intake {
                 channel: wishes.channel.as_deref(),
             },
         )?;
+        let (lane, lane_reason) =
+            lane::decide(wishes.lane, self.token_lane(principal), envelope.recipients.len(), prepared.bulk_sign);
+        tracing::debug!(queue.id = %id, lane = lane.name(), reason = %lane_reason, "lane chosen");
         let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted));
         if prepared.eight_bit {
             envelope.body = BodyType::EightBitMime;
@@ -211,7 +214,7 @@ impl Intake {
             token: principal.token,
             surface,
             channel: route.channel,
-            lane: wishes.lane.unwrap_or_default(),
+            lane,
             envelope,
             from: prepared.from_line,
             subject: prepared.subject,
@@ -222,6 +225,10 @@ impl Intake {
             expires_at: None,
             body: Bytes::from(prepared.bytes),
         })
+    }
+
+    fn token_lane(&self, principal: Principal) -> Option<Lane> {
+        self.people.directory().token(principal.token?)?.lane
     }
 
     fn measure(&self, surface: Surface, envelope: &Envelope, submitted: &[u8]) -> Result<(), Refusal> {

@@ -1,7 +1,7 @@
 //! Who is who: teams, people, tokens and channels, as one immutable value.
 
 use crate::channel::{Channel, DomainPattern, Owner};
-use crate::envelope::Surface;
+use crate::envelope::{Lane, Surface};
 use crate::id::{ChannelId, PersonId, TeamId, TokenId};
 use smtp::Mailbox;
 use std::collections::HashMap;
@@ -110,6 +110,8 @@ pub struct Token {
     pub channel: Option<ChannelId>,
     /// When set, only these From addresses.
     pub send_as: Option<Vec<AddressPattern>>,
+    /// The lane of mail that asks for none.
+    pub lane: Option<Lane>,
     /// Switched off.
     pub disabled: bool,
 }

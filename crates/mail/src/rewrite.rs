@@ -6,6 +6,7 @@
 
 use crate::header::{Authors, Header, MAX_RECEIVED, Wishes, has_prefix, shown};
 use crate::id::MessageId;
+use crate::lane::{LaneReason, sign_of};
 use crate::resolve::Refusal;
 use crate::time::Timestamp;
 use std::fmt::Write;
@@ -40,6 +41,8 @@ pub struct Prepared {
     pub authors: Authors,
     /// What it asks.
     pub wishes: Wishes,
+    /// The field by which it shows itself written to many.
+    pub bulk_sign: Option<LaneReason>,
     /// For lists.
     pub subject: String,
     /// For lists.
@@ -75,6 +78,7 @@ pub fn prepare(submitted: &[u8], stamp: &Stamp<'_>) -> Result<Prepared, Refusal>
     Ok(Prepared {
         eight_bit: !bytes.is_ascii(),
         utf8_header: !bytes[..header_end].is_ascii(),
+        bulk_sign: sign_of(&header),
         subject: header.subject(),
         from_line: header.from_line(),
         bytes,

@@ -104,6 +104,7 @@ pub(crate) struct TokenTable {
     pub(crate) surfaces: Vec<String>,
     pub(crate) channel: Option<String>,
     pub(crate) send_as: Option<Vec<String>>,
+    pub(crate) lane: Option<String>,
 }
 
 impl DirectoryFile {
@@ -180,6 +181,7 @@ fn token(table: TokenTable) -> DesiredToken {
         surfaces: table.surfaces,
         channel: table.channel,
         send_as: table.send_as,
+        lane: table.lane,
     }
 }
 

@@ -63,6 +63,7 @@ fn token(token: &DesiredToken) -> Result<TokenTable, String> {
         surfaces: token.surfaces.clone(),
         channel: token.channel.clone(),
         send_as: token.send_as.clone(),
+        lane: token.lane.clone(),
     })
 }
 

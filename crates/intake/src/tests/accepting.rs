@@ -2,6 +2,8 @@
 
 use super::world::*;
 use crate::accept::{ExplicitWishes, Principal};
+use crate::caps::Caps;
+use crate::door::Deadlines;
 use crate::refusal::AcceptRefusal;
 use mail::{BodyType, Lane, MessageId, Surface, Timestamp};
 use smtp::Reply;
@@ -191,4 +193,22 @@ async fn what_the_next_hop_must_offer_is_read_from_the_message() {
     message.envelope = envelope("ana@example.com", &["josé@example.org"]);
     world.intake.accept(message).await.unwrap();
     assert!(world.queue.last().envelope.smtputf8);
+}
+
+#[tokio::test]
+async fn the_lane_is_asked_for_or_the_tokens_or_read_from_the_message() {
+    let listed = format!("List-Id: <news.example.com>\r\n{MESSAGE}");
+    let asking = format!("X-Sendero-Lane: now\r\n{listed}");
+    for (token, message, expected) in [
+        (None, MESSAGE, Lane::Normal),
+        (None, &listed, Lane::Bulk),
+        (None, &asking, Lane::Now),
+        (Some(Lane::Normal), &listed, Lane::Normal),
+        (Some(Lane::Bulk), MESSAGE, Lane::Bulk),
+        (Some(Lane::Bulk), &asking, Lane::Now),
+    ] {
+        let world = world_of(people_with(token), Caps::new(1000, 50), Deadlines::for_size(4096));
+        let receipt = world.intake.accept(incoming(Surface::Smtp, message)).await.unwrap();
+        assert_eq!((receipt.lane, world.queue.last().lane), (expected, expected), "{token:?} {message}");
+    }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use mail::channel::{ChannelState, DomainPattern, OnUncertain, Owner, ReturnPath, Scope};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::{
-    BodyType, Channel, ChannelId, Directory, Envelope, Event, MessageId, Person, PersonId, Recipient, Role, Surface, Team, TeamId,
-    Timestamp, Token, TokenId, Transport,
+    BodyType, Channel, ChannelId, Directory, Envelope, Event, Lane, MessageId, Person, PersonId, Recipient, Role, Surface, Team,
+    TeamId, Timestamp, Token, TokenId, Transport,
 };
 use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::BTreeMap;
@@ -69,6 +69,11 @@ fn channel(id: ChannelId, name: &str, owner: Owner, scope: Scope, address: Optio
 }
 
 pub fn people() -> Arc<Known> {
+    people_with(None)
+}
+
+/// The same, with this lane on Ana's token.
+pub fn people_with(lane: Option<Lane>) -> Arc<Known> {
     let sales = TeamId(1);
     let person = |id, email: &str, send_as| Person {
         id,
@@ -86,6 +91,7 @@ pub fn people() -> Arc<Known> {
         surfaces: vec![TokenSurface::Smtp, TokenSurface::Api],
         channel: None,
         send_as: None,
+        lane,
         disabled: false,
     };
     Arc::new(Known(Arc::new(Directory::new(
@@ -240,9 +246,13 @@ pub fn world() -> World {
 }
 
 pub fn world_with(caps: Arc<Caps>, deadlines: Deadlines) -> World {
+    world_of(people(), caps, deadlines)
+}
+
+pub fn world_of(people: Arc<Known>, caps: Arc<Caps>, deadlines: Deadlines) -> World {
     let queue = Arc::new(Told::default());
     let settings = IntakeSettings { hostname: "gw.example".into(), max_message_size: 4096, max_recipients: 3 };
-    let intake = Arc::new(Intake::new(Arc::clone(&queue) as _, people(), settings, Arc::new(Noon)));
+    let intake = Arc::new(Intake::new(Arc::clone(&queue) as _, people, settings, Arc::new(Noon)));
     let folder = tempfile::tempdir().unwrap();
     let tls = Arc::new(ServerTls::self_signed(folder.path(), "gw.example").unwrap());
     let door = Door::new(Arc::clone(&intake), tls, caps, deadlines);

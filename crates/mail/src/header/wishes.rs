@@ -58,7 +58,7 @@ impl Wishes {
             return once("X-Sendero-Channel", "write the name of one channel, once", &mut self.channel, name);
         }
         if field.is("X-Sendero-Lane") {
-            return once("X-Sendero-Lane", "write now, normal or bulk, once", &mut self.lane, lane(&value));
+            return once("X-Sendero-Lane", "write now, normal or bulk, once", &mut self.lane, Lane::parse(&value));
         }
         if field.is("X-Sendero-Tag") {
             let tag = tag(&value).filter(|_| self.tags.len() < MAX_TAGS);
@@ -86,15 +86,6 @@ pub fn idempotency_key(value: &str) -> Option<String> {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let valid = (1..=255).contains(&inner.len()) && inner.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"');
     valid.then(|| inner.to_owned())
-}
-
-fn lane(value: &str) -> Option<Lane> {
-    match value.to_ascii_lowercase().as_str() {
-        "now" => Some(Lane::Now),
-        "normal" => Some(Lane::Normal),
-        "bulk" => Some(Lane::Bulk),
-        _ => None,
-    }
 }
 
 /// A tag as it is written: `name=value` or `name`, at most 64 and 256 bytes, no control characters.

@@ -106,6 +106,7 @@ impl World {
             surfaces: vec![TokenSurface::Smtp],
             channel: channel.map(ChannelId),
             send_as,
+            lane: None,
             disabled: false,
         });
         self

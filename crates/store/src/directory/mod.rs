@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS people (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEX
 CREATE TABLE IF NOT EXISTS channels (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, spec TEXT NOT NULL,
   secret BLOB, disabled INTEGER NOT NULL, revision INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS tokens (id INTEGER PRIMARY KEY AUTOINCREMENT, person INTEGER NOT NULL, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,
-  surfaces TEXT NOT NULL, channel INTEGER, send_as TEXT, disabled INTEGER NOT NULL, UNIQUE (person, name));
+  surfaces TEXT NOT NULL, channel INTEGER, send_as TEXT, lane TEXT, disabled INTEGER NOT NULL, UNIQUE (person, name));
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS canary (one INTEGER PRIMARY KEY CHECK (one = 1), sealed BLOB NOT NULL);
 ";
@@ -275,9 +275,19 @@ fn prepare(connection: &mut Connection, sealer: &Sealer) -> Result<(), Directory
         return Err(DirectoryError::Format(format));
     }
     transaction.execute_batch(SCHEMA)?;
+    add_missing_columns(&transaction)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     check_key(&transaction, sealer)?;
     Ok(transaction.commit()?)
+}
+
+/// Columns that came after the first tables: a database of before gets them, empty.
+fn add_missing_columns(connection: &Connection) -> Result<(), DirectoryError> {
+    let has_lane = "SELECT count(*) FROM pragma_table_info('tokens') WHERE name = 'lane'";
+    if connection.query_row(has_lane, [], |row| row.get::<_, i64>(0))? == 0 {
+        connection.execute("ALTER TABLE tokens ADD COLUMN lane TEXT", [])?;
+    }
+    Ok(())
 }
 
 fn check_key(connection: &Connection, sealer: &Sealer) -> Result<(), DirectoryError> {

@@ -6,7 +6,7 @@ use mail::channel::{DomainPattern, Smarthost};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::limits::Caps;
 use mail::pace::Reserve;
-use mail::{Channel, ChannelId, Directory, Owner, Person, PersonId, Team, TeamId, Token, TokenId, Transport};
+use mail::{Channel, ChannelId, Directory, Lane, Owner, Person, PersonId, Team, TeamId, Token, TokenId, Transport};
 use rusqlite::{Connection, Row};
 use smtp::Mailbox;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ pub(super) fn load(connection: &Connection) -> Result<(Directory, Hashes), Direc
     let teams = all(connection, "SELECT id, name, domains, disabled FROM teams ORDER BY disabled DESC, id", team)?;
     let people = all(connection, "SELECT id, email, name, role, teams, send_as, disabled FROM people", person)?;
     let channels = all(connection, "SELECT id, name, owner, spec, disabled, revision FROM channels", channel)?;
-    let tokens = all(connection, "SELECT id, person, name, hash, surfaces, channel, send_as, disabled FROM tokens", token)?;
+    let tokens = all(connection, "SELECT id, person, name, hash, surfaces, channel, send_as, disabled, lane FROM tokens", token)?;
     let hashes = tokens.iter().map(|(token, hash)| (*hash, token.id)).collect();
     let tokens = tokens.into_iter().map(|(token, _)| token).collect();
     Ok((Directory::new(teams, people, tokens, channels), hashes))
@@ -131,6 +131,10 @@ fn owner_of(text: &str) -> Option<Owner> {
     }
 }
 
+fn lane(word: &str) -> Result<Lane, DirectoryError> {
+    Lane::parse(word).ok_or_else(|| DirectoryError::Damaged(format!("{word} is no lane")))
+}
+
 fn token(row: &Row<'_>) -> Result<(Token, [u8; 32]), DirectoryError> {
     let (surfaces, send_as): (String, Option<String>) = (row.get(4)?, row.get(6)?);
     let surfaces: Vec<TokenSurface> = list(&surfaces)?;
@@ -145,6 +149,7 @@ fn token(row: &Row<'_>) -> Result<(Token, [u8; 32]), DirectoryError> {
         surfaces,
         channel: row.get::<_, Option<u32>>(5)?.map(ChannelId),
         send_as,
+        lane: row.get::<_, Option<String>>(8)?.as_deref().map(lane).transpose()?,
         disabled: row.get(7)?,
     };
     Ok((token, row.get(3)?))

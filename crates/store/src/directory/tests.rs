@@ -118,6 +118,31 @@ fn applying_twice_changes_nothing() {
 }
 
 #[test]
+fn a_token_has_the_lane_it_was_given_until_it_is_taken_away() {
+    let bench = Bench::new();
+    let lane = |bench: &Bench| bench.store.directory().tokens().next().unwrap().lane;
+    bench.apply(&sample()).unwrap();
+    assert_eq!(lane(&bench), None);
+    let mut desired = sample();
+    desired.tokens[0].lane = Some("Bulk".into());
+    let applied = bench.apply(&desired).unwrap();
+    assert_eq!(changes(&applied), ["token laptop of ana@example.com: Changed([\"lane\"])"]);
+    assert_eq!(lane(&bench), Some(mail::Lane::Bulk));
+    assert!(!bench.apply(&desired).unwrap().has_changes());
+    bench.apply(&sample()).unwrap();
+    assert_eq!(lane(&bench), None);
+}
+
+#[test]
+fn a_database_from_before_lanes_is_opened_and_its_tokens_have_none() {
+    let bench = Bench::new();
+    bench.apply(&sample()).unwrap();
+    bench.store.lock().execute("ALTER TABLE tokens DROP COLUMN lane", []).unwrap();
+    let again = open(bench.folder.path(), "key").unwrap();
+    assert_eq!(again.directory().tokens().next().unwrap().lane, None);
+}
+
+#[test]
 fn a_change_names_its_fields_and_is_recorded_with_before_and_after() {
     let bench = Bench::new();
     bench.apply(&sample()).unwrap();

@@ -5,6 +5,7 @@ use crate::directory::DirectoryError;
 use crate::directory::desired::DesiredToken;
 use crate::directory::rows::pattern;
 use crate::seal::{SealError, Sealer, Secret};
+use mail::Lane;
 use mail::directory::TokenSurface;
 use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ impl Work<'_> {
             "surfaces": self.surfaces(token),
             "channel": self.token_channel(token)?,
             "send_as": self.token_grants(token),
+            "lane": self.token_lane(token),
             "disabled": false,
         });
         self.check_secret(token);
@@ -76,6 +78,16 @@ impl Work<'_> {
         Some(grants)
     }
 
+    fn token_lane(&mut self, token: &DesiredToken) -> Option<&'static str> {
+        let word = token.lane.as_deref()?;
+        let lane = Lane::parse(word);
+        if lane.is_none() {
+            let word = word.escape_debug();
+            self.problem(format!("token '{}': lane '{word}' is unknown; write now, normal or bulk", token.name));
+        }
+        lane.map(Lane::name)
+    }
+
     fn check_secret(&mut self, token: &DesiredToken) {
         let Some(secret) = &token.secret else { return };
         let length = std::str::from_utf8(secret.expose()).map_or(0, |text| text.chars().count());
@@ -92,7 +104,7 @@ impl Work<'_> {
 
     fn write_token(&mut self, token: &DesiredToken, person: u32, after: &Value) -> Result<(), DirectoryError> {
         let name = token_name(&token.name, &token.person);
-        let sql = "SELECT id, hash, surfaces, channel, send_as, disabled FROM tokens WHERE person = ?1 AND name = ?2";
+        let sql = "SELECT id, hash, surfaces, channel, send_as, disabled, lane FROM tokens WHERE person = ?1 AND name = ?2";
         let known = self.transaction.query_row(sql, params![person, token.name], token_row).optional()?;
         let given = token.secret.as_ref().map(|secret| self.sealer.token_hash(secret.expose()));
         if let Some(hash) = &given
@@ -103,26 +115,27 @@ impl Work<'_> {
         }
         let surfaces = after["surfaces"].to_string();
         let channel = after["channel"].as_i64();
+        let lane = after["lane"].as_str();
         let send_as = after["send_as"].is_array().then(|| after["send_as"].to_string());
         let Some((id, hash, before)) = known else {
             let hash = match given {
                 Some(hash) => hash,
                 None => self.make_token(token)?,
             };
-            let sql =
-                "INSERT INTO tokens (person, name, hash, surfaces, channel, send_as, disabled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
-            self.transaction.execute(sql, params![person, token.name, hash, surfaces, channel, send_as])?;
+            let sql = "INSERT INTO tokens (person, name, hash, surfaces, channel, send_as, lane, disabled) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+            self.transaction.execute(sql, params![person, token.name, hash, surfaces, channel, send_as, lane])?;
             self.done("token", &name, Action::Added, None, after);
             return Ok(());
         };
         let new_hash = given.unwrap_or(hash);
-        let mut fields = differences(&before, after, &["surfaces", "channel", "send_as", "disabled"]);
+        let mut fields = differences(&before, after, &["surfaces", "channel", "send_as", "lane", "disabled"]);
         if new_hash != hash {
             fields.push("secret");
         }
         if !fields.is_empty() {
-            let sql = "UPDATE tokens SET hash = ?2, surfaces = ?3, channel = ?4, send_as = ?5, disabled = 0 WHERE id = ?1";
-            self.transaction.execute(sql, params![id, new_hash, surfaces, channel, send_as])?;
+            let sql =
+                "UPDATE tokens SET hash = ?2, surfaces = ?3, channel = ?4, send_as = ?5, lane = ?6, disabled = 0 WHERE id = ?1";
+            self.transaction.execute(sql, params![id, new_hash, surfaces, channel, send_as, lane])?;
         }
         self.done("token", &name, action(fields), Some(&before), after);
         Ok(())
@@ -148,6 +161,7 @@ fn token_row(row: &Row<'_>) -> rusqlite::Result<(u32, [u8; 32], Value)> {
         "surfaces": parsed(&surfaces),
         "channel": row.get::<_, Option<u32>>(3)?,
         "send_as": send_as.as_deref().map(parsed),
+        "lane": row.get::<_, Option<String>>(6)?,
         "disabled": row.get::<_, bool>(5)?,
     });
     Ok((row.get(0)?, row.get(1)?, before))

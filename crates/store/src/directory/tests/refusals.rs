@@ -70,6 +70,7 @@ fn every_mistake_is_named_with_what_to_do() {
             "may use no channel 'ana-mailbox'",
         ),
         (|d| d.tokens[0].surfaces = vec!["fax".into()], "smtp or api"),
+        (|d| d.tokens[0].lane = Some("fast".into()), "now, normal or bulk"),
         (|d| d.tokens[0].channel = Some("nowhere".into()), "may use no channel"),
         (|d| d.tokens.push(DesiredToken { name: "second".into(), ..d.tokens[0].clone() }), "another token's already"),
     ] {
