@@ -130,6 +130,11 @@ impl<'a> Header<'a> {
         Self::within(message, MAX_FIELDS, MAX_HEADER)
     }
 
+    /// The fields of a stored message, which has the gateway's own lines in front.
+    pub(crate) fn stored(message: &'a [u8]) -> Result<Self, HeaderError> {
+        Self::within(message, MAX_FIELDS + ADDED.0, MAX_HEADER + ADDED.1)
+    }
+
     fn within(message: &'a [u8], most_fields: usize, most_bytes: usize) -> Result<Self, HeaderError> {
         let mut fields: Vec<Field<'a>> = Vec::with_capacity(16);
         let (mut at, mut number, mut value_at) = (0, 0, 0);
@@ -261,7 +266,7 @@ impl<'a> Header<'a> {
 /// # Errors
 /// As [`Header::parse`] and [`Header::authors`].
 pub fn authors_of(message: &[u8]) -> Result<Authors, HeaderError> {
-    Header::within(message, MAX_FIELDS + ADDED.0, MAX_HEADER + ADDED.1)?.authors()
+    Header::stored(message)?.authors()
 }
 
 /// The line without its CRLF, or `None` where it holds a bare CR, a bare LF or a NUL.

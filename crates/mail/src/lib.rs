@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod directory;
+pub mod dsn;
 pub mod envelope;
 pub mod event;
 #[doc(hidden)]
