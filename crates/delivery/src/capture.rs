@@ -32,6 +32,11 @@ impl Session for Capture {
         "capture"
     }
 
+    /// What is kept here has arrived.
+    fn offers_dsn(&self) -> bool {
+        true
+    }
+
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()> {
         Box::pin(std::future::pending())
     }

@@ -128,6 +128,9 @@ pub trait Session: Send {
     /// Whom it speaks to: `mx.example.com[192.0.2.1]:587`.
     fn relay(&self) -> &str;
 
+    /// True when the next hop takes wishes about delivery reports on and reports itself (RFC 3461), or is final.
+    fn offers_dsn(&self) -> bool;
+
     /// For an idle session: resolves when the next hop closed it or said something, so that it is of
     /// no more use; else never. Safe to drop at any moment.
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()>;

@@ -138,7 +138,7 @@ impl Bound {
             max_message_size: settings.max_message_size,
             max_recipients: settings.max_recipients,
             tls_available: self.mode == Mode::Starttls,
-            announce_dsn: false,
+            announce_dsn: true,
         });
         let Self { socket, mode, login } = self;
         let entrance = Entrance { door, config, mode, login, stop, tasks: TaskTracker::new() };

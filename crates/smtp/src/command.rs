@@ -124,10 +124,22 @@ impl From<&CommandError> for Reply {
             CommandError::Syntax(usage) => Self::new(501, (5, 5, 4), format!("write: {usage}")),
             CommandError::Address(problem) => Self::new(501, (5, 1, 3), problem.to_string()),
             CommandError::Parameter(name) => Self::new(555, (5, 5, 4), format!("parameter {name} is not known here")),
-            CommandError::Value(name) => Self::new(501, (5, 5, 4), format!("parameter {name} has no valid value, or stands twice")),
+            CommandError::Value(name) => Self::new(501, (5, 5, 4), wrong_value(name)),
             CommandError::Binary => Self::new(504, (5, 6, 1), "binary bodies are not taken; use BODY=8BITMIME"),
         }
     }
+}
+
+/// What to write instead, for the parameters whose values are words.
+fn wrong_value(name: &str) -> String {
+    let help = match name {
+        "RET" => "; write RET=FULL or RET=HDRS",
+        "NOTIFY" => "; write NOTIFY=NEVER, or a list of SUCCESS, FAILURE and DELAY",
+        "ENVID" => "; write at most 100 characters of printable ASCII as xtext (RFC 3461)",
+        "ORCPT" => "; write ORCPT=type;address as xtext, at most 500 characters (RFC 3461)",
+        _ => "",
+    };
+    format!("parameter {name} has no valid value, or stands twice{help}")
 }
 
 impl Command {
@@ -250,7 +262,7 @@ fn mail_parameter(found: &mut MailParameters, name: &str, value: Option<&str>) -
         ("SMTPUTF8", None) => found.smtputf8 = true,
         ("RET", Some(value)) if value.eq_ignore_ascii_case("FULL") => found.ret_full = Some(true),
         ("RET", Some(value)) if value.eq_ignore_ascii_case("HDRS") => found.ret_full = Some(false),
-        ("ENVID", Some(value)) if value.len() <= 100 => found.envid = Some(xtext(value).ok_or(CommandError::Value("ENVID"))?),
+        ("ENVID", Some(value)) => found.envid = Some(envid(value).ok_or(CommandError::Value("ENVID"))?),
         // Whom another server believed; RFC 4954 §5 lets a server ignore it that trusts nobody.
         ("AUTH", Some(value)) if xtext(value).is_some() => {}
         ("AUTH", _) => return Err(CommandError::Value("AUTH")),
@@ -300,6 +312,11 @@ fn each_parameter<'a>(text: &'a str, seen: &mut Vec<String>) -> Result<Parameter
         all.push((name, value));
     }
     Ok(all)
+}
+
+/// At most 100 characters, and ASCII once decoded (RFC 3461 §4.4).
+fn envid(value: &str) -> Option<String> {
+    xtext(value).filter(|decoded| value.len() <= 100 && decoded.is_ascii())
 }
 
 fn notify(value: &str) -> Option<NotifyParameter> {
@@ -411,6 +428,13 @@ mod tests {
             ("MAIL FROM:<> FOO=1", 555),
             ("MAIL FROM:<> BODY=BINARYMIME", 504),
             ("MAIL FROM:<> ENVID=+zz", 501),
+            ("MAIL FROM:<> ENVID=+C3+A9", 501),
+            ("MAIL FROM:<> ENVID=a ENVID=b", 501),
+            ("MAIL FROM:<> RET=BODY", 501),
+            ("MAIL FROM:<> RET", 501),
+            ("RCPT TO:<a@b.example> ORCPT=a@b.example", 501),
+            ("RCPT TO:<a@b.example> ORCPT=rfc822;", 501),
+            ("RCPT TO:<a@b.example> ORCPT=rfc822;a+4", 501),
             ("MAIL FROM:<> AUTH=+zz", 501),
             ("MAIL FROM:<> AUTH", 501),
             ("RCPT TO:<>", 501),
@@ -426,6 +450,14 @@ mod tests {
             let error = Command::parse(line).unwrap_err();
             assert_eq!(Reply::from(&error).code(), code, "{line}");
         }
+    }
+
+    #[test]
+    fn parameters_of_reports_have_the_lengths_of_rfc_3461() {
+        let envid = |length| Command::parse(&format!("MAIL FROM:<> ENVID={}", "e".repeat(length)));
+        assert!(envid(100).is_ok() && envid(101) == Err(CommandError::Value("ENVID")));
+        let orcpt = |length: usize| Command::parse(&format!("RCPT TO:<a@b.example> ORCPT=rfc822;{}", "o".repeat(length - 7)));
+        assert!(orcpt(500).is_ok() && orcpt(501) == Err(CommandError::Value("ORCPT")));
     }
 
     #[test]

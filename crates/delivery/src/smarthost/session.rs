@@ -233,6 +233,10 @@ impl Session for SmarthostSession {
         &self.relay
     }
 
+    fn offers_dsn(&self) -> bool {
+        self.line.wire.capabilities().dsn
+    }
+
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             if self.usable {

@@ -263,3 +263,26 @@ async fn a_dot_that_did_not_leave_with_its_message_leaves_no_doubt() {
         assert_eq!(hop.seen().dots, 0);
     }
 }
+
+#[tokio::test]
+async fn wishes_about_reports_go_on_to_a_next_hop_that_offers_dsn_and_to_no_other() {
+    let mut outgoing = outgoing_to(&["luis@example.org", "eva@example.org"], b"a\r\n");
+    let mut envelope = (*outgoing.lease.envelope).clone();
+    (envelope.ret, envelope.envid) = (Some(mail::envelope::Ret::Headers), Some("Q 1".into()));
+    envelope.recipients[0].notify = Some(mail::envelope::Notify { success: true, failure: true, delay: false });
+    envelope.recipients[0].orcpt = Some("rfc822;old+l@example.org".into());
+    envelope.recipients[1].notify = Some(mail::envelope::Notify::default());
+    outgoing.lease.envelope = Arc::new(envelope);
+    for (script, offered) in [(Script::clear(), true), (Script::clear().without("DSN"), false)] {
+        let hop = Hop::start(script).await;
+        let mut session = open(&hop, TlsMode::None).await;
+        assert_eq!(session.offers_dsn(), offered);
+        assert!(deliver(&mut session, &outgoing).await.iter().all(is_sent));
+        let commands = hop.seen().commands;
+        let said = |text: &str| commands.iter().any(|line| line.contains(text));
+        assert_eq!(said(" RET=HDRS ENVID=Q+201"), offered, "{commands:?}");
+        assert_eq!(said("<luis@example.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;old+2Bl@example.org"), offered, "{commands:?}");
+        assert_eq!(said("<eva@example.org> NOTIFY=NEVER"), offered, "{commands:?}");
+        assert!(offered || !said("NOTIFY"), "{commands:?}");
+    }
+}

@@ -148,7 +148,7 @@ async fn what_was_sent_in_clear_behind_starttls_is_never_obeyed() {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     until(&mut stream, "220 ").await;
     stream.write_all(b"EHLO c\r\n").await.unwrap();
-    until(&mut stream, "250 ").await;
+    until(&mut stream, "250 STARTTLS\r\n").await;
     // The attacker's commands travel in the packet of STARTTLS.
     stream.write_all(b"STARTTLS\r\nEHLO evil\r\nNOOP\r\n").await.unwrap();
     assert_eq!(codes(&until(&mut stream, "\r\n").await), "220");
@@ -284,4 +284,47 @@ async fn our_own_user_submits_over_a_unix_socket_which_is_gone_after_the_stop() 
 async fn a_listener_where_nobody_could_sign_in_does_not_start() {
     let bind = Bind::Tcp("127.0.0.1:0".parse().unwrap());
     assert!(Listener { bind, mode: Mode::Clear, login: Login::Required }.bind().await.is_err());
+}
+
+#[tokio::test]
+async fn wishes_about_reports_are_offered_and_arrive_in_the_stored_envelope() {
+    let world = world();
+    let running = listen(&world, Mode::Clear, trusted("127.0.0.0/8")).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(b"EHLO c\r\n").await.unwrap();
+    // The last line: there is neither TLS nor a login here.
+    until(&mut stream, "250 DSN\r\n").await;
+    let commands = "MAIL FROM:<host@example.com> RET=FULL ENVID=Q+2B1\r\n\
+        RCPT TO:<l@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;old+2Bl@example.org\r\n\
+        RCPT TO:<e@example.org> NOTIFY=NEVER\r\nRCPT TO:<p@example.org>\r\nDATA\r\n";
+    stream.write_all(commands.as_bytes()).await.unwrap();
+    until(&mut stream, "a dot\r\n").await;
+    talk(stream, "From: ana@example.com\r\n\r\nhi\r\n.\r\nQUIT\r\n").await;
+    let envelope = world.queue.last().envelope;
+    assert_eq!((envelope.ret, envelope.envid.as_deref()), (Some(mail::envelope::Ret::Full), Some("Q+1")));
+    let wishes: Vec<_> = envelope.recipients.iter().map(|recipient| (recipient.notify, recipient.orcpt.as_deref())).collect();
+    let notify = |success, delay| Some(mail::envelope::Notify { success, failure: false, delay });
+    let expected = [(notify(true, true), Some("rfc822;old+l@example.org")), (notify(false, false), None), (None, None)];
+    assert_eq!(wishes, expected);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_wish_about_reports_that_makes_no_sense_is_refused_with_what_to_write() {
+    let world = world();
+    let running = listen(&world, Mode::Clear, trusted("127.0.0.0/8")).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let said = talk(
+        stream,
+        "EHLO c\r\nMAIL FROM:<host@example.com> RET=BODY\r\nMAIL FROM:<host@example.com> ENVID=a+zz\r\n\
+         MAIL FROM:<host@example.com>\r\nRCPT TO:<l@example.org> NOTIFY=SOMETIMES\r\n\
+         RCPT TO:<l@example.org> NOTIFY=NEVER,DELAY\r\nRCPT TO:<l@example.org> ORCPT=l@example.org\r\n\
+         RCPT TO:<l@example.org> ORCPT=rfc822;jos+C3+A9@example.org\r\nQUIT\r\n",
+    )
+    .await;
+    assert_eq!(codes(&said), "220 250 501 501 250 501 501 501 553 221", "{said}");
+    for words in ["RET=FULL or RET=HDRS", "100 characters", "a list of SUCCESS", "type;address", "SMTPUTF8"] {
+        assert!(said.contains(words), "{words} in: {said}");
+    }
+    running.stop().await;
 }

@@ -94,6 +94,10 @@ impl Session for Line {
         "hop[127.0.0.1]:587"
     }
 
+    fn offers_dsn(&self) -> bool {
+        true
+    }
+
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()> {
         Box::pin(std::future::pending())
     }

@@ -45,6 +45,9 @@ impl Session {
         if !path.mailbox().is_ascii() && !transaction.mail.smtputf8 {
             return self.refuse(&Reply::new(553, (5, 6, 7), "this address needs MAIL with the parameter SMTPUTF8"));
         }
+        if !transaction.mail.smtputf8 && parameters.orcpt.as_deref().is_some_and(|orcpt| !orcpt.is_ascii()) {
+            return self.refuse(&Reply::new(553, (5, 6, 7), "this ORCPT needs MAIL with the parameter SMTPUTF8"));
+        }
         let known = transaction.recipients.iter().any(|(other, _)| *other == path);
         if !known && transaction.recipients.len() >= most {
             // Not an error of the client: it sends the rest in a further message (RFC 5321 §4.5.3.1.10).
