@@ -82,6 +82,15 @@ pub fn permitted(
     sender.allowed(channel, authors)
 }
 
+/// Checks that a report about this person's mail may leave by this channel: the person may use it, and it may
+/// send as the report's authors, who need not be the person's own addresses.
+///
+/// # Errors
+/// What stands against it.
+pub fn permitted_report(directory: &Directory, person: PersonId, channel: &Channel, authors: &Authors) -> Result<(), Refusal> {
+    Sender::find(directory, person, None)?.allowed(channel, authors)
+}
+
 /// The reverse-path that the next hop sees.
 #[must_use]
 pub fn return_path(channel: &Channel, envelope: &Envelope, message: &[u8]) -> ReversePath {

@@ -49,6 +49,12 @@ impl RetrySchedule {
         self.steps[..listed].iter().sum::<Duration>().saturating_add(last.saturating_mul(beyond))
     }
 
+    /// How much of the lifetime is left after `attempts` of them.
+    #[must_use]
+    pub fn left(&self, attempts: u32) -> Duration {
+        self.max_age.saturating_sub(self.waited(attempts))
+    }
+
     /// True when the lifetime is over after this many attempts.
     #[must_use]
     pub fn is_over(&self, attempts: u32) -> bool {

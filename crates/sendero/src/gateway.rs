@@ -81,6 +81,7 @@ impl Gateway {
         let clock = SystemClock;
         let broken = Broken::default();
         let (queue, directory) = open_data(settings, clock.now(), &broken, desired).await?;
+        look_for_notices_channel(settings, &directory);
         let tls = Arc::new(open_tls(settings)?);
         let limits = settings.limits;
         let intake_settings = IntakeSettings {
@@ -107,6 +108,7 @@ impl Gateway {
             data_dir: settings.data_dir.display().to_string(),
             listeners,
             max_message_size: limits.message_size,
+            notices: settings.notices.as_ref().map(|notices| format!("by channel '{}', from {}", notices.channel, notices.from)),
         };
         let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, about });
         let connections = Connections::new(limits.http_connections, stop.clone());
@@ -173,6 +175,17 @@ impl Running {
             tracing::error!("the queue did not close in order; its log is whole");
         }
         tracing::info!("stopped");
+    }
+}
+
+/// Says early what each report would meet later. It is no reason not to start: the directory can be mended meanwhile.
+fn look_for_notices_channel(settings: &Settings, directory: &DirectoryStore) {
+    let Some(notices) = &settings.notices else { return };
+    if directory.directory().channel_named(&notices.channel).is_none_or(|channel| channel.disabled) {
+        tracing::warn!(
+            channel.name = notices.channel,
+            "[notices] names a channel that is not there or is disabled: no report leaves until it is"
+        );
     }
 }
 

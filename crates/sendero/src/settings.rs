@@ -14,6 +14,7 @@ use self::read::Reader;
 use delivery::guard::Allow;
 use intake::listener::{Bind, Listener, Login, Mode};
 use mail::retry::RetrySchedule;
+use smtp::Mailbox;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub queue: Queue,
     /// Where the master key is.
     pub master_key_file: Option<PathBuf>,
+    /// How reports and notices leave; `None` while they are only shown.
+    pub notices: Option<Notices>,
     /// The log.
     pub log: Log,
     /// Caps.
@@ -79,6 +82,15 @@ pub struct Queue {
     pub first_retry: Duration,
     /// Free bytes of the disk below which no mail is taken.
     pub min_free: u64,
+}
+
+/// How reports and notices of the gateway itself leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notices {
+    /// The name of the channel. Whether there is one, the directory says when it is needed.
+    pub channel: String,
+    /// Their From.
+    pub from: Mailbox,
 }
 
 /// The log on standard error.
@@ -150,6 +162,7 @@ impl Settings {
             network: Network { allow: read_allow(reader), trust: reader.paths("network.trust").unwrap_or_default() },
             queue: Queue { schedule, first_retry, min_free: reader.value("queue.min_free", units::size).unwrap_or(512 << 20) },
             master_key_file: reader.path("secrets.master_key_file"),
+            notices: read_notices(reader),
             log: Log {
                 format: reader.value("log.format", read::log_format).unwrap_or(LogFormat::Logfmt),
                 level: reader.value("log.level", read::log_level).unwrap_or_else(|| "info".to_owned()),
@@ -201,6 +214,21 @@ fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {
         }
         (None, Some(_)) => {
             reader.wrong("tls.key", "a key needs its certificate: set tls.certificate too");
+            None
+        }
+    }
+}
+
+fn read_notices(reader: &mut Reader) -> Option<Notices> {
+    match (reader.value("notices.channel", read::channel_name), reader.value("notices.from", read::sender)) {
+        (Some(channel), Some(from)) => Some(Notices { channel, from }),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.missing("notices.from", "say which address reports are from, as \"reports@example.com\"");
+            None
+        }
+        (None, Some(_)) => {
+            reader.missing("notices.channel", "name the channel by which reports leave");
             None
         }
     }

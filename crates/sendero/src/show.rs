@@ -229,6 +229,8 @@ pub(crate) fn status(status: &view::Status, output: Output) {
     for listener in &status.listeners {
         line("listens", &format!("{} {} ({})", listener.service, listener.address, listener.tls));
     }
+    let unset = "not set up: failure reports are shown here and in 'message show' only; set [notices] channel and from";
+    line("notices", status.notices.as_deref().unwrap_or(unset));
     line("open", &format!("{} messages, {}", status.open_messages, size(status.open_bytes)));
     let counts: Vec<String> =
         status.recipients.iter().filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}")).collect();

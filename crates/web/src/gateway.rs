@@ -66,6 +66,8 @@ pub struct About {
     pub listeners: Vec<ListenerView>,
     /// Largest message in bytes.
     pub max_message_size: u64,
+    /// How reports and notices leave, for people; `None` while they are only shown.
+    pub notices: Option<String>,
 }
 
 /// Who signed in.

@@ -266,6 +266,9 @@ pub struct Status {
     pub refusing: Option<String>,
     /// Where it listens.
     pub listeners: Vec<ListenerView>,
+    /// How reports and notices leave, for people; `None` while they are only shown.
+    #[serde(default)]
+    pub notices: Option<String>,
     /// Recipients accepted since the folder began.
     pub accepted: u64,
     /// The same by state; adds up to `accepted`.

@@ -638,3 +638,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_report_leaves_only_by_a_channel_that_its_reader_may_use_and_that_may_send_as_its_author() {
+    let world = World::new().with(channel(10, "ana-mailbox", Owner::Person(ANA), Scope::Address, "ana@example.com")).with(channel(
+        20,
+        "team",
+        SALES,
+        Scope::Domain,
+        "example.com",
+    ));
+    let allowed = |person, channel, from: &str| {
+        let directory = world.directory();
+        let authors = Authors { from: vec![mailbox(from)], sender: None, resent: vec![] };
+        permitted_report(&directory, person, directory.channel_named(channel).unwrap(), &authors).is_ok()
+    };
+    let eva = PersonId(3);
+    for (person, channel, from, expected) in [
+        (ANA, "pool", "reports@example.com", true),
+        (eva, "pool", "reports@example.com", true),
+        (eva, "pool", "reports@press.example", false),
+        (ANA, "team", "reports@example.com", true),
+        (eva, "team", "reports@example.com", false),
+        (ANA, "ana-mailbox", "ana@example.com", true),
+        (ANA, "ana-mailbox", "reports@example.com", false),
+        (LUIS, "ana-mailbox", "ana@example.com", false),
+        (PersonId(99), "pool", "reports@example.com", false),
+    ] {
+        assert_eq!(allowed(person, channel, from), expected, "{person} {channel} {from}");
+    }
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 /// Keys that are planned for later versions.
-const LATER: &[&str] = &["notices", "tls.acme", "http.trusted_proxies"];
+const LATER: &[&str] = &["tls.acme", "http.trusted_proxies"];
 
 /// One setting as a source gave it.
 #[derive(Clone, Debug)]
@@ -242,6 +242,18 @@ pub(super) fn person(text: &str) -> Result<String, String> {
     Mailbox::parse(text)
         .map(|mailbox| mailbox.to_string())
         .map_err(|problem| format!("'{text}' is no address of a person: {problem}"))
+}
+
+pub(super) fn sender(text: &str) -> Result<Mailbox, String> {
+    Mailbox::parse(text).map_err(|problem| format!("'{text}' is no e-mail address: {problem}; write it as reports@example.com"))
+}
+
+pub(super) fn channel_name(text: &str) -> Result<String, String> {
+    if (1..=128).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("'{}' is no name of a channel; 'sendero channel list' shows the names", text.escape_debug()))
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {

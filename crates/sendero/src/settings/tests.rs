@@ -27,6 +27,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.queue.min_free, 512 << 20);
     assert_eq!(settings.queue.schedule, RetrySchedule::default());
     assert!(settings.tls.is_none() && settings.master_key_file.is_none() && settings.public_url.is_none());
+    assert!(settings.notices.is_none());
 }
 
 #[test]
@@ -64,6 +65,9 @@ fn every_setting_is_read() {
         min_free = "1GiB"
         [secrets]
         master_key_file = "master.key"
+        [notices]
+        channel = "office"
+        from = "reports@example.com"
         [log]
         format = "json"
         level = "info,delivery=warn"
@@ -92,6 +96,8 @@ fn every_setting_is_read() {
     assert_eq!(settings.queue.schedule.delay(2, 0.0), Duration::from_secs(60));
     assert_eq!((settings.queue.first_retry, settings.queue.min_free), (Duration::from_secs(10), 1 << 30));
     assert_eq!(settings.master_key_file.as_deref(), Some(Path::new("/etc/sendero/master.key")));
+    let from = Mailbox::parse("reports@example.com").unwrap();
+    assert_eq!(settings.notices, Some(Notices { channel: "office".into(), from }));
     assert_eq!(settings.log, Log { format: LogFormat::Json, level: "info,delivery=warn".into(), hash_addresses: true });
     let limits = Limits { message_size: 5 << 20, recipients: 50, connections: 60, connections_per_address: 7, http_connections: 8 };
     assert_eq!(settings.limits, limits);
@@ -115,9 +121,7 @@ fn a_wrong_key_names_the_nearest_one() {
 
 #[test]
 fn what_belongs_to_later_versions_says_so() {
-    for text in
-        ["[notices]\nchannel = \"office\"", "[tls.acme]\nemail = \"a@example.com\"", "[http]\ntrusted_proxies = [\"10.0.0.1\"]"]
-    {
+    for text in ["[tls.acme]\nemail = \"a@example.com\"", "[http]\ntrusted_proxies = [\"10.0.0.1\"]"] {
         let problem = parse(text).unwrap_err();
         assert!(problem.contains("not in this version"), "{text}: {problem}");
     }
@@ -138,6 +142,10 @@ fn a_wrong_value_names_file_and_key_and_shows_a_right_one() {
         ("[log]\nformat = \"xml\"", "log.format", "logfmt, json"),
         ("[log]\nlevel = \"chatty=loud\"", "log.level", "debug"),
         ("[log]\naddresses = \"none\"", "log.addresses", "full, hashed"),
+        ("[notices]\nchannel = \"office\"", "notices.from", "reports@example.com"),
+        ("[notices]\nfrom = \"reports@example.com\"", "notices.channel", "name the channel"),
+        ("[notices]\nchannel = \"\"\nfrom = \"reports@example.com\"", "notices.channel", "channel list"),
+        ("[notices]\nchannel = \"office\"\nfrom = \"reports\"", "notices.from", "reports@example.com"),
         ("[limits]\nmessage_size = \"1TiB\"", "limits.message_size", "MiB"),
         ("[limits]\nrecipients = 0", "limits.recipients", "from 1"),
         ("[tls]\ncertificate = \"a\"", "tls.certificate", "tls.key"),

@@ -41,6 +41,7 @@ pub(crate) async fn status(State(surface): State<Surface>, Query(pairs): Pairs) 
         now: gateway.now(),
         refusing: queue.accepting().err().map(|reason| reason.to_string()),
         listeners: about.listeners,
+        notices: about.notices,
         accepted: totals.accepted,
         recipients: RecipientState::ALL
             .into_iter()

@@ -205,6 +205,7 @@ impl Gateway for Shared {
             data_dir: "/data".into(),
             listeners: Vec::new(),
             max_message_size: 100_000,
+            notices: None,
         }
     }
 
