@@ -72,6 +72,7 @@ fn outgoing_to(recipients: &[&str], body: &[u8]) -> Outgoing {
         channel: ChannelId(1),
         person: PersonId(1),
         token: None,
+        surface: mail::Surface::Smtp,
         accepted_at: Timestamp(1),
         lane: Lane::Normal,
         from: "ana@example.com".into(),

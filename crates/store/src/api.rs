@@ -328,6 +328,8 @@ pub struct Lease {
     pub team: Option<TeamId>,
     /// Signed in with.
     pub token: Option<TokenId>,
+    /// The door it came in by.
+    pub surface: Surface,
     /// When it was accepted, by the wall clock.
     pub accepted_at: Timestamp,
     /// Not after this time of the wall clock.

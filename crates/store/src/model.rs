@@ -363,6 +363,7 @@ impl State {
             person: new.person,
             team: new.team,
             token: new.token,
+            surface: new.surface,
             accepted_at: new.at,
             expires_at: new.expires_at,
             lane: new.lane,

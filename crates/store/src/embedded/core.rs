@@ -466,6 +466,7 @@ pub(crate) fn shared(meta: &Meta) -> Shared {
         person: meta.person,
         team: meta.team,
         token: meta.token,
+        surface: meta.surface,
         lane: meta.lane,
         at: meta.at,
         expires_at: meta.expires_at,

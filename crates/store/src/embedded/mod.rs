@@ -803,6 +803,7 @@ impl<D: Disk> Queue for Embedded<D> {
                         person: meta.person,
                         team: meta.team,
                         token: meta.token,
+                        surface: meta.surface,
                         accepted_at: meta.at,
                         expires_at: meta.expires_at,
                         lane: meta.lane,

@@ -102,6 +102,7 @@ pub(crate) struct Shared {
     pub person: PersonId,
     pub team: Option<TeamId>,
     pub token: Option<mail::TokenId>,
+    pub surface: mail::Surface,
     pub lane: Lane,
     pub at: Timestamp,
     pub expires_at: Option<Timestamp>,
