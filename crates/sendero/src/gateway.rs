@@ -299,6 +299,8 @@ fn parts(
         confirm_login_after: CONFIRM_LOGIN,
         keep_idle: KEEP_IDLE,
         hash_addresses: settings.log.hash_addresses,
+        hostname: settings.hostname.clone(),
+        notices: settings.notices.clone(),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod health;
 mod report;
+mod reports;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -15,6 +16,7 @@ mod worker;
 
 use self::timers::Timers;
 use self::way::{Plan, Way};
+use crate::settings::Notices;
 use delivery::Transport;
 use mail::channel::ChannelMove;
 use mail::retry::RetrySchedule;
@@ -50,6 +52,10 @@ pub struct Parts {
     pub keep_idle: Duration,
     /// Addresses in the delivery log: whole, or hashed.
     pub hash_addresses: bool,
+    /// Our name, in reports to submitters.
+    pub hostname: String,
+    /// How they leave.
+    pub notices: Option<Notices>,
 }
 
 /// Hands due mail to the channels.

@@ -25,6 +25,7 @@ struct Hop {
     down: AtomicBool,
     stalls: AtomicBool,
     defers: AtomicBool,
+    refuses: AtomicBool,
     logins: AtomicUsize,
     opened: AtomicUsize,
     most_at_once: AtomicUsize,
@@ -72,6 +73,10 @@ impl Session for Line {
             if self.hop.defers.load(Ordering::Relaxed) {
                 let said = Diagnostic { code: 450, enhanced: None, text: "later".into() };
                 return all(&Outcome::Deferred(Cause::Refused(Stage::Rcpt, said)));
+            }
+            if self.hop.refuses.load(Ordering::Relaxed) {
+                let said = Diagnostic { code: 550, enhanced: Some((5, 1, 1).into()), text: "no such user".into() };
+                return all(&Outcome::Failed(Cause::Refused(Stage::Rcpt, said)));
             }
             if !go.await {
                 return all(&Outcome::Untried);
@@ -128,6 +133,13 @@ fn wanted(password: &str, person_may: bool) -> DesiredDirectory {
         default: true,
         ..DesiredChannel::default()
     };
+    let reports = DesiredChannel {
+        name: "reports".into(),
+        owner: "instance".into(),
+        transport: Some("capture".into()),
+        domains: Some(vec!["example.com".into()]),
+        ..DesiredChannel::default()
+    };
     DesiredDirectory {
         teams: vec![DesiredTeam { name: "sales".into(), domains: vec!["example.com".into()] }],
         people: vec![DesiredPerson {
@@ -136,7 +148,7 @@ fn wanted(password: &str, person_may: bool) -> DesiredDirectory {
             send_as: if person_may { vec!["sales@example.com".into()] } else { vec![] },
             ..DesiredPerson::default()
         }],
-        channels: vec![mailbox],
+        channels: vec![mailbox, reports],
         tokens: vec![],
     }
 }
@@ -166,6 +178,8 @@ impl World {
             confirm_login_after: Duration::from_secs(30),
             keep_idle: Duration::from_secs(20),
             hash_addresses: false,
+            hostname: "gw.example.com".into(),
+            notices: Some(Notices { channel: "reports".into(), from: smtp::Mailbox::parse("reports@example.com").unwrap() }),
         });
         let follower = scheduler.clone();
         directory.on_change(move || follower.directory_changed());
@@ -181,6 +195,10 @@ impl World {
     }
 
     async fn submit(&self, number: u8, from: &str) -> MessageId {
+        self.submit_with(number, from, ReversePath::Null).await
+    }
+
+    async fn submit_with(&self, number: u8, from: &str, reverse_path: ReversePath) -> MessageId {
         let id = MessageId::new(self.now(), [number; 10]);
         let to = ForwardPath::parse(&format!("<user{number}@example.org>")).unwrap();
         let message = NewMessage {
@@ -193,7 +211,7 @@ impl World {
             channel: self.channel(),
             lane: Lane::Normal,
             envelope: Envelope {
-                reverse_path: ReversePath::Null,
+                reverse_path,
                 recipients: vec![Recipient::new(to)],
                 body: BodyType::SevenBit,
                 smtputf8: false,
@@ -215,6 +233,22 @@ impl World {
 
     fn recipient(&self, id: MessageId) -> RecipientView {
         self.queue.message(id).unwrap().unwrap().recipients[0].clone()
+    }
+
+    /// A message that fails, from somebody who wants to know.
+    async fn submit_in_vain(&self) -> MessageId {
+        self.hop.refuses.store(true, Ordering::Relaxed);
+        let id = self.submit_with(1, ANA, ReversePath::parse("<ana@example.com>").unwrap()).await;
+        self.after(5).await;
+        assert_eq!(self.recipient(id).state, RecipientState::Failed);
+        id
+    }
+
+    /// Messages of the gateway itself.
+    fn reports(&self) -> Vec<MessageId> {
+        let page = store::Page { after: None, before: None, limit: 100 };
+        let all = self.queue.list(&store::Filter::default(), &page).unwrap().messages;
+        all.iter().filter(|message| message.surface == Surface::Gateway).map(|message| message.id).collect()
     }
 
     /// Lets virtual time pass.
@@ -356,4 +390,40 @@ async fn mail_that_comes_after_a_long_silence_leaves_at_once() {
         assert_eq!(world.hop.taken.lock().unwrap().len(), usize::from(number) + 1);
     }
     assert_eq!(world.hop.open.load(Ordering::Relaxed), 0, "idle connections are given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_message_is_reported_to_its_reverse_path_by_the_channel_of_notices() {
+    let world = World::new();
+    let failed = world.submit_in_vain().await;
+    let reports = world.reports();
+    assert_eq!(reports.len(), 1);
+    let told = world.recipient(reports[0]);
+    assert_eq!((told.address.as_str(), told.state), ("ana@example.com", RecipientState::Captured));
+    let text = String::from_utf8(world.queue.raw(reports[0]).unwrap().unwrap().to_vec()).unwrap();
+    for words in ["Final-Recipient: rfc822;user1@example.org", "550 5.1.1 no such user", &failed.to_string()] {
+        assert!(text.contains(words), "{words} in:\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_mail_without_reverse_path_is_reported_to_nobody() {
+    let world = World::new();
+    world.hop.refuses.store(true, Ordering::Relaxed);
+    let id = world.submit(1, ANA).await;
+    world.after(5).await;
+    assert_eq!(world.recipient(id).state, RecipientState::Failed);
+    assert!(world.reports().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_waits_leaves_after_the_directory_has_changed() {
+    let world = World::new();
+    let reports = world.directory.directory().channel_named("reports").unwrap().id;
+    world.scheduler.steer(reports, ChannelMove::Pause { by: "ana".into() }).await;
+    world.submit_in_vain().await;
+    apply(&world.directory, &wanted("changed", false));
+    world.scheduler.steer(reports, ChannelMove::Resume).await;
+    world.after(5).await;
+    assert_eq!(world.recipient(world.reports()[0]).state, RecipientState::Captured);
 }

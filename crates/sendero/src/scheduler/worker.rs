@@ -2,18 +2,20 @@
 
 use super::Shared;
 use super::report::log_attempt;
+use super::reports::{Ended, report};
 use super::way::Way;
 use bytes::Bytes;
 use delivery::{Endpoint, Outgoing, Session};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mail::channel::{AuthMode, ChannelMove, Transport as Kind};
+use mail::resolve::permitted_report;
 use mail::retry::{Standing, judge};
-use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome};
+use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome, Surface};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use store::{AttemptRecord, Commit, Intent, Lease, Settled, Settlement, StoreError};
+use store::{AttemptRecord, Commit, Intent, Lease, NewMessage, Settled, Settlement, StoreError};
 
 /// How long a worker waits before it offers a record again that the disk had no room for.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
@@ -23,7 +25,22 @@ const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 struct Desk {
     session: Option<Open>,
     /// Outcomes that are not durable yet.
-    pending: Vec<Settlement>,
+    pending: Vec<Unsaved>,
+}
+
+/// An outcome that is not durable yet, with what is reported of it.
+#[derive(Clone)]
+struct Unsaved {
+    settlement: Settlement,
+    reports: Vec<NewMessage>,
+}
+
+impl Unsaved {
+    /// The record that makes it durable, and announces the next transaction.
+    fn record(unsaved: Option<Self>, intend: Option<Intent>) -> AttemptRecord {
+        let (settle, reports) = unsaved.map_or((None, Vec::new()), |one| (Some(one.settlement), one.reports));
+        AttemptRecord { settle, intend, reports }
+    }
 }
 
 struct Open {
@@ -203,6 +220,9 @@ fn still_permitted(shared: &Shared, directory: &Directory, row: &Channel, lease:
         return Ok(());
     }
     let authors = mail::header::authors_of(body).map_err(|problem| problem.to_string())?;
+    if lease.surface == Surface::Gateway {
+        return permitted_report(directory, lease.person, row, &authors).map_err(|refusal| refusal.to_string());
+    }
     mail::resolve::permitted(directory, lease.person, lease.token, row, &authors, &lease.envelope.reverse_path)
         .map_err(|refusal| refusal.to_string())
 }
@@ -217,13 +237,14 @@ fn hold(shared: &Shared, desk: &mut Desk, lease: &Lease, reason: &str) {
         said: Diagnostic::own(None, reason),
         cause: None,
     });
-    desk.pending.push(Settlement {
+    let settlement = Settlement {
         message: lease.message,
         channel: lease.channel,
         at: now,
         relay: String::new(),
         recipients: recipients.collect(),
-    });
+    };
+    desk.pending.push(Unsaved { settlement, reports: Vec::new() });
     tracing::warn!(queue.id = %lease.message, reason, "held");
 }
 
@@ -238,8 +259,7 @@ async fn hand_over(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &m
         at: began,
     };
     let carried = desk.pending.pop();
-    let commit: Commit<Result<(), StoreError>> =
-        shared.parts.queue.record(AttemptRecord { settle: carried.clone(), intend: Some(intent) });
+    let commit: Commit<Result<(), StoreError>> = shared.parts.queue.record(Unsaved::record(carried.clone(), Some(intent)));
     let commit = commit.shared();
     let passed = Arc::new(AtomicBool::new(false));
     let go: BoxFuture<'static, bool> = {
@@ -258,20 +278,45 @@ async fn hand_over(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &m
         () = shared.abandon.cancelled() => abandoned(&outgoing.lease, passed.load(Ordering::Relaxed)),
     };
     open.handed_over += 1;
-    let relay = open.session.relay().to_owned();
+    let (relay, offers_dsn) = (open.session.relay().to_owned(), open.session.offers_dsn());
     if !open.session.is_reusable() || shared.abandon.is_cancelled() {
         close(way, desk).await;
     }
     let settlement = settle(shared, row, &outgoing.lease, relay, &outcomes);
     log_attempt(shared, row, &outgoing, &settlement, &outcomes, began);
+    let reports = reports(shared, row, &outgoing, &settlement, offers_dsn);
     if let Err(problem) = commit.await {
         // Neither the intent nor what it carried is on the disk; the dot has not left.
         tracing::warn!(%problem, "attempt not recorded");
         desk.pending.extend(carried);
     }
-    desk.pending.push(settlement);
+    desk.pending.push(Unsaved { settlement, reports });
     if desk.pending.len() > 1 {
         flush(shared, desk).await;
+    }
+}
+
+/// What the submitter is told of the attempt.
+fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Settlement, offers_dsn: bool) -> Vec<NewMessage> {
+    let made = report(&Ended {
+        hostname: &shared.parts.hostname,
+        notices: shared.parts.notices.as_ref(),
+        directory: &shared.parts.directory.directory(),
+        schedule: &shared.parts.schedule,
+        row,
+        lease: &outgoing.lease,
+        body: &outgoing.body,
+        settlement,
+        offers_dsn,
+    });
+    match made {
+        Ok(report) => vec![report],
+        Err(silence) => {
+            if let Some(reason) = silence.reason() {
+                tracing::warn!(queue.id = %settlement.message, reason, "no report to the submitter");
+            }
+            Vec::new()
+        }
     }
 }
 
@@ -312,18 +357,18 @@ fn words(outcome: &Outcome) -> (Diagnostic, Option<Cause>) {
 
 /// Makes outcomes durable that no next transaction takes along.
 async fn flush(shared: &Arc<Shared>, desk: &mut Desk) {
-    while let Some(settlement) = desk.pending.pop() {
-        let record = AttemptRecord { settle: Some(settlement.clone()), intend: None };
+    while let Some(unsaved) = desk.pending.pop() {
+        let record = Unsaved::record(Some(unsaved.clone()), None);
         match shared.parts.queue.record(record).await {
             Ok(()) => {}
             Err(StoreError::NoSpace(reason)) if !shared.abandon.is_cancelled() => {
                 tracing::warn!(reason, "outcome waits for room on the disk");
-                desk.pending.push(settlement);
+                desk.pending.push(unsaved);
                 tokio::time::sleep(NO_SPACE_PAUSE).await;
             }
             Err(problem) => {
                 // At the next start the open intent is found and treated as uncertain.
-                tracing::error!(queue.id = %settlement.message, %problem, "outcome not recorded");
+                tracing::error!(queue.id = %unsaved.settlement.message, %problem, "outcome not recorded");
                 if !matches!(problem, StoreError::Illegal(_) | StoreError::Unknown(_)) {
                     desk.pending.clear();
                 }
