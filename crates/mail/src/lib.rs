@@ -1,10 +1,11 @@
 //! What travels and what decides: the envelope, the directory of people and channels, the resolver,
-//! the states of recipients and channels, outcomes, retry, events.
+//! the states of recipients and channels, outcomes, what replies mean, retry, events.
 //!
 //! All of it is values. `now` comes in as an argument; nothing here opens a socket or a file, reads
 //! a clock or asks for a random number.
 
 pub mod channel;
+pub mod classify;
 pub mod directory;
 pub mod dsn;
 pub mod envelope;
