@@ -39,6 +39,8 @@ pub struct Channel {
     pub on_uncertain: OnUncertain,
     /// Which reverse-path the next hop sees.
     pub return_path: ReturnPath,
+    /// Whose replies the next hop speaks, as [`crate::classify::Rules`] knows them.
+    pub provider: Option<String>,
     /// Goes up with each change of the row, the credential included: connections are not reused over it.
     pub revision: u64,
 }

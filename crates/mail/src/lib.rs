@@ -16,6 +16,7 @@ pub mod header;
 pub mod id;
 pub mod lane;
 pub mod limits;
+pub mod nearest;
 pub mod outcome;
 pub mod pace;
 pub mod resolve;

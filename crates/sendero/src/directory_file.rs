@@ -3,8 +3,8 @@
 //! A secret is written `file:PATH` (relative to the file, one trailing newline trimmed) or `env:NAME`,
 //! never itself.
 
-use crate::nearest::nearest;
 use anyhow::{Context, Result, anyhow, bail};
+use mail::nearest::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -89,6 +89,7 @@ pub(crate) struct ChannelTable {
     pub(crate) messages_per_connection: Option<u32>,
     pub(crate) on_uncertain: Option<String>,
     pub(crate) return_path: Option<String>,
+    pub(crate) provider: Option<String>,
     pub(crate) preset: Option<Value>,
     pub(crate) allow_lanes: Option<Value>,
     pub(crate) headers: Option<Value>,
@@ -170,6 +171,7 @@ fn channel(table: ChannelTable) -> DesiredChannel {
         messages_per_connection: table.messages_per_connection,
         on_uncertain: table.on_uncertain,
         return_path: table.return_path,
+        provider: table.provider,
     }
 }
 

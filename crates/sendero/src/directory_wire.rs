@@ -51,6 +51,7 @@ fn channel(channel: &DesiredChannel) -> Result<ChannelTable, String> {
         messages_per_connection: channel.messages_per_connection,
         on_uncertain: channel.on_uncertain.clone(),
         return_path: channel.return_path.clone(),
+        provider: channel.provider.clone(),
         ..ChannelTable::default()
     })
 }
@@ -124,6 +125,7 @@ owner = "team:sales"
 host = "smtp.example.net"
 username = "office"
 limits = ["3 connections"]
+provider = "sparkpost_eu"
 domains = ["example.com"]
 [[token]]
 name = "laptop"

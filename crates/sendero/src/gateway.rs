@@ -10,6 +10,7 @@ use intake::accept::{ExplicitWishes, Incoming, Trace};
 use intake::caps::Caps;
 use intake::{Clock, Deadlines, Door, Intake, IntakeSettings, ServerTls, SystemClock};
 use mail::channel::ChannelMove;
+use mail::classify::Rules;
 use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Recipient, Surface, Timestamp};
 use smtp::ReversePath;
 use std::net::SocketAddr;
@@ -80,7 +81,8 @@ impl Gateway {
         private_folder(&settings.data_dir)?;
         let clock = SystemClock;
         let broken = Broken::default();
-        let (queue, directory) = open_data(settings, clock.now(), &broken, desired).await?;
+        let rules = Arc::new(settings.replies.load()?);
+        let (queue, directory) = open_data(settings, &rules, clock.now(), &broken, desired).await?;
         look_for_notices_channel(settings, &directory);
         let tls = Arc::new(open_tls(settings)?);
         let limits = settings.limits;
@@ -192,6 +194,7 @@ fn look_for_notices_channel(settings: &Settings, directory: &DirectoryStore) {
 /// Opens queue and directory. The first start has a channel that keeps everything here.
 async fn open_data(
     settings: &Settings,
+    rules: &Arc<Rules>,
     now: Timestamp,
     broken: &Broken,
     desired: Option<DesiredDirectory>,
@@ -199,13 +202,13 @@ async fn open_data(
     let data_dir = settings.data_dir.clone();
     let key = settings.master_key_file.clone();
     let (min_free, retry) = (settings.queue.min_free, settings.queue.first_retry);
-    let broken = broken.clone();
+    let (broken, rules) = (broken.clone(), Arc::clone(rules));
     tokio::task::spawn_blocking(move || {
         // The directory is opened first, and changed only once the queue's lock is ours.
         let folder = data_dir.join("queue");
         private_folder(&folder)?;
         let path = data_dir.join("directory.sqlite");
-        let directory = Arc::new(open_directory(&data_dir, &path, key.as_deref())?);
+        let directory = Arc::new(open_directory(&data_dir, &path, key.as_deref())?.with_rules(rules));
         let rows = directory.directory();
         let ask =
             move |channel: ChannelId| rows.channel(channel).is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask);

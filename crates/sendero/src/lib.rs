@@ -9,7 +9,6 @@ pub mod directory_wire;
 pub mod gateway;
 pub mod logging;
 pub mod metrics;
-pub mod nearest;
 pub mod scheduler;
 pub mod settings;
 mod show;

@@ -5,9 +5,11 @@
 #[doc(hidden)]
 pub mod fuzzing;
 mod read;
+mod replies;
 mod sources;
 mod units;
 
+pub use self::replies::Replies;
 pub use self::sources::{Flags, Loaded, load};
 
 use self::read::Reader;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub network: Network,
     /// Retries and room.
     pub queue: Queue,
+    /// What replies mean.
+    pub replies: Replies,
     /// Where the master key is.
     pub master_key_file: Option<PathBuf>,
     /// How reports and notices leave; `None` while they are only shown.
@@ -161,6 +165,7 @@ impl Settings {
             tls: read_tls(reader),
             network: Network { allow: read_allow(reader), trust: reader.paths("network.trust").unwrap_or_default() },
             queue: Queue { schedule, first_retry, min_free: reader.value("queue.min_free", units::size).unwrap_or(512 << 20) },
+            replies: Replies { rules: reader.path("replies.rules") },
             master_key_file: reader.path("secrets.master_key_file"),
             notices: read_notices(reader),
             log: Log {

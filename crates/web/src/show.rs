@@ -124,6 +124,7 @@ impl<'a> Glance<'a> {
             default: channel.default,
             connections: channel.caps.connections,
             messages_per_connection: channel.caps.messages_per_connection,
+            provider: channel.provider.clone(),
             state: state.name().to_owned(),
             reason: state.reason().to_owned(),
             next_try: state.open_at(self.now).err().flatten(),

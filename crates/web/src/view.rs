@@ -174,6 +174,8 @@ pub struct Channel {
     pub connections: u32,
     /// Most messages on one connection.
     pub messages_per_connection: Option<u32>,
+    /// Whose replies its next hop speaks.
+    pub provider: Option<String>,
     /// Its state.
     pub state: String,
     /// Why, in words.

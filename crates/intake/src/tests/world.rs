@@ -64,6 +64,7 @@ fn channel(id: ChannelId, name: &str, owner: Owner, scope: Scope, address: Optio
         refusals_free: false,
         on_uncertain: OnUncertain::Retry,
         return_path: ReturnPath::Submitted,
+        provider: None,
         revision: 1,
     }
 }

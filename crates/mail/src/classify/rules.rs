@@ -3,6 +3,7 @@
 use super::layer::{Layer, LayerError};
 use super::words::Phase;
 use super::{Judgement, fallback, row, wait};
+use crate::nearest::nearest;
 use crate::outcome::Diagnostic;
 use std::sync::LazyLock;
 
@@ -62,6 +63,17 @@ impl Rules {
         all.sort_unstable();
         all.dedup();
         all.into_iter()
+    }
+
+    /// What to tell somebody who named a provider that is not known: the nearest, or all there are.
+    #[must_use]
+    pub fn unknown(&self, provider: &str) -> String {
+        let known: Vec<&str> = self.providers().collect();
+        let remedy = match nearest(provider, &known) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => format!("leave it out, or add rules for it; known are: {}", known.join(", ")),
+        };
+        format!("provider '{}' is not known; {remedy}", provider.escape_debug())
     }
 
     /// Whose rules are asked about a reply to a channel of this provider, in order: its own, then its companions'.

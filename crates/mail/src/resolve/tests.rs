@@ -42,6 +42,7 @@ fn channel(id: u32, name: &str, owner: Owner, scope: Scope, carries: &str) -> Ch
         refusals_free: false,
         on_uncertain: OnUncertain::Retry,
         return_path: ReturnPath::Submitted,
+        provider: None,
         revision: 1,
     }
 }

@@ -1,8 +1,8 @@
 //! Taking settings out of what the sources gave, one by one, and finding what is left over.
 
 use super::{LogFormat, SettingsError, units};
-use crate::nearest::nearest;
 use intake::listener::{Bind, Mode};
+use mail::nearest::nearest;
 use smtp::{Domain, Mailbox};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -63,6 +63,8 @@ fn every_setting_is_read() {
         retry = ["10s", "1m"]
         max_age = "2d"
         min_free = "1GiB"
+        [replies]
+        rules = "replies.toml"
         [secrets]
         master_key_file = "master.key"
         [notices]
@@ -95,6 +97,7 @@ fn every_setting_is_read() {
     assert!(settings.network.allow.permits("127.0.0.1".parse().unwrap(), 26005));
     assert_eq!(settings.queue.schedule.delay(2, 0.0), Duration::from_secs(60));
     assert_eq!((settings.queue.first_retry, settings.queue.min_free), (Duration::from_secs(10), 1 << 30));
+    assert_eq!(settings.replies.rules.as_deref(), Some(Path::new("/etc/sendero/replies.toml")));
     assert_eq!(settings.master_key_file.as_deref(), Some(Path::new("/etc/sendero/master.key")));
     let from = Mailbox::parse("reports@example.com").unwrap();
     assert_eq!(settings.notices, Some(Notices { channel: "office".into(), from }));

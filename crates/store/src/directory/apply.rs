@@ -11,6 +11,7 @@ use super::desired::DesiredDirectory;
 use super::{DirectoryError, rows};
 use crate::seal::{Sealer, Secret};
 use mail::Timestamp;
+use mail::classify::Rules;
 use mail::directory::address_key;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::{Value, json};
@@ -85,12 +86,13 @@ impl Applied {
 pub(super) fn apply(
     connection: &mut Connection,
     sealer: &Sealer,
+    rules: &Rules,
     desired: &DesiredDirectory,
     options: &ApplyOptions,
 ) -> Result<Applied, DirectoryError> {
     // Dropped without commit, it leaves everything as it was.
     let transaction = connection.transaction()?;
-    let mut work = Work::new(&transaction, sealer);
+    let mut work = Work::new(&transaction, sealer, rules);
     work.names(desired);
     if options.prune {
         work.prune(desired)?;
@@ -131,14 +133,15 @@ pub(super) fn apply(
 struct Work<'a> {
     transaction: &'a Transaction<'a>,
     sealer: &'a Sealer,
+    rules: &'a Rules,
     problems: Vec<String>,
     applied: Applied,
     audit: Vec<String>,
 }
 
 impl<'a> Work<'a> {
-    fn new(transaction: &'a Transaction<'a>, sealer: &'a Sealer) -> Self {
-        Self { transaction, sealer, problems: Vec::new(), applied: Applied::default(), audit: Vec::new() }
+    fn new(transaction: &'a Transaction<'a>, sealer: &'a Sealer, rules: &'a Rules) -> Self {
+        Self { transaction, sealer, rules, problems: Vec::new(), applied: Applied::default(), audit: Vec::new() }
     }
 
     fn problem(&mut self, text: impl Into<String>) {

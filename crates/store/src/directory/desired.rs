@@ -80,6 +80,8 @@ pub struct DesiredChannel {
     pub on_uncertain: Option<String>,
     /// `submitted` or `from`.
     pub return_path: Option<String>,
+    /// Who runs the next hop, for what its replies mean.
+    pub provider: Option<String>,
 }
 
 /// A token.

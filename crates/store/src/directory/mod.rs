@@ -13,6 +13,7 @@ pub use self::desired::{DesiredChannel, DesiredDirectory, DesiredPerson, Desired
 
 use crate::seal::{SealError, Sealer, Secret};
 use arc_swap::ArcSwap;
+use mail::classify::Rules;
 use mail::directory::TokenSurface;
 use mail::{ChannelId, Directory, PersonId, Surface, Timestamp, TokenId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -78,6 +79,7 @@ type Listener = Box<dyn Fn() + Send + Sync>;
 pub struct DirectoryStore {
     connection: Mutex<Connection>,
     sealer: Arc<Sealer>,
+    rules: Arc<Rules>,
     directory: ArcSwap<Directory>,
     hashes: ArcSwap<HashMap<[u8; 32], TokenId>>,
     listeners: Mutex<Vec<Listener>>,
@@ -104,10 +106,18 @@ impl DirectoryStore {
         Ok(Self {
             connection: Mutex::new(connection),
             sealer,
+            rules: Arc::default(),
             directory: ArcSwap::from_pointee(directory),
             hashes: ArcSwap::from_pointee(hashes),
             listeners: Mutex::default(),
         })
+    }
+
+    /// With these rules, whose providers a channel may name; without, those of the built-in ones.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Arc<Rules>) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// Everybody and every channel, as of now.
@@ -132,7 +142,7 @@ impl DirectoryStore {
     pub fn apply(&self, desired: &DesiredDirectory, options: &ApplyOptions) -> Result<Applied, DirectoryError> {
         let applied = {
             let mut connection = self.lock();
-            let applied = apply::apply(&mut connection, &self.sealer, desired, options)?;
+            let applied = apply::apply(&mut connection, &self.sealer, &self.rules, desired, options)?;
             if options.dry_run || !applied.has_changes() {
                 return Ok(applied);
             }

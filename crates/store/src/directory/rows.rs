@@ -109,6 +109,7 @@ fn channel(row: &Row<'_>) -> Result<Channel, DirectoryError> {
         refusals_free: spec.refusals_free,
         on_uncertain: spec.on_uncertain,
         return_path: spec.return_path,
+        provider: spec.provider,
         revision: row.get::<_, i64>(5)?.unsigned_abs(),
     })
 }

@@ -32,6 +32,8 @@ pub(super) struct ChannelSpec {
     pub refusals_free: bool,
     pub on_uncertain: OnUncertain,
     pub return_path: ReturnPath,
+    #[serde(default)]
+    pub provider: Option<String>,
 }
 
 fn usual_reserve() -> u16 {

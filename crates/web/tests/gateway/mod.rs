@@ -118,6 +118,7 @@ fn channel(id: u32, name: &str, owner: Owner, transport: Transport) -> Channel {
         refusals_free: false,
         on_uncertain: OnUncertain::Retry,
         return_path: ReturnPath::Submitted,
+        provider: None,
         revision: 1,
     }
 }

@@ -90,6 +90,8 @@ fn every_provider_of_a_row_and_every_companion_is_known() {
     assert_eq!(rules.order(Some("microsoft_graph")), ["microsoft_graph", "microsoft_oauth", "microsoft365"]);
     assert_eq!(rules.order(Some("ovh")), ["ovh", "postfix"]);
     assert!(!rules.knows("*") && !rules.knows("microsoft"));
+    assert!(rules.unknown("sparkpots").contains("did you mean 'sparkpost'?"));
+    assert!(rules.unknown("x\n").contains("gmail"));
 }
 
 #[test]

@@ -47,3 +47,11 @@ fn a_time_to_wait_is_read_where_a_word_asks_to_wait() {
         assert_eq!(told(&fold(text)).map(|wait| wait.as_secs()), expected, "{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_is_too_odd_and_no_wait_too_long(text in "(again|wait|retry|after|in|[0-9]{1,8}|h|min|[ :=(.é\u{130}-]|\\PC){0,12}") {
+        let wait = told(&fold(&text));
+        proptest::prop_assert!(wait.is_none_or(|wait| !wait.is_zero() && wait.as_secs() <= 25 * 3600));
+    }
+}

@@ -31,6 +31,7 @@ const FIELDS: &[&str] = &[
     "refusals_free",
     "on_uncertain",
     "return_path",
+    "provider",
     "disabled",
 ];
 
@@ -46,7 +47,7 @@ struct Known {
 impl Work<'_> {
     pub(super) fn channel(&mut self, channel: &DesiredChannel) -> Result<(), DirectoryError> {
         let Some(owner) = self.owner(channel)? else { return Ok(()) };
-        let spec = match settings::read(channel, owner) {
+        let spec = match settings::read(channel, owner, self.rules) {
             Ok(spec) => spec,
             Err(problems) => {
                 self.problems.extend(problems.into_iter().map(|problem| format!("channel '{}': {problem}", channel.name)));

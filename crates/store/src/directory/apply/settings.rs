@@ -5,6 +5,7 @@ use crate::directory::desired::DesiredChannel;
 use crate::directory::spec::ChannelSpec;
 use mail::Owner;
 use mail::channel::{AuthMode, OnUncertain, ReturnPath, Scope, TlsMode};
+use mail::classify::Rules;
 use mail::limits::Limits;
 use mail::pace::Reserve;
 use smtp::{Domain, Mailbox};
@@ -14,14 +15,15 @@ const SUBMISSION_PORT: u16 = 587;
 const IMPLICIT_TLS_PORT: u16 = 465;
 
 /// The settings; or every problem they have, each with what to do.
-pub(super) fn read(channel: &DesiredChannel, owner: Owner) -> Result<ChannelSpec, Vec<String>> {
-    let mut reader = Reader { channel, problems: Vec::new() };
+pub(super) fn read(channel: &DesiredChannel, owner: Owner, rules: &Rules) -> Result<ChannelSpec, Vec<String>> {
+    let mut reader = Reader { channel, rules, problems: Vec::new() };
     let spec = reader.spec(owner);
     if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems) }
 }
 
 struct Reader<'a> {
     channel: &'a DesiredChannel,
+    rules: &'a Rules,
     problems: Vec<String>,
 }
 
@@ -59,6 +61,7 @@ impl Reader<'_> {
             refusals_free: self.channel.refusals_free,
             on_uncertain: self.on_uncertain(),
             return_path: self.return_path(scope),
+            provider: self.provider(),
         }
     }
 
@@ -261,6 +264,14 @@ impl Reader<'_> {
                 ReturnPath::Submitted
             }
         }
+    }
+
+    fn provider(&mut self) -> Option<String> {
+        let provider = self.channel.provider.as_ref()?;
+        if !self.rules.knows(provider) {
+            self.problem(self.rules.unknown(provider));
+        }
+        Some(provider.clone())
     }
 }
 

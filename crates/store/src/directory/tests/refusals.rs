@@ -37,6 +37,8 @@ fn every_mistake_is_named_with_what_to_do() {
         (|d| d.channels[0].on_uncertain = Some("lookup".into()), "not in this version"),
         (|d| d.channels[0].return_path = Some("verp".into()), "not in this version"),
         (|d| d.channels[0].port = Some(0), "port 0"),
+        (|d| d.channels[0].provider = Some("gmial".into()), "did you mean 'gmail'?"),
+        (|d| d.channels[0].provider = Some("*".into()), "known are"),
         (|d| d.channels[0].host = Some("smtp.example.net:587".into()), "write the port as port = NUMBER"),
         (|d| d.channels[0].username = Some("ana\0".into()), "its username"),
         (|d| d.channels[0].password = Some(Secret::new(format!("{PASSWORD}\n"))), "keep the password alone there"),
