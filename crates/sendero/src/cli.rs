@@ -68,6 +68,8 @@ pub enum Command {
     Channel(Channel),
     /// Show how the gateway is
     Status,
+    /// Say what a reply of a next hop means, and what would follow; no gateway is asked
+    Explain(Explain),
     /// Look at the settings
     #[command(subcommand)]
     Config(Config),
@@ -118,6 +120,19 @@ pub struct Send {
     /// With the rights of this person [default: whose address the From is]
     #[arg(long, value_name = "ADDRESS")]
     pub person: Option<String>,
+}
+
+/// A reply, and where it was given.
+#[derive(Args, Clone, Debug)]
+pub struct Explain {
+    /// The reply as the next hop said it, "550 5.1.1 no such user"; lines are separated by line breaks or \n
+    pub reply: String,
+    /// Who said it, as a channel's `provider`
+    #[arg(long, value_name = "ID")]
+    pub provider: Option<String>,
+    /// When: connect, auth, mail, rcpt, data, api, oauth, ndr
+    #[arg(long, default_value = "rcpt")]
+    pub phase: String,
 }
 
 /// What to do with messages.

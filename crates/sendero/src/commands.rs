@@ -1,6 +1,7 @@
 //! What the commands do, and how the process ends.
 
 mod ask;
+mod explain;
 pub mod send;
 mod serve;
 
@@ -84,6 +85,7 @@ fn run(cli: Cli) -> Result<ExitCode, CommandError> {
             check_settings(&loaded)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Explain(what) => explain::explain(&what, &loaded.settings.replies, cli.output),
         Command::Store(Store::Check) => check_store(&loaded, cli.output),
         command => {
             let named = loaded.file.is_some() || loaded.settings.data_dir != Settings::defaults().data_dir;
@@ -118,6 +120,7 @@ fn check_settings(loaded: &Loaded) -> Result<(), CommandError> {
         intake::ServerTls::from_files(&files.certificate, &files.key).map_err(|problem| CommandError::about("[tls]", problem))?;
     }
     delivery::tls::Tls::new(&settings.network.trust).map_err(|problem| CommandError::about("[network] trust", problem))?;
+    settings.replies.load()?;
     println!("{file}: no problem found");
     println!("data folder: {}", settings.data_dir.display());
     Ok(())

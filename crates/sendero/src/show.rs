@@ -1,5 +1,9 @@
 //! How answers look on a terminal, and as JSON for programs.
 
+mod explained;
+
+pub(crate) use explained::explained;
+
 use crate::cli::Output;
 use crate::commands::send::Sent;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -179,6 +183,7 @@ pub(crate) fn channel(channel: &view::Channel, output: Output) {
     line("address", channel.address.as_deref().unwrap_or_default());
     line("domains", &channel.domains.join(", "));
     line("connections", &channel.connections.to_string());
+    line("provider", channel.provider.as_deref().unwrap_or_default());
     line("state", &channel.state);
     line("reason", &channel.reason);
     line("next try", &channel.next_try.map(time).unwrap_or_default());

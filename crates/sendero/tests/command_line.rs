@@ -51,10 +51,50 @@ fn right_settings_are_said_to_be_right() {
 }
 
 #[test]
+fn a_reply_is_explained_without_a_gateway_by_the_settings_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let explain = |arguments: &[&str]| sendero(folder.path(), &[&["explain"], arguments].concat());
+    let quota =
+        explain(&["554-5.2.0 a\n554 5.2.0 SubmissionQuotaExceededException", "--provider", "microsoft365", "--phase", "data"]);
+    assert!(quota.status.success() && said(&quota).contains("daily_limit") && said(&quota).contains("kept"), "{}", said(&quota));
+    let unknown = said(&explain(&["550 5.1.1 nobody", "--output", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&unknown).unwrap();
+    assert_eq!((&json["scope"], &json["rule"]["provider"]), (&"recipient".into(), &"*".into()));
+    for (arguments, words) in [
+        (&["550 x", "--provider", "gmial"][..], "did you mean 'gmail'? there are: amazon_ses"),
+        (&["550 x", "--phase", "rctp"], "did you mean 'rcpt'? there are: connect"),
+        (&["no such user"], "as in \"550 5.1.1"),
+        (&["250 ok"], "no refusal"),
+    ] {
+        let output = explain(arguments);
+        assert!(output.status.code() == Some(1) && said(&output).contains(words), "{arguments:?}: {}", said(&output));
+    }
+    std::fs::write(folder.path().join("sendero.toml"), "[replies]\nrules = \"own.toml\"\n").unwrap();
+    let missing = sendero(folder.path(), &["config", "check"]);
+    assert!(missing.status.code() == Some(1) && said(&missing).contains("own.toml: cannot be read"), "{}", said(&missing));
+    std::fs::write(folder.path().join("own.toml"), OWN_RULE).unwrap();
+    let own = said(&explain(&["550 the moon is blue tonight"]));
+    assert!(own.contains("of your rules, for provider *") && own.contains("2 min"), "{own}");
+}
+
+const OWN_RULE: &str = r#"
+[[reply]]
+provider = "*"
+phase = "any"
+code = 550
+text_fragment = "moon is blue"
+class = "rate_limited"
+scope = "channel"
+permanence = "temporary"
+action = "pause_channel_until"
+retry_after = 120
+"#;
+
+#[test]
 fn help_shows_what_people_use_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let help = said(&sendero(folder.path(), &["--help"]));
-    for word in ["serve", "try", "apply", "send", "message", "queue", "channel", "status", "config", "store"] {
+    for word in ["serve", "try", "apply", "send", "message", "queue", "channel", "status", "explain", "config", "store"] {
         assert!(help.contains(word), "{word}");
     }
     assert!(!help.contains("capture-server"));

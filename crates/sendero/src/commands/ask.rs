@@ -21,7 +21,12 @@ pub(super) async fn ask(client: &Client, command: Command, output: Output) -> Re
         Command::Queue => show::queue(&client.get::<Vec<view::QueueLine>>("/api/v1/queue", &[]).await?, output),
         Command::Channel(what) => return channel(client, what, output).await,
         Command::Status => show::status(&client.get::<view::Status>("/api/v1/status", &[]).await?, output),
-        Command::Serve { .. } | Command::Try { .. } | Command::Config(_) | Command::Store(_) | Command::CaptureServer => {
+        Command::Serve { .. }
+        | Command::Try { .. }
+        | Command::Explain(_)
+        | Command::Config(_)
+        | Command::Store(_)
+        | Command::CaptureServer => {
             return Err(CommandError::Other("this command asks no gateway".to_owned()));
         }
     }
