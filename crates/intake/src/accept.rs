@@ -11,12 +11,13 @@ use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use mail::header::{WishError, Wishes};
+use mail::pace::{Lessons, Terms};
 use mail::resolve::{Refusal, Request, resolve};
 use mail::rewrite::{Stamp, prepare};
 use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, TokenId, lane};
 use std::net::IpAddr;
 use std::sync::Arc;
-use store::{Idempotency, NewMessage, Queue};
+use store::{Idempotency, NewMessage, Party, Queue};
 
 /// Who submits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +201,8 @@ impl Intake {
         )?;
         let (lane, lane_reason) =
             lane::decide(wishes.lane, self.token_lane(principal), envelope.recipients.len(), prepared.bulk_sign);
-        tracing::debug!(queue.id = %id, lane = lane.name(), reason = %lane_reason, "lane chosen");
+        self.fits_channel(route.channel, lane, prepared.bytes.len() as u64)?;
+        let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
         let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted));
         if prepared.eight_bit {
             envelope.body = BodyType::EightBitMime;
@@ -209,13 +211,17 @@ impl Intake {
         Ok(NewMessage {
             id,
             at,
+            due: self.clock.steady(),
             person: principal.person,
             team: route.team,
             token: principal.token,
             surface,
             channel: route.channel,
             lane,
+            lane_reason: lane_reason.as_text(),
+            retry_of: None,
             envelope,
+            suppressed,
             from: prepared.from_line,
             subject: prepared.subject,
             message_id: prepared.message_id,
@@ -229,6 +235,23 @@ impl Intake {
 
     fn token_lane(&self, principal: Principal) -> Option<Lane> {
         self.people.directory().token(principal.token?)?.lane
+    }
+
+    /// Places in the envelope that must not be written to: they are accepted, shown, and go no further.
+    fn suppressed(&self, party: Party, envelope: &Envelope) -> Vec<u32> {
+        let recipients = envelope.recipients.iter().enumerate();
+        let listed = recipients.filter(|(_, recipient)| self.queue.is_suppressed(party, &recipient.path.to_string()));
+        listed.map(|(place, _)| place as u32).collect()
+    }
+
+    /// What fits into no window of the channel would wait for ever.
+    fn fits_channel(&self, channel: ChannelId, lane: Lane, found: u64) -> Result<(), Refusal> {
+        let directory = self.people.directory();
+        let terms = directory.channel(channel).map(|row| Terms::new(row, &Lessons::default()));
+        match terms.map(|terms| terms.most_bytes(lane)).filter(|most| found > *most) {
+            Some(most) => Err(Refusal::TooLarge { found, most }),
+            None => Ok(()),
+        }
     }
 
     fn measure(&self, surface: Surface, envelope: &Envelope, submitted: &[u8]) -> Result<(), Refusal> {

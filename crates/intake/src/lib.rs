@@ -20,7 +20,7 @@ pub mod refusal;
 pub mod tls;
 
 pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Receipt, Trace};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, random_message_id, wall_clock};
 pub use counters::IntakeCounters;
 pub use door::{Deadlines, Door};
 pub use listener::{Bind, Bound, Listener, Login, Mode};

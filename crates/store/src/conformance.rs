@@ -319,7 +319,15 @@ impl Run {
         for channel in CHANNELS {
             let past = |queue: &dyn Queue| queue.next_due(channel).map(|due| due.max(self.now));
             same("next_due", &past(model), &past(queue))?;
-            same("events_of_channel", &facts_back(model.events_of_channel(channel, 5)), &facts_back(queue.events_of_channel(channel, 5)))?;
+            let ids: Vec<MessageId> = all_ids(model).into_iter().step_by(3).collect();
+            same("ahead", &model.ahead(channel, &ids), &queue.ahead(channel, &ids))?;
+            let before = Timestamp(self.now.0 - 5_000);
+            same("overdue", &model.overdue(channel, before, 3), &queue.overdue(channel, before, 3))?;
+            same(
+                "events_of_channel",
+                &facts_back(model.events_of_channel(channel, 5)),
+                &facts_back(queue.events_of_channel(channel, 5)),
+            )?;
         }
         let page = Page { after: None, before: None, limit: 1000 };
         let all = model.list(&Filter::default(), &page);
@@ -378,6 +386,11 @@ fn intent(lease: &Lease, b: u8, at: Timestamp) -> Intent {
     let recipients = lease.recipients.iter().take(count).map(|recipient| recipient.index).collect();
     let spend = (b % 4 > 1).then(|| Spend { account: "ana".into(), from: "ana@example.com".into(), units: units() });
     Intent { message: lease.message, channel: lease.channel, recipients, at, spend }
+}
+
+fn all_ids(model: &Model) -> Vec<MessageId> {
+    let page = Page { after: None, before: None, limit: 1000 };
+    model.list(&Filter::default(), &page).map(|listing| listing.messages.iter().map(|view| view.id).collect()).unwrap_or_default()
 }
 
 fn units() -> Units {

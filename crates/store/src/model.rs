@@ -532,17 +532,16 @@ impl State {
     fn queue(&self) -> Vec<ChannelQueue> {
         let mut queues: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
         for stored in self.messages.values().filter(|stored| stored.is_open()) {
-            let empty =
-                ChannelQueue {
-                    channel: stored.channel,
-                    queued: 0,
-                    leased: 0,
-                    held: 0,
-                    bytes: 0,
-                    next_due: None,
-                    oldest: None,
-                    waiting: [Ahead::default(); 3],
-                };
+            let empty = ChannelQueue {
+                channel: stored.channel,
+                queued: 0,
+                leased: 0,
+                held: 0,
+                bytes: 0,
+                next_due: None,
+                oldest: None,
+                waiting: [Ahead::default(); 3],
+            };
             let queue = queues.entry(stored.channel).or_insert(empty);
             let count = |state: RecipientState| stored.rows.iter().filter(|row| row.state == state).count() as u64;
             if count(RecipientState::Queued) > 0 {
@@ -619,6 +618,30 @@ impl Queue for Model {
 
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
         self.lock().lease(channel, lane, now, most, skip)
+    }
+
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+        let state = self.lock();
+        let queued = |stored: &Stored| stored.rows.iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
+        let key = |stored: &Stored| stored.earliest().map(|due| (stored.new.lane, due, stored.order));
+        let on: Vec<&Stored> =
+            state.messages.values().filter(|stored| stored.channel == channel && key(stored).is_some()).collect();
+        let mut found: Vec<_> = on.iter().filter(|stored| messages.contains(&stored.new.id)).collect();
+        found.sort_by_key(|stored| key(stored));
+        let ahead = |stored: &&&Stored| {
+            let mut ahead = Ahead::default();
+            for other in on.iter().filter(|other| other.new.lane == stored.new.lane && key(other) <= key(stored)) {
+                ahead.add(queued(other), other.new.body.len() as u64);
+            }
+            (stored.new.id, stored.new.lane, ahead)
+        };
+        found.iter().map(|stored| ahead(stored)).collect()
+    }
+
+    fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        let state = self.lock();
+        let late = |stored: &&Stored| stored.channel == channel && stored.earliest().is_some_and(|due| due < before);
+        state.messages.values().filter(late).take(limit).map(|stored| stored.new.id).collect()
     }
 
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {

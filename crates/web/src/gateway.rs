@@ -4,6 +4,8 @@ use crate::problem::Problem;
 use crate::view::{Applied, ListenerView, TestReport};
 use bytes::Bytes;
 use mail::channel::ChannelMove;
+use mail::limits::Limit;
+use mail::pace::{Ahead, Lessons, Why};
 use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surface, Timestamp, TokenId};
 use smtp::{ForwardPath, ReversePath};
 use std::pin::Pin;
@@ -18,6 +20,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Timestamp;
 
+    /// The steady clock, by which mail is due and channels are parked.
+    fn steady(&self) -> Timestamp;
+
     /// The queue; its reading calls are made on threads that may block.
     fn queue(&self) -> Arc<dyn Queue>;
 
@@ -26,6 +31,16 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The state of a channel at this moment.
     fn channel_state(&self, channel: ChannelId) -> ChannelState;
+
+    /// What the mail of a channel waits for at this moment.
+    fn outlook(&self, channel: ChannelId) -> Outlook;
+
+    /// When the last of these transactions would start, by the steady clock, on this channel and in this lane as
+    /// things stand now; `None` while the channel is parked without a time.
+    fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp>;
+
+    /// A person let mail of this channel go on: what was held back there for its sake is tried again.
+    fn released(&self, channel: ChannelId);
 
     /// What does not change while the process runs.
     fn about(&self) -> About;
@@ -49,6 +64,47 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
+}
+
+/// What the mail of a channel waits for. All times are of the steady clock.
+#[derive(Clone, Debug, Default)]
+pub struct Outlook {
+    /// Its health.
+    pub state: ChannelState,
+    /// Why the next message of each lane cannot leave now, `now` first; `None` where it can.
+    pub lanes: [Option<LaneWait>; 3],
+    /// Its limits, what is used of each, and when the first unit of a full one is free.
+    pub limits: Vec<LimitUse>,
+    /// What its replies taught.
+    pub lessons: Lessons,
+    /// Connections allowed at the same time, lessons included.
+    pub connections: u32,
+    /// People whose mail it keeps back, and why.
+    pub paused_people: Vec<(PersonId, String)>,
+    /// From addresses that its provider refuses, and the provider's words: their mail is held.
+    pub refused_froms: Vec<(String, String)>,
+}
+
+/// What the next message of a lane waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneWait {
+    /// When it may leave; `None` when a transaction that is open has ended.
+    pub until: Option<Timestamp>,
+    /// What for.
+    pub why: Why,
+}
+
+/// How much of a limit is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitUse {
+    /// It.
+    pub limit: Limit,
+    /// Units in its window, open transactions included.
+    pub used: u64,
+    /// When one more message fits; `None` when it does now, or when an open transaction must end first.
+    pub frees_at: Option<Timestamp>,
+    /// It was learned from a reply.
+    pub learned: bool,
 }
 
 /// What does not change while the process runs.

@@ -1,8 +1,8 @@
 //! The real directory at the door.
 
+use super::world::Noon;
 use super::world::*;
 use crate::accept::{Intake, Principal};
-use crate::clock::SystemClock;
 use crate::people::People;
 use mail::{Surface, Timestamp};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn whom_the_directory_lets_in_may_send_by_its_channels_and_nobody_else() {
     assert_eq!(people.verify("ana@example.com", TOKEN_SECRET.as_bytes(), Surface::Http), None);
 
     let world = world();
-    let intake = Intake::new(Arc::clone(&world.queue) as _, people, world.intake.settings().clone(), Arc::new(SystemClock));
+    let intake = Intake::new(Arc::clone(&world.queue) as _, people, world.intake.settings().clone(), Arc::new(Noon));
     let mut message = incoming(Surface::Smtp, MESSAGE);
     message.principal = ana;
     intake.accept(message.clone()).await.unwrap();

@@ -2,13 +2,15 @@
 
 use crate::accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Trace};
 use crate::caps::Caps;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, random_message_id};
 use crate::door::{Deadlines, Door};
 use crate::people::People;
 use crate::tls::ServerTls;
 use bytes::Bytes;
 use mail::channel::{ChannelState, DomainPattern, OnUncertain, Owner, ReturnPath, Scope};
 use mail::directory::{AddressPattern, TokenSurface};
+use mail::pace::{Ahead, Lessons, Spent};
+use mail::steady::Heartbeat;
 use mail::{
     BodyType, Channel, ChannelId, Directory, Envelope, Event, Lane, MessageId, Person, PersonId, Recipient, Role, Surface, Team,
     TeamId, Timestamp, Token, TokenId, Transport,
@@ -17,8 +19,8 @@ use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{
-    AcceptError, Accepted, AttemptRecord, ChannelQueue, Commit, Filter, Lease, Listing, MessageView, NewMessage, Page, Queue,
-    Steer, StoreError, Totals, Wake,
+    AcceptError, Accepted, AttemptRecord, ChannelQueue, Commit, Filter, Head, Lease, Listing, MessageView, NewMessage, Page, Party,
+    Queue, Skip, Steer, StoreError, Suppression, Totals, Wake,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -171,7 +173,13 @@ impl Queue for Told {
         Commit::done(Ok(accepted))
     }
 
-    fn lease(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<Lease> {
+    fn lease(&self, _: ChannelId, _: Lane, _: Timestamp, _: u32, _: &Skip) -> Option<Lease> {
+        None
+    }
+    fn ahead(&self, _: ChannelId, _: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+        Vec::new()
+    }
+    fn overdue(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<MessageId> {
         Vec::new()
     }
     fn next_due(&self, _: ChannelId) -> Option<Timestamp> {
@@ -218,11 +226,41 @@ impl Queue for Told {
     fn events_of(&self, _: MessageId) -> Result<Vec<Event>, StoreError> {
         Ok(Vec::new())
     }
+    fn heads(&self, _: ChannelId, _: Timestamp, _: &Skip) -> [Option<Head>; 3] {
+        [None; 3]
+    }
+    fn set_lessons(&self, _: ChannelId, _: Lessons, _: Timestamp) -> Commit<Result<(), StoreError>> {
+        Commit::done(Ok(()))
+    }
+    fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
+        BTreeMap::new()
+    }
+    fn beat(&self, _: Heartbeat) -> Commit<Result<(), StoreError>> {
+        Commit::done(Ok(()))
+    }
+    fn is_suppressed(&self, _: Party, address: &str) -> bool {
+        address.starts_with("gone@")
+    }
+    fn unsuppress(&self, _: Party, _: &str, _: &str, _: Timestamp) -> Commit<Result<bool, StoreError>> {
+        Commit::done(Ok(false))
+    }
+    fn events_of_channel(&self, _: ChannelId, _: usize) -> Result<Vec<Event>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn suppressions(&self, _: &[Party], _: Option<&str>, _: usize) -> Result<Vec<Suppression>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn spent(&self) -> Result<Vec<Spent>, StoreError> {
+        Ok(Vec::new())
+    }
+    fn forget_spent(&self, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
     fn close(&self) {}
 }
 
 /// The wall clock stands still; ids are random.
-struct Noon;
+pub struct Noon;
 
 impl Clock for Noon {
     fn now(&self) -> Timestamp {
@@ -230,7 +268,11 @@ impl Clock for Noon {
     }
 
     fn message_id(&self, at: Timestamp) -> MessageId {
-        SystemClock.message_id(at)
+        random_message_id(at)
+    }
+
+    fn steady(&self) -> Timestamp {
+        self.now()
     }
 }
 

@@ -29,6 +29,16 @@ impl Ahead {
         self.bytes += bytes;
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            transactions: self.transactions + other.transactions,
+            recipients: self.recipients + other.recipients,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
     fn each(&self) -> Units {
         let per = |total: u64| total.div_ceil(self.transactions.max(1));
         let recipients = u32::try_from(per(self.recipients)).unwrap_or(u32::MAX).max(1);

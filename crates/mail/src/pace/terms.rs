@@ -81,7 +81,14 @@ impl Terms {
     }
 
     /// When a transaction of this lane fits under every limit, and which one is the last to give way.
-    pub fn free(&self, ledger: &mut Ledger, lane: Lane, from: Option<FromId>, cost: Units, now: Timestamp) -> Result<(), (Free, Limit)> {
+    pub fn free(
+        &self,
+        ledger: &mut Ledger,
+        lane: Lane,
+        from: Option<FromId>,
+        cost: Units,
+        now: Timestamp,
+    ) -> Result<(), (Free, Limit)> {
         let mut last: Option<(Free, Limit)> = None;
         for limit in &self.limits {
             match (ledger.free(limit, from, cost, self.kept_free(limit, lane), now), &last) {

@@ -120,7 +120,11 @@ impl Caller {
                 let settled = self.leases.iter().find(|(_, intended)| *intended)?.0.clone();
                 let next = self.leases.iter().find(|(_, intended)| !intended).map(|(lease, _)| lease.clone());
                 let about = std::iter::once(settled.message).chain(next.iter().map(|lease| lease.message)).collect();
-                let record = AttemptRecord { settle: Some(settlement(&settled, to)), intend: next.as_ref().map(intent), reports: Vec::new() };
+                let record = AttemptRecord {
+                    settle: Some(settlement(&settled, to)),
+                    intend: next.as_ref().map(intent),
+                    reports: Vec::new(),
+                };
                 Some((Call::Record(record), about))
             }
             6 => {

@@ -4,8 +4,8 @@
 use super::log::{Known, Position};
 use super::open_set::{Change, Effects, Place, Row, Standing, from_id};
 use super::record::{
-    Meta, channel_state_bytes, channel_state_from, heartbeat_bytes, heartbeat_from, lane_code, lane_of, lessons_bytes, lessons_from,
-    party_numbers, party_of, surface_code, surface_of, tags_bytes, tags_from,
+    Meta, channel_state_bytes, channel_state_from, heartbeat_bytes, heartbeat_from, lane_code, lane_of, lessons_bytes,
+    lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes, tags_from,
 };
 use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
 use mail::channel::ChannelState;
@@ -162,10 +162,7 @@ impl Index {
     }
 
     /// Gives every open message to `each`.
-    pub(crate) fn load_open(
-        &self,
-        mut each: impl FnMut(Standing, Vec<Row>),
-    ) -> Result<(), StoreError> {
+    pub(crate) fn load_open(&self, mut each: impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
              m.lane, m.team, m.person, m.sender
@@ -556,11 +553,7 @@ fn standing_at(row: &SqlRow<'_>, id: MessageId) -> rusqlite::Result<Standing> {
 }
 
 fn units_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Units> {
-    Ok(Units {
-        messages: row.get(column)?,
-        recipients: row.get(column + 1)?,
-        bytes: row.get::<_, i64>(column + 2)?.unsigned_abs(),
-    })
+    Ok(Units { messages: row.get(column)?, recipients: row.get(column + 1)?, bytes: row.get::<_, i64>(column + 2)?.unsigned_abs() })
 }
 
 fn row_at(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -804,8 +797,8 @@ pub(crate) fn suppressions(
 
 /// What accounts have spent, by the time from which it grows old.
 pub(crate) fn spent(connection: &Connection) -> Result<Vec<Spent>, StoreError> {
-    let mut statement =
-        connection.prepare("SELECT account, age_from, sender, messages, recipients, bytes FROM spent ORDER BY age_from, sequence")?;
+    let mut statement = connection
+        .prepare("SELECT account, age_from, sender, messages, recipients, bytes FROM spent ORDER BY age_from, sequence")?;
     let rows = statement.query_map([], |row| {
         Ok(Spent {
             account: row.get::<_, String>(0)?.into(),
@@ -816,4 +809,3 @@ pub(crate) fn spent(connection: &Connection) -> Result<Vec<Spent>, StoreError> {
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
-

@@ -11,7 +11,7 @@ use std::hash::Hash;
 const AT_ONCE: usize = 10_000;
 
 /// By due time, then in the order of acceptance.
-type Key = (Timestamp, Position);
+pub(crate) type Key = (Timestamp, Position);
 
 /// Where a message stands in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,8 @@ impl Lines {
     pub(crate) fn remove(&mut self, key: Key, stand: Stand) {
         let queue = &mut self.lanes[place(stand.lane)];
         if queue.later.remove(&key).is_none() {
-            queue.ready -= usize::from(queue.teams.with(stand.team, |people| {
-                people.with(stand.person, |line| line.remove(key, stand.from))
-            }));
+            queue.ready -=
+                usize::from(queue.teams.with(stand.team, |people| people.with(stand.person, |line| line.remove(key, stand.from))));
         }
     }
 
@@ -72,6 +71,14 @@ impl Lines {
         let queue = &mut self.lanes[place(stand.lane)];
         queue.teams.served(stand.team, recipients);
         queue.teams.with(stand.team, |people| people.served(stand.person, recipients));
+    }
+
+    /// Everything of a lane, in no order.
+    pub(crate) fn all(&self, lane: Lane) -> impl Iterator<Item = (Key, u32)> {
+        let queue = &self.lanes[place(lane)];
+        let people = queue.teams.shares.values().flat_map(|(_, people)| people.shares.values());
+        let ready = people.flat_map(|(_, line)| line.froms.values()).flatten().map(|(key, slot)| (*key, *slot));
+        queue.later.iter().map(|(key, (slot, _))| (*key, *slot)).chain(ready)
     }
 
     /// When something is due, and in which lanes: a past moment where it is ready.

@@ -29,7 +29,7 @@ use crate::api::*;
 use crate::disk::{Disk, RealDisk};
 use bytes::Bytes;
 use mail::channel::ChannelState;
-use mail::pace::{Lessons, Spent};
+use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::Heartbeat;
 use mail::{ChannelId, Event, Lane, MessageId, Move, Timestamp};
 use rusqlite::Connection;
@@ -817,6 +817,14 @@ impl<D: Disk> Queue for Embedded<D> {
                 Err(error) => self.hold_damaged(&one, now, &error),
             }
         }
+    }
+
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+        lock(&self.shared.open).ahead(channel, messages)
+    }
+
+    fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        lock(&self.shared.open).overdue(channel, before, limit)
     }
 
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {

@@ -327,6 +327,47 @@ impl OpenSet {
         Some(Taken { message: standing.id, channel, place: standing.place, recipients, fresh })
     }
 
+    /// What leaves a lane before these messages, and with them.
+    pub(crate) fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+        let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
+        let mut found = Vec::new();
+        for lane in LANES {
+            let of_lane = messages.iter().filter_map(|id| {
+                let open = self.open(*id).filter(|open| open.standing.channel == channel && open.standing.lane == lane)?;
+                Some(((open.queued_at?, open.standing.place.position), *id))
+            });
+            let mut wanted: Vec<_> = of_lane.collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            wanted.sort_unstable();
+            let mut between = vec![Ahead::default(); wanted.len()];
+            for (key, slot) in lines.all(lane) {
+                let behind = wanted.partition_point(|(wanted, _)| *wanted < key);
+                let (Some(sum), Some(open)) = (between.get_mut(behind), self.slots[slot as usize].as_ref()) else { continue };
+                let count = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count();
+                sum.add(count as u64, u64::from(open.standing.place.payload_length - open.standing.place.body_at));
+            }
+            let mut sum = Ahead::default();
+            for ((_, id), more) in wanted.into_iter().zip(between) {
+                sum = sum.plus(more);
+                found.push((id, lane, sum));
+            }
+        }
+        found
+    }
+
+    /// Messages that have been due since before a moment.
+    pub(crate) fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
+        let all = LANES.iter().flat_map(|lane| lines.all(*lane)).filter(|((due, _), _)| *due < before);
+        let mut found: Vec<_> =
+            all.filter_map(|(_, slot)| self.slots[slot as usize].as_ref()).map(|open| open.standing.id).collect();
+        found.sort_unstable();
+        found.truncate(limit);
+        found
+    }
+
     fn count_lease(&mut self, count: u64) {
         self.totals.by_state[0] -= count;
         self.totals.by_state[1] += count;
@@ -357,9 +398,8 @@ impl OpenSet {
 
     /// When the first message of each channel and lane is due.
     pub(crate) fn all_due(&self) -> Vec<Wakeup> {
-        let of_channel = |(channel, lines): (&ChannelId, &Lines)| {
-            LANES.map(|lane| lines.next_due(lane).map(|due| (*channel, lane, due)))
-        };
+        let of_channel =
+            |(channel, lines): (&ChannelId, &Lines)| LANES.map(|lane| lines.next_due(lane).map(|due| (*channel, lane, due)));
         let mut all: Vec<Wakeup> = self.lines.iter().flat_map(of_channel).flatten().collect();
         all.sort_unstable();
         all
@@ -432,14 +472,21 @@ impl OpenSet {
     }
 
     fn accept(&mut self, meta: Box<Meta>, place: Place) -> Effects {
-        let row =
-            Row { state: RecipientState::Queued, intended: false, doubts: 0, attempts: 0, due: meta.due, first_attempt: Timestamp(0) };
+        let row = Row {
+            state: RecipientState::Queued,
+            intended: false,
+            doubts: 0,
+            attempts: 0,
+            due: meta.due,
+            first_attempt: Timestamp(0),
+        };
         let count = meta.envelope.recipients.len();
         let slot = self.insert(standing(&meta, place), vec![row; count]);
         self.totals.accepted += count as u64;
         self.totals.by_state[0] += count as u64;
         let (id, at, channel) = (meta.id, meta.at, meta.channel);
-        let fact = |kind, message, recipient, detail| Fact { kind, at, message: Some(message), recipient, channel: Some(channel), detail };
+        let fact =
+            |kind, message, recipient, detail| Fact { kind, at, message: Some(message), recipient, channel: Some(channel), detail };
         let mut facts = vec![fact(EventKind::MessageQueued, id, None, String::new())];
         facts.extend(meta.retry_of.map(|origin| fact(EventKind::MessageRetried, origin, None, format!("as {id}"))));
         let mut effects = Effects { facts, accepted: count as u64, ..Effects::default() };
@@ -621,8 +668,14 @@ impl OpenSet {
     fn learn(&mut self, channel: ChannelId, lessons: Lessons, at: Timestamp) -> Effects {
         let before = self.lessons.insert(channel, lessons.clone()).unwrap_or_default();
         let facts = taught(&before, &lessons).into_iter();
-        let facts =
-            facts.map(|detail| Fact { kind: EventKind::ChannelLimitLearned, at, message: None, recipient: None, channel: Some(channel), detail });
+        let facts = facts.map(|detail| Fact {
+            kind: EventKind::ChannelLimitLearned,
+            at,
+            message: None,
+            recipient: None,
+            channel: Some(channel),
+            detail,
+        });
         Effects { facts: facts.collect(), lessons: Some((channel, lessons)), ..Effects::default() }
     }
 

@@ -204,11 +204,9 @@ impl Record {
                 state: take_channel_state(&mut input)?,
                 at: take_time(&mut input)?,
             },
-            LESSONS => Self::Lessons {
-                channel: ChannelId(input.small()?),
-                lessons: take_lessons(&mut input)?,
-                at: take_time(&mut input)?,
-            },
+            LESSONS => {
+                Self::Lessons { channel: ChannelId(input.small()?), lessons: take_lessons(&mut input)?, at: take_time(&mut input)? }
+            }
             BEAT => Self::Beat(take_heartbeat(&mut input)?),
             UNSUPPRESS => Self::Unsuppress {
                 party: take_party(&mut input)?,

@@ -130,7 +130,11 @@ fn a_message_is_found_from_acceptance_to_its_end_and_after_a_restart() {
     assert_eq!(&*lease.from, "ana@example.com");
     assert_eq!(bench.queue().body(lease.message).unwrap(), message(1, &["x@y.example"]).body);
     bench.queue().record(AttemptRecord { intend: Some(intent(&lease)), ..AttemptRecord::default() }).wait().unwrap();
-    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
+    bench
+        .queue()
+        .record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() })
+        .wait()
+        .unwrap();
     assert_eq!(bench.states(1), [RecipientState::Sent; 2]);
     bench.restart();
     assert_eq!(bench.states(1), [RecipientState::Sent; 2]);
@@ -180,7 +184,11 @@ fn a_deferred_recipient_waits_for_its_time() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
     let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
-    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Defer)), ..AttemptRecord::default() }).wait().unwrap();
+    bench
+        .queue()
+        .record(AttemptRecord { settle: Some(settlement(&lease, Move::Defer)), ..AttemptRecord::default() })
+        .wait()
+        .unwrap();
     assert!(leases(bench.queue(), NOW, 1).is_empty());
     assert_eq!(bench.queue().next_due(CHANNEL), Some(Timestamp(NOW.0 + 60_000)));
     let again = leases(bench.queue(), Timestamp(NOW.0 + 60_000), 1).pop().unwrap();
@@ -214,7 +222,8 @@ fn what_is_not_leased_cannot_be_settled() {
     bench.accept(message(1, &["luis@example.org"])).unwrap();
     let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
     bench.queue().give_back(lease.message, &[0]);
-    let settled = bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait();
+    let settled =
+        bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait();
     assert!(matches!(settled, Err(StoreError::Illegal(_))));
 }
 
@@ -340,7 +349,11 @@ fn an_index_without_room_waits_and_goes_on_by_itself() {
     assert!(matches!(bench.queue().accepting(), Err(AcceptError::NoSpace(_))));
     // What is there goes on leaving.
     let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
-    bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
+    bench
+        .queue()
+        .record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() })
+        .wait()
+        .unwrap();
     bench.queue().shared.index_fault.store(false, Ordering::Relaxed);
     bench.queue().shared.wait_until_indexed();
     assert_eq!(bench.states(1), [RecipientState::Sent]);
@@ -390,7 +403,11 @@ fn a_segment_goes_when_its_mail_is_done_and_its_keys_stay() {
     }
     let before = bench.disk.list().unwrap();
     for lease in leases(bench.queue(), NOW, 6) {
-        bench.queue().record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
+        bench
+            .queue()
+            .record(AttemptRecord { settle: Some(settlement(&lease, Move::Send)), ..AttemptRecord::default() })
+            .wait()
+            .unwrap();
     }
     bench.restart();
     let after = bench.disk.list().unwrap();
@@ -461,7 +478,8 @@ fn a_suppressed_recipient_is_final_at_once_and_the_others_go() {
     bench.accept(NewMessage { suppressed: vec![1], ..message(1, &["luis@example.org", "eva@example.org"]) }).unwrap();
     bench.accept(NewMessage { suppressed: vec![0], ..message(2, &["eva@example.org"]) }).unwrap();
     for _ in 0..2 {
-        let states = |number| bench.queue().message(id(number)).unwrap().unwrap().recipients.iter().map(|one| one.state).collect::<Vec<_>>();
+        let states =
+            |number| bench.queue().message(id(number)).unwrap().unwrap().recipients.iter().map(|one| one.state).collect::<Vec<_>>();
         assert_eq!(states(1), [RecipientState::Queued, RecipientState::Suppressed]);
         assert_eq!(states(2), [RecipientState::Suppressed]);
         assert_eq!(bench.queue().totals().open_messages, 1);
