@@ -195,6 +195,8 @@ pub enum ChannelState {
         until: Timestamp,
         /// In words, with the provider's text.
         reason: String,
+        /// How many limit replies in a row: one message is tried when the time has come.
+        replies: u32,
     },
     /// The next hop could not be reached or spoken to; backing off.
     Unreachable {
@@ -244,6 +246,22 @@ pub enum ChannelMove {
         /// The revision whose credential was refused.
         revision: u64,
     },
+    /// A reply said that a limit is reached: nothing leaves until then, and then one message.
+    Throttled {
+        /// When one message is tried.
+        until: Timestamp,
+        /// The provider's words.
+        reason: String,
+    },
+    /// A reply said that a person must act.
+    Attention {
+        /// The provider's words.
+        reason: String,
+        /// The revision that was refused.
+        revision: u64,
+    },
+    /// The next hop took a message.
+    Accepted,
     /// The directory row changed: another host, another credential.
     Changed,
     /// A person pauses it.
@@ -267,6 +285,19 @@ impl ChannelState {
             ChannelMove::Opened => self.after_opened(),
             ChannelMove::OpenFailed { until, reason } => self.after_failure(until, reason),
             ChannelMove::LoginRefused { confirm_at, reason, revision } => self.after_login_refused(confirm_at, reason, revision),
+            ChannelMove::Throttled { until, reason } => self.after_limit(until, reason),
+            ChannelMove::Attention { reason, revision } => match self {
+                Self::Unverified
+                | Self::Active
+                | Self::Throttled { .. }
+                | Self::Unreachable { .. }
+                | Self::LoginRefused { .. } => Some(Self::NeedsAttention { reason, revision }),
+                Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
+            },
+            ChannelMove::Accepted => match self {
+                Self::Unverified | Self::Throttled { .. } | Self::Unreachable { .. } | Self::LoginRefused { .. } => Some(Self::Active),
+                Self::Active | Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
+            },
             ChannelMove::Changed => match self {
                 Self::Unreachable { .. } | Self::LoginRefused { .. } | Self::NeedsAttention { .. } | Self::Throttled { .. } => {
                     Some(Self::Unverified)
@@ -328,15 +359,29 @@ impl ChannelState {
             Self::Unreachable { failures, .. } => Some(Self::Unreachable { until, failures: failures.saturating_add(1), reason }),
             // The refusal is remembered: the confirming try is still owed.
             Self::LoginRefused { reason: refused, .. } => Some(Self::LoginRefused { until, reason: refused.clone() }),
-            Self::Paused { .. } | Self::Throttled { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
+            // The limit is remembered: one message is still owed as a probe.
+            Self::Throttled { reason: limit, replies, .. } => Some(Self::Throttled { until, reason: limit.clone(), replies: *replies }),
+            Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
+        }
+    }
+
+    fn after_limit(&self, until: Timestamp, reason: String) -> Option<Self> {
+        match self {
+            Self::Unverified | Self::Active | Self::Unreachable { .. } | Self::LoginRefused { .. } => {
+                Some(Self::Throttled { until, reason, replies: 1 })
+            }
+            Self::Throttled { replies, .. } => Some(Self::Throttled { until, reason, replies: replies.saturating_add(1) }),
+            Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
         }
     }
 
     fn after_login_refused(&self, confirm_at: Timestamp, reason: String, revision: u64) -> Option<Self> {
         match self {
-            Self::Unverified | Self::Active | Self::Unreachable { .. } => Some(Self::LoginRefused { until: confirm_at, reason }),
+            Self::Unverified | Self::Active | Self::Throttled { .. } | Self::Unreachable { .. } => {
+                Some(Self::LoginRefused { until: confirm_at, reason })
+            }
             Self::LoginRefused { .. } => Some(Self::NeedsAttention { reason, revision }),
-            Self::Paused { .. } | Self::Throttled { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
+            Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
         }
     }
 

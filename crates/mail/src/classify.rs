@@ -36,6 +36,8 @@ pub struct Judgement {
     /// How long to wait before the next try; `None` where nothing is known, or nothing is tried by itself.
     /// A time in the reply's text wins over the rule's.
     pub retry_after: Option<Duration>,
+    /// True when `retry_after` stood in the reply's text.
+    pub told: bool,
     /// The rule that decided; `None` where the codes alone did.
     pub rule: Option<RuleInfo>,
 }

@@ -270,7 +270,7 @@ impl Run {
             0 => ChannelState::Unverified,
             1 => ChannelState::Active,
             2 => ChannelState::Paused { by: "ana".into() },
-            3 => ChannelState::Throttled { until, reason },
+            3 => ChannelState::Throttled { until, reason, replies: 2 },
             4 => ChannelState::Unreachable { until, failures: 3, reason },
             5 => ChannelState::LoginRefused { until, reason },
             6 => ChannelState::NeedsAttention { reason, revision: 2 },

@@ -23,7 +23,7 @@ fn states() -> [ChannelState; 8] {
         ChannelState::Unverified,
         ChannelState::Active,
         ChannelState::Paused { by: "ana@example.com".into() },
-        ChannelState::Throttled { until: LATER, reason: "450 slow down".into() },
+        ChannelState::Throttled { until: LATER, reason: "450 slow down".into(), replies: 1 },
         ChannelState::Unreachable { until: LATER, failures: 3, reason: "no answer".into() },
         ChannelState::LoginRefused { until: LATER, reason: "535 5.7.8 no".into() },
         ChannelState::NeedsAttention { reason: "535 5.7.8 no".into(), revision: 7 },
@@ -120,4 +120,17 @@ fn only_an_active_channel_opens_several_sessions_at_once() {
     for state in states() {
         assert_eq!(state.is_probing(), state != ChannelState::Active, "{state:?}");
     }
+}
+
+#[test]
+fn a_limit_parks_until_a_message_is_accepted_and_an_open_session_alone_proves_nothing() {
+    let limit = |until| ChannelMove::Throttled { until, reason: "452 quota".into() };
+    let once = ChannelState::Active.after(limit(LATER)).unwrap();
+    assert_eq!(once.open_at(Timestamp(0)), Err(Some(LATER)));
+    assert!(once.is_probing());
+    assert_eq!(once.after(ChannelMove::Opened), None);
+    let twice = once.after(limit(Timestamp(LATER.0 + 1))).unwrap();
+    assert!(matches!(twice, ChannelState::Throttled { replies: 2, .. }), "{twice:?}");
+    assert!(matches!(twice.after(failed()).unwrap(), ChannelState::Throttled { replies: 2, .. }), "trouble keeps the probe owed");
+    assert_eq!(twice.after(ChannelMove::Accepted), Some(ChannelState::Active));
 }

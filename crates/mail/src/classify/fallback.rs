@@ -44,7 +44,7 @@ pub(super) fn judge(phase: Phase, said: &Diagnostic, told: Option<Duration>) -> 
         Phase::Oauth => oauth(said.code),
     };
     let retry_after = if action.waits() { told.or(wait) } else { None };
-    Judgement { class, scope, permanence, action, retry_after, rule: None }
+    Judgement { class, scope, permanence, action, retry_after, told: told.is_some() && action.waits(), rule: None }
 }
 
 /// The code says it; where the gateway itself speaks (code 0), the enhanced code. Nonsense may pass.

@@ -44,6 +44,8 @@ pub enum ForChannel {
     Throttle {
         /// For this long.
         after: Option<Duration>,
+        /// The reply itself said for how long.
+        told: bool,
         /// False where attempts prolong the block: nothing is tried before the time is over.
         probes: bool,
     },
@@ -91,7 +93,7 @@ pub fn react(judgement: &Judgement) -> Reaction {
         Action::PauseChannelAdmin => parked(ForChannel::NeedsAttention),
         Action::PauseChannelUntil => {
             let probes = judgement.rule.as_ref().is_none_or(|rule| rule.probe);
-            parked(ForChannel::Throttle { after, probes })
+            parked(ForChannel::Throttle { after, told: judgement.told, probes })
         }
         Action::SlowChannel => parked(ForChannel::Slow { after }),
         Action::ReduceConcurrency => parked(ForChannel::FewerConnections { after }),

@@ -233,6 +233,7 @@ impl Rule {
             permanence: self.permanence,
             action: self.action,
             retry_after: if self.action.waits() { told.or(self.retry_after) } else { None },
+            told: told.is_some() && self.action.waits(),
             rule: Some(self.info.clone()),
         }
     }

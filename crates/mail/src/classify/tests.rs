@@ -187,7 +187,7 @@ fn only_a_rule_that_knows_an_unknown_recipient_suppresses() {
 fn a_block_that_attempts_prolong_is_not_probed() {
     let reaction = react(&judged("yandex", Phase::Data, "554 5.7.1 Message rejected under suspicion of SPAM"));
     let day = Some(Duration::from_secs(86_400));
-    assert_eq!(reaction.channel, Some(ForChannel::Throttle { after: day, probes: false }));
+    assert_eq!(reaction.channel, Some(ForChannel::Throttle { after: day, told: false, probes: false }));
     let probed = react(&judged("gmail", Phase::Data, "550 5.4.5 Daily sending quota exceeded"));
     assert!(matches!(probed.channel, Some(ForChannel::Throttle { probes: true, .. })));
 }

@@ -580,7 +580,7 @@ impl<D: Disk> Shared<D> {
         loop {
             let (entries, forget) = {
                 let mut outbox = guard(&self.outbox);
-                while outbox.entries.is_empty() {
+                while outbox.entries.is_empty() && outbox.forget.is_empty() {
                     if outbox.closing {
                         return;
                     }
@@ -597,8 +597,8 @@ impl<D: Disk> Shared<D> {
                     (count..=outbox.entries.len()).find(|at| is_batch_end(&outbox.entries, *at)).unwrap_or(outbox.entries.len());
                 (outbox.entries.drain(..cut).collect::<Vec<_>>(), std::mem::take(&mut outbox.forget))
             };
-            let count = entries.len() as u64;
-            let last = entries.last().map_or(0, |entry| entry.sequence);
+            let count = (entries.len() + forget.len()) as u64;
+            let last = entries.last().map_or_else(|| self.indexed.load(Ordering::Relaxed), |entry| entry.sequence);
             let latest = entries.iter().flat_map(|entry| &entry.effects.facts).map(|fact| fact.at).max();
             let Some(mut result) = self.learn(&mut index, &entries) else { return };
             if let Some(now) = latest.filter(|now| now.since(keys_forgotten) > FORGET_KEYS_EVERY) {
@@ -957,7 +957,10 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError> {
-        guard(&self.shared.outbox).forget.push((account.to_owned(), before));
+        let mut outbox = guard(&self.shared.outbox);
+        outbox.forget.push((account.to_owned(), before));
+        outbox.taken += 1;
+        self.shared.outbox_changed.notify_all();
         Ok(())
     }
 

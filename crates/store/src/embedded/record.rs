@@ -530,10 +530,11 @@ fn put_channel_state(out: &mut Vec<u8>, state: &ChannelState) {
             out.push(2);
             put_text(out, by);
         }
-        ChannelState::Throttled { until, reason } => {
+        ChannelState::Throttled { until, reason, replies } => {
             out.push(3);
             put_time(out, *until);
             put_text(out, reason);
+            put_number(out, u64::from(*replies));
         }
         ChannelState::Unreachable { until, failures, reason } => {
             out.push(4);
@@ -560,7 +561,7 @@ fn take_channel_state(input: &mut Input<'_>) -> Option<ChannelState> {
         0 => ChannelState::Unverified,
         1 => ChannelState::Active,
         2 => ChannelState::Paused { by: input.text()?.to_owned() },
-        3 => ChannelState::Throttled { until: take_time(input)?, reason: input.text()?.to_owned() },
+        3 => ChannelState::Throttled { until: take_time(input)?, reason: input.text()?.to_owned(), replies: input.small()? },
         4 => ChannelState::Unreachable { until: take_time(input)?, failures: input.small()?, reason: input.text()?.to_owned() },
         5 => ChannelState::LoginRefused { until: take_time(input)?, reason: input.text()?.to_owned() },
         6 => ChannelState::NeedsAttention { reason: input.text()?.to_owned(), revision: input.number()? },
