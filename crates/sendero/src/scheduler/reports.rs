@@ -11,7 +11,7 @@ use mail::envelope::Notify;
 use mail::header::Authors;
 use mail::resolve::{Refusal, permitted_report};
 use mail::retry::RetrySchedule;
-use mail::{BodyType, Channel, Directory, Envelope, Lane, MessageId, Move, Owner, Recipient, Surface, Timestamp};
+use mail::{BodyType, Channel, Directory, Envelope, Lane, LaneReason, MessageId, Move, Recipient, Surface, Timestamp};
 use smtp::{EnhancedCode, ForwardPath, Mailbox, ReversePath};
 use std::time::Duration;
 use store::{Lease, NewMessage, Settled, Settlement};
@@ -37,6 +37,8 @@ pub(super) struct Ended<'a> {
     pub body: &'a [u8],
     /// What becomes of each recipient.
     pub settlement: &'a Settlement,
+    /// Now, by the clock on which mail becomes due.
+    pub due: Timestamp,
     /// The next hop reports successes by itself.
     pub offers_dsn: bool,
 }
@@ -164,15 +166,15 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
     NewMessage {
         id,
         at,
+        due: ended.due,
         person: lease.person,
-        team: match channel.owner {
-            Owner::Team(team) => Some(team),
-            Owner::Person(_) | Owner::Instance => None,
-        },
+        team: lease.team,
         token: None,
         surface: Surface::Gateway,
         channel: channel.id,
         lane: Lane::Normal,
+        lane_reason: LaneReason::Default.as_text(),
+        retry_of: None,
         envelope: Envelope {
             reverse_path: ReversePath::Null,
             recipients: vec![recipient],
@@ -181,6 +183,7 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
             ret: None,
             envid: None,
         },
+        suppressed: Vec::new(),
         from: written.from_line,
         subject: written.subject,
         message_id,

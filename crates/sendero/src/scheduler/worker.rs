@@ -307,6 +307,7 @@ fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Set
         lease: &outgoing.lease,
         body: &outgoing.body,
         settlement,
+        due: (shared.parts.now)(),
         offers_dsn,
     });
     match made {

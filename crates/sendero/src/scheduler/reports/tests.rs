@@ -3,12 +3,13 @@ use super::*;
 use mail::channel::{DomainPattern, OnUncertain, ReturnPath, Scope, Transport};
 use mail::directory::{Person, Role};
 use mail::limits::Caps;
-use mail::{Cause, ChannelId, Diagnostic, PersonId, Stage, TeamId};
+use mail::{Cause, ChannelId, Diagnostic, Owner, PersonId, Stage, TeamId};
 use std::sync::Arc;
 use store::LeasedRecipient;
 
 const MESSAGE: &[u8] = b"From: ana@example.com\r\nSubject: hi\r\nMessage-ID: <m1@example.com>\r\n\r\nhello\r\n";
 const AT: Timestamp = Timestamp(1_795_600_000_000);
+const DUE: Timestamp = Timestamp(1_795_000_000_000);
 
 /// One attempt for one recipient, and what it is judged by.
 struct Case {
@@ -39,6 +40,7 @@ fn channel(id: u32, name: &str, owner: Owner) -> Channel {
         limits: Vec::new(),
         reserve: mail::pace::Reserve::default(),
         refusals_free: false,
+        provider: None,
         on_uncertain: OnUncertain::Retry,
         return_path: ReturnPath::Submitted,
         revision: 1,
@@ -78,10 +80,13 @@ fn case(to: Move, said: Diagnostic) -> Case {
             message,
             channel: ChannelId(1),
             person: PersonId(1),
+            team: None,
             token: None,
             surface: Surface::Smtp,
             accepted_at: Timestamp(AT.0 - 60_000),
+            expires_at: None,
             lane: Lane::Bulk,
+            message_id: "m1@example.com".into(),
             envelope: Arc::new(envelope),
             from: "ana@example.com".into(),
             recipients: vec![LeasedRecipient { index: 0, attempts: 0, doubts: 0, first_attempt: None }],
@@ -92,7 +97,8 @@ fn case(to: Move, said: Diagnostic) -> Case {
             channel: ChannelId(1),
             at: AT,
             relay: "mx.example.org[192.0.2.1]:25".into(),
-            recipients: vec![Settled { index: 0, to, due: AT, counts: true, said, cause }],
+            spending: store::Spending::Uncounted,
+            recipients: vec![Settled { index: 0, to, due: AT, counts: true, said, cause, suppress: None }],
         },
         offers_dsn: false,
     }
@@ -135,6 +141,7 @@ impl Case {
             lease: &self.lease,
             body: MESSAGE,
             settlement: &self.settlement,
+            due: DUE,
             offers_dsn: self.offers_dsn,
         })
     }
@@ -157,7 +164,7 @@ fn a_failure_is_reported_to_the_reverse_path_by_the_channel_of_notices() {
     assert_eq!(report.envelope.reverse_path, ReversePath::Null);
     assert_eq!(report.envelope.recipients[0].path.to_string(), "ana@example.com");
     assert_eq!(report.envelope.recipients[0].notify, Some(Notify::default()), "nobody reports about a report");
-    assert_eq!((report.subject.as_str(), report.at), ("Not delivered: hi", AT));
+    assert_eq!((report.subject.as_str(), report.at, report.due), ("Not delivered: hi", AT, DUE));
     let text = case.text();
     for line in
         ["Action: failed", "Status: 5.1.1", "Remote-MTA: dns; mx.example.org", "Diagnostic-Code: smtp; 550 5.1.1 no such user"]
