@@ -287,15 +287,15 @@ impl ChannelState {
             ChannelMove::LoginRefused { confirm_at, reason, revision } => self.after_login_refused(confirm_at, reason, revision),
             ChannelMove::Throttled { until, reason } => self.after_limit(until, reason),
             ChannelMove::Attention { reason, revision } => match self {
-                Self::Unverified
-                | Self::Active
-                | Self::Throttled { .. }
-                | Self::Unreachable { .. }
-                | Self::LoginRefused { .. } => Some(Self::NeedsAttention { reason, revision }),
+                Self::Unverified | Self::Active | Self::Throttled { .. } | Self::Unreachable { .. } | Self::LoginRefused { .. } => {
+                    Some(Self::NeedsAttention { reason, revision })
+                }
                 Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
             },
             ChannelMove::Accepted => match self {
-                Self::Unverified | Self::Throttled { .. } | Self::Unreachable { .. } | Self::LoginRefused { .. } => Some(Self::Active),
+                Self::Unverified | Self::Throttled { .. } | Self::Unreachable { .. } | Self::LoginRefused { .. } => {
+                    Some(Self::Active)
+                }
                 Self::Active | Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
             },
             ChannelMove::Changed => match self {
@@ -360,7 +360,9 @@ impl ChannelState {
             // The refusal is remembered: the confirming try is still owed.
             Self::LoginRefused { reason: refused, .. } => Some(Self::LoginRefused { until, reason: refused.clone() }),
             // The limit is remembered: one message is still owed as a probe.
-            Self::Throttled { reason: limit, replies, .. } => Some(Self::Throttled { until, reason: limit.clone(), replies: *replies }),
+            Self::Throttled { reason: limit, replies, .. } => {
+                Some(Self::Throttled { until, reason: limit.clone(), replies: *replies })
+            }
             Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
         }
     }

@@ -4,14 +4,16 @@ use crate::directory_wire;
 use crate::metrics;
 use crate::scheduler::{Parts, Scheduler};
 use crate::settings::Settings;
+use crate::steady::{BEAT_EVERY, PROVE_EVERY, Steady};
 use anyhow::{Context, Result};
 use delivery::{CaptureTransport, Endpoint, SmarthostTransport};
 use intake::accept::{ExplicitWishes, Incoming, Trace};
 use intake::caps::Caps;
-use intake::{Clock, Deadlines, Door, Intake, IntakeSettings, ServerTls, SystemClock};
+use intake::{Deadlines, Door, Intake, IntakeSettings, ServerTls, wall_clock};
 use mail::channel::ChannelMove;
 use mail::classify::Rules;
-use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Recipient, Surface, Timestamp};
+use mail::pace::Ahead;
+use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Lane, Recipient, Surface, Timestamp};
 use smtp::ReversePath;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ use store::seal::{Sealer, default_key_path};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use web::gateway::{About, Answer};
+use web::gateway::{About, Answer, Outlook};
 use web::serve::Connections;
 use web::view::{Applied, ListenerView, TestReport, TestStep};
 use web::{ApplyRequest, Principal, Problem, Receipt, Submission};
@@ -38,6 +40,9 @@ const LOCAL_CONNECTIONS: usize = 64;
 /// How long an idle connection to a next hop is kept.
 const KEEP_IDLE: Duration = Duration::from_secs(20);
 
+/// Old spending is forgotten this often.
+const TIDY_EVERY: Duration = Duration::from_secs(3600);
+
 /// The parts of a running gateway.
 pub struct Gateway {
     /// The queue.
@@ -49,7 +54,7 @@ pub struct Gateway {
     /// The way out.
     pub scheduler: Scheduler,
     smarthosts: Arc<SmarthostTransport>,
-    clock: SystemClock,
+    clock: Arc<Steady>,
     about: About,
 }
 
@@ -79,10 +84,10 @@ impl Gateway {
     pub async fn start(settings: Settings, desired: Option<DesiredDirectory>) -> Result<Running> {
         let settings = &settings;
         private_folder(&settings.data_dir)?;
-        let clock = SystemClock;
+        let clock = Arc::new(Steady::default());
         let broken = Broken::default();
         let rules = Arc::new(settings.replies.load()?);
-        let (queue, directory) = open_data(settings, &rules, clock.now(), &broken, desired).await?;
+        let (queue, directory) = open_data(settings, &rules, &clock, &broken, desired).await?;
         look_for_notices_channel(settings, &directory);
         let tls = Arc::new(open_tls(settings)?);
         let limits = settings.limits;
@@ -91,7 +96,7 @@ impl Gateway {
             max_message_size: limits.message_size,
             max_recipients: limits.recipients,
         };
-        let intake = Arc::new(Intake::new(queue.clone(), directory.clone(), intake_settings, Arc::new(clock)));
+        let intake = Arc::new(Intake::new(queue.clone(), directory.clone(), intake_settings, clock.clone()));
         let smarthosts = Arc::new(smarthosts(settings)?);
         let stop = CancellationToken::new();
         let caps = Caps::new(limits.connections, limits.connections_per_address);
@@ -100,13 +105,14 @@ impl Gateway {
         let mut listeners = open_doors(settings, &door, &doors, &stop).await?;
         let http = open_http(settings, &mut listeners).await?;
         let local = open_socket(&settings.socket(), &mut listeners)?;
-        let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts));
+        let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts, &rules, &clock));
+        doors.spawn(keep_time(clock.clone(), queue.clone(), scheduler.clone(), stop.clone()));
         let follower = scheduler.clone();
         directory.on_change(move || follower.directory_changed());
         let about = About {
             hostname: settings.hostname.clone(),
             version: env!("CARGO_PKG_VERSION"),
-            started_at: clock.now(),
+            started_at: wall_clock(),
             data_dir: settings.data_dir.display().to_string(),
             listeners,
             max_message_size: limits.message_size,
@@ -195,7 +201,7 @@ fn look_for_notices_channel(settings: &Settings, directory: &DirectoryStore) {
 async fn open_data(
     settings: &Settings,
     rules: &Arc<Rules>,
-    now: Timestamp,
+    clock: &Arc<Steady>,
     broken: &Broken,
     desired: Option<DesiredDirectory>,
 ) -> Result<(Arc<dyn Queue>, Arc<DirectoryStore>)> {
@@ -203,6 +209,8 @@ async fn open_data(
     let key = settings.master_key_file.clone();
     let (min_free, retry) = (settings.queue.min_free, settings.queue.first_retry);
     let (broken, rules) = (broken.clone(), Arc::clone(rules));
+    let clock = Arc::clone(clock);
+    let now = wall_clock();
     tokio::task::spawn_blocking(move || {
         // The directory is opened first, and changed only once the queue's lock is ours.
         let folder = data_dir.join("queue");
@@ -215,6 +223,7 @@ async fn open_data(
         let options = Options {
             min_free,
             uncertain_retry: retry,
+            steady: Box::new(move |last| clock.resume(last)),
             ask: Box::new(ask),
             on_failure: Box::new(move |why| {
                 let _ = broken.why.set(why.to_owned());
@@ -290,20 +299,54 @@ fn parts(
     queue: &Arc<dyn Queue>,
     directory: &Arc<DirectoryStore>,
     smarthosts: &Arc<SmarthostTransport>,
+    rules: &Arc<Rules>,
+    steady: &Arc<Steady>,
 ) -> Parts {
+    let steady = Arc::clone(steady);
     Parts {
         queue: Arc::clone(queue),
         directory: Arc::clone(directory),
         smarthosts: Arc::clone(smarthosts) as Arc<dyn delivery::Transport>,
         capture: Arc::new(CaptureTransport),
         schedule: settings.queue.schedule.clone(),
-        now: Arc::new(|| SystemClock.now()),
+        rules: Arc::clone(rules),
+        steady: Arc::new(move || steady.now()),
+        wall: Arc::new(wall_clock),
         jitter: Arc::new(jitter),
         confirm_login_after: CONFIRM_LOGIN,
         keep_idle: KEEP_IDLE,
         hash_addresses: settings.log.hash_addresses,
         hostname: settings.hostname.clone(),
         notices: settings.notices.clone(),
+    }
+}
+
+/// Writes the clocks down, asks whether the wall clock is right, and forgets old spending, until the stop.
+async fn keep_time(clock: Arc<Steady>, queue: Arc<dyn Queue>, scheduler: Scheduler, stop: CancellationToken) {
+    let (mut asked, mut tidied) = (clock.now(), clock.now());
+    loop {
+        let ask = !clock.is_proved() && clock.now().since(asked) >= PROVE_EVERY;
+        if ask {
+            asked = clock.now();
+        }
+        let beating = Arc::clone(&clock);
+        if let Ok((Some(heartbeat), leapt)) = tokio::task::spawn_blocking(move || beating.beat(ask)).await {
+            if leapt {
+                tracing::info!("the clock is proved: the time while the machine was off counts");
+                scheduler.clock_leapt();
+            }
+            if let Err(problem) = queue.beat(heartbeat).await {
+                tracing::warn!(%problem, "the clocks were not written down");
+            }
+        }
+        if clock.now().since(tidied) >= TIDY_EVERY {
+            tidied = clock.now();
+            scheduler.tidy();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BEAT_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
     }
 }
 
@@ -369,7 +412,23 @@ fn open_socket(path: &Path, views: &mut Vec<ListenerView>) -> Result<UnixListene
 
 impl web::Gateway for Gateway {
     fn now(&self) -> Timestamp {
+        wall_clock()
+    }
+
+    fn steady(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn outlook(&self, channel: ChannelId) -> Outlook {
+        self.scheduler.outlook(channel)
+    }
+
+    fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp> {
+        self.scheduler.forecast(channel, lane, ahead)
+    }
+
+    fn released(&self, channel: ChannelId) {
+        self.scheduler.released(channel);
     }
 
     fn queue(&self) -> Arc<dyn Queue> {
@@ -425,7 +484,7 @@ impl web::Gateway for Gateway {
         Box::pin(async move {
             let desired =
                 directory_wire::from_json(request.directory).map_err(|problem| Problem::new(422, "validation_failed", problem))?;
-            let options = ApplyOptions { dry_run: request.dry_run, prune: request.prune, by: request.by, now: self.clock.now() };
+            let options = ApplyOptions { dry_run: request.dry_run, prune: request.prune, by: request.by, now: wall_clock() };
             let directory = Arc::clone(&self.directory);
             let applied = tokio::task::spawn_blocking(move || directory.apply(&desired, &options)).await;
             match applied {

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod scheduler;
 pub mod settings;
 mod show;
+pub mod steady;
 pub mod tour;
 
 #[doc(hidden)]

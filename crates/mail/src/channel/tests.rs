@@ -12,10 +12,13 @@ fn failed() -> ChannelMove {
     ChannelMove::OpenFailed { until: LATER, reason: "no answer".into() }
 }
 
-fn moves() -> [ChannelMove; 8] {
+fn moves() -> [ChannelMove; 11] {
     let pause = ChannelMove::Pause { by: "ana@example.com".into() };
     let (resume, disable, enable) = (ChannelMove::Resume, ChannelMove::Disable, ChannelMove::Enable);
-    [ChannelMove::Opened, failed(), refused(), ChannelMove::Changed, pause, resume, disable, enable]
+    let limit = ChannelMove::Throttled { until: LATER, reason: "452 quota".into() };
+    let attention = ChannelMove::Attention { reason: "550 blocked".into(), revision: 7 };
+    let changed = ChannelMove::Changed;
+    [ChannelMove::Opened, failed(), refused(), limit, attention, ChannelMove::Accepted, changed, pause, resume, disable, enable]
 }
 
 fn states() -> [ChannelState; 8] {
@@ -42,15 +45,15 @@ fn name(state: &ChannelState) -> &'static str {
 #[test]
 fn the_moves_are_those_of_the_table_and_no_others() {
     let table = "
-        state            opened      open_failed    login_refused     changed     pause   resume      disable   enable
-        unverified       active      unreachable    login_refused     -           paused  -           disabled  -
-        active           -           unreachable    login_refused     unverified  paused  -           disabled  -
-        paused           -           -              -                 -           paused  unverified  disabled  -
-        throttled        -           -              -                 unverified  paused  unverified  disabled  -
-        unreachable      active      unreachable    login_refused     unverified  paused  unverified  disabled  -
-        login_refused    active      login_refused  needs_attention   unverified  paused  unverified  disabled  -
-        needs_attention  -           -              -                 unverified  paused  unverified  disabled  -
-        disabled         -           -              -                 -           -       -           -         unverified";
+        state            opened  open_failed    login_refused    limit      attention        accepted  changed     pause   resume      disable   enable
+        unverified       active  unreachable    login_refused    throttled  needs_attention  active    -           paused  -           disabled  -
+        active           -       unreachable    login_refused    throttled  needs_attention  -         unverified  paused  -           disabled  -
+        paused           -       -              -                -          -                -         -           paused  unverified  disabled  -
+        throttled        -       throttled      login_refused    throttled  needs_attention  active    unverified  paused  unverified  disabled  -
+        unreachable      active  unreachable    login_refused    throttled  needs_attention  active    unverified  paused  unverified  disabled  -
+        login_refused    active  login_refused  needs_attention  throttled  needs_attention  active    unverified  paused  unverified  disabled  -
+        needs_attention  -       -              -                -          -                -         unverified  paused  unverified  disabled  -
+        disabled         -       -              -                -          -                -         -           -       -           -         unverified";
     let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split_whitespace().collect()).collect();
     assert_eq!(rows.len(), states().len());
     for (state, row) in states().iter().zip(rows) {

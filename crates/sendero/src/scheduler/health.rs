@@ -1,11 +1,27 @@
 //! Moves of a channel: made durable, then obeyed, and told in the log.
 
 use super::Shared;
+use super::next::from_of;
+use super::pace::Breaker;
+use super::verdict::{Verdict, of_opening};
 use super::way::Way;
 use delivery::OpenError;
 use mail::channel::ChannelMove;
-use mail::{ChannelState, Timestamp};
+use mail::classify::{ForChannel, react};
+use mail::pace::Lessons;
+use mail::{Channel, ChannelState, Diagnostic, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
+use store::Lease;
+
+/// When one message is tried after a limit reply that says no time: the last one repeats.
+const PROBES: [Duration; 3] = [Duration::from_secs(15 * 60), Duration::from_secs(30 * 60), Duration::from_secs(60 * 60)];
+/// How long a channel is left alone where attempts prolong the block and nothing says for how long it is.
+const WITHOUT_PROBES: Duration = Duration::from_secs(24 * 3600);
+/// The pause after a reply that asks for a lower pace, when it says none.
+const AFTER_SLOW: Duration = Duration::from_secs(60);
+/// Replies that come within this time are about one burst.
+const ONE_BURST: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// Applies a move and makes the new state durable before anybody acts on it again.
@@ -25,7 +41,7 @@ impl Shared {
             _ if after.name() == before.name() => {}
             _ => tracing::info!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state"),
         }
-        if let Err(problem) = self.parts.queue.set_channel_state(way.channel, after.clone(), (self.parts.now)()).await {
+        if let Err(problem) = self.parts.queue.set_channel_state(way.channel, after.clone(), self.wall()).await {
             tracing::error!(channel.name = name, %problem, "channel state not stored");
         }
         if after.open_at(Timestamp(i64::MAX)).is_err() {
@@ -34,24 +50,169 @@ impl Shared {
     }
 
     /// A session could not be opened: what that means for the channel.
-    pub(super) async fn open_failed(self: &Arc<Self>, way: &Arc<Way>, revision: u64, error: &OpenError) {
-        let now = (self.parts.now)();
-        let jitter = (self.parts.jitter)();
+    pub(super) async fn open_failed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, error: &OpenError) {
+        let now = self.steady();
+        let reaction = match error {
+            OpenError::Login(reply) | OpenError::LoginLater(reply) | OpenError::Refused(_, reply) => {
+                let said = Diagnostic::from(reply);
+                react(&of_opening(&self.parts.rules, row, error.stage(), &said)).channel
+            }
+            _ => None,
+        };
+        let reason = error.to_string();
+        let is_login_refusal = error.is_login_refusal();
+        match reaction {
+            Some(ForChannel::NeedsAttention) => {
+                self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
+            }
+            Some(ForChannel::Throttle { after, told, probes }) => self.throttle(way, after, told, probes, reason).await,
+            Some(ForChannel::LoginRefused) if is_login_refusal => self.login_refused(way, row, reason).await,
+            Some(ForChannel::FewerConnections { after }) => {
+                self.fewer_connections(way, row, &reason).await;
+                self.not_reached(way, after, reason).await;
+            }
+            Some(ForChannel::Slow { after } | ForChannel::Reconnect { after }) => self.not_reached(way, after, reason).await,
+            Some(ForChannel::LoginRefused) | None if is_login_refusal => self.login_refused(way, row, reason).await,
+            Some(ForChannel::LoginRefused) | None => self.not_reached(way, None, reason).await,
+        }
+        self.kick(way, None, now);
+    }
+
+    async fn login_refused(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reason: String) {
+        let pause = self.parts.confirm_login_after.mul_f64(1.5 + (self.parts.jitter)() / 2.0);
+        let confirm_at = self.steady().plus(pause);
+        self.move_channel(way, ChannelMove::LoginRefused { confirm_at, reason, revision: row.revision }).await;
+    }
+
+    /// Backs off, by the schedule and no sooner than `after`; beside open sessions it is no verdict on the channel.
+    async fn not_reached(self: &Arc<Self>, way: &Arc<Way>, after: Option<Duration>, reason: String) {
         let failures = match way.health() {
             ChannelState::Unreachable { failures, .. } => failures,
             _ => 0,
         };
-        let until = now.plus(self.parts.schedule.delay(failures + 1, jitter));
-        let reason = error.to_string();
-        if error.is_login_refusal() {
-            let confirm_at = now.plus(self.parts.confirm_login_after.mul_f64(1.5 + jitter / 2.0));
-            self.move_channel(way, ChannelMove::LoginRefused { confirm_at, reason, revision }).await;
-        } else if way.crowded(until) {
+        let delay = self.parts.schedule.delay(failures + 1, (self.parts.jitter)());
+        let until = self.steady().plus(after.map_or(delay, |after| after.max(delay)));
+        if way.crowded(until) {
             tracing::info!(channel.name = self.channel_name(way), reason, "no further connection beside the open ones");
         } else {
             self.move_channel(way, ChannelMove::OpenFailed { until, reason }).await;
         }
-        self.kick(way, now);
+    }
+
+    /// A limit reply parks the channel: as long as the reply says, else until the next probe.
+    async fn throttle(self: &Arc<Self>, way: &Arc<Way>, after: Option<Duration>, told: bool, probes: bool, reason: String) {
+        let replies = match way.health() {
+            ChannelState::Throttled { replies, .. } => replies,
+            _ => 0,
+        };
+        let probe = PROBES[PROBES.len().min(replies as usize + 1) - 1];
+        let pause = match after {
+            Some(after) if told || !probes => after,
+            Some(after) => after.min(probe),
+            None if probes => probe,
+            None => WITHOUT_PROBES,
+        };
+        let until = self.steady().plus(pause);
+        self.move_channel(way, ChannelMove::Throttled { until, reason }).await;
+    }
+
+    async fn fewer_connections(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, said: &str) {
+        let now = self.steady();
+        let lessons = {
+            let mut lessons = way.pace().lessons.clone();
+            lessons.fewer(way.sessions().max(1) + 1, said, now);
+            lessons
+        };
+        self.learn(way, row, lessons).await;
+    }
+
+    async fn learn(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lessons: Lessons) {
+        way.pace().learn(row, lessons.clone());
+        way.open_gates();
+        if let Err(problem) = self.parts.queue.set_lessons(way.channel, lessons, self.wall()).await {
+            tracing::error!(channel.name = row.name, %problem, "what was learned is not stored");
+        }
+    }
+
+    /// Relaxes what has not been taught again for a while.
+    pub(super) fn relax(self: &Arc<Self>, way: &Arc<Way>, row: &Channel) {
+        let lessons = {
+            let mut pace = way.pace();
+            let now = self.steady();
+            if pace.lessons.relaxes_at().is_none_or(|at| at > now) {
+                return;
+            }
+            let mut lessons = pace.lessons.clone();
+            lessons.relax(now);
+            pace.learn(row, lessons.clone());
+            lessons
+        };
+        tracing::info!(channel.name = row.name, pace = ?lessons.limit().map(|limit| limit.count), "a learned limit was relaxed");
+        // Where it is lost, the stricter one holds after a restart.
+        drop(self.parts.queue.set_lessons(way.channel, lessons, self.wall()));
+    }
+
+    /// Does to the channel what the replies of a transaction say about it.
+    pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lease: &Lease, verdict: &Verdict) {
+        let now = self.steady();
+        let mut breaker = None;
+        {
+            let mut pace = way.pace();
+            if verdict.accepted {
+                pace.accepted(lease.person, now);
+            } else {
+                let refusals = verdict.refusals.iter();
+                breaker = refusals.filter_map(|(class, said)| pace.refused(lease.message, lease.person, *class, said)).last();
+            }
+            if let Some(said) = &verdict.refuses_from {
+                let address = mail::header::address_in(&lease.from).to_owned();
+                pace.refused_froms.insert(from_of(lease), (address, said.to_string()));
+            }
+        }
+        match breaker {
+            Some(Breaker::Channel(reason)) => {
+                self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
+            }
+            Some(Breaker::Person(reason)) => {
+                tracing::warn!(channel.name = row.name, person.id = %lease.person, reason, "mail of this person is kept back");
+            }
+            None => {}
+        }
+        match &verdict.channel {
+            None if verdict.accepted => self.move_channel(way, ChannelMove::Accepted).await,
+            None => {}
+            Some((reaction, said)) => self.react(way, row, *reaction, said.to_string()).await,
+        }
+    }
+
+    async fn react(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reaction: ForChannel, reason: String) {
+        match reaction {
+            ForChannel::NeedsAttention => {
+                self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
+            }
+            ForChannel::LoginRefused => self.login_refused(way, row, reason).await,
+            ForChannel::Throttle { after, told, probes } => self.throttle(way, after, told, probes, reason).await,
+            ForChannel::Slow { after } => {
+                let lessons = {
+                    let (mut pace, now) = (way.pace(), self.steady());
+                    let last_minute = pace.last_minute(now);
+                    let mut lessons = pace.lessons.clone();
+                    // Of several replies about one burst the first one teaches.
+                    if lessons.pace.as_ref().is_none_or(|known| now.since(known.taught_at) > ONE_BURST) {
+                        lessons.slower(last_minute, &reason, now);
+                    }
+                    lessons
+                };
+                self.learn(way, row, lessons).await;
+                let until = self.steady().plus(after.unwrap_or(AFTER_SLOW));
+                self.move_channel(way, ChannelMove::Throttled { until, reason }).await;
+            }
+            ForChannel::FewerConnections { after } => {
+                self.fewer_connections(way, row, &reason).await;
+                self.not_reached(way, after, reason).await;
+            }
+            ForChannel::Reconnect { after } => self.not_reached(way, after, reason).await,
+        }
     }
 
     /// Brings a channel's state in line with its directory row.
@@ -68,8 +229,9 @@ impl Shared {
             ChannelState::NeedsAttention { .. } => self.move_channel(way, ChannelMove::Changed).await,
             _ => {}
         }
+        way.open_gates();
         way.wake_all();
-        self.kick(way, Timestamp(0));
+        self.kick(way, None, Timestamp(0));
     }
 
     pub(super) fn channel_name(&self, way: &Way) -> String {

@@ -5,30 +5,42 @@
 //! announces its next one. Nothing polls: the store says when mail is due, a parked channel costs one
 //! timer, and an idle worker is woken by the message that needs it.
 
+mod accounts;
 mod health;
+mod next;
+mod pace;
 mod report;
 mod reports;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod verdict;
 mod way;
 mod worker;
 
+use self::accounts::Accounts;
+use self::pace::{Ended, Ticket};
 use self::timers::Timers;
 use self::way::{Plan, Way};
 use crate::settings::Notices;
 use delivery::Transport;
 use mail::channel::ChannelMove;
+use mail::classify::Rules;
+use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
-use mail::{ChannelId, ChannelState, Timestamp};
+use mail::{ChannelId, ChannelState, Lane, Timestamp};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Queue;
 use store::directory::DirectoryStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use web::gateway::{LaneWait, LimitUse, Outlook};
+
+/// About how long a transaction takes, for looking ahead.
+const TRANSACTION_TAKES: Duration = Duration::from_millis(200);
 
 /// What the scheduler works with.
 pub struct Parts {
@@ -42,8 +54,12 @@ pub struct Parts {
     pub capture: Arc<dyn Transport>,
     /// When deferred mail and unreachable channels are tried again.
     pub schedule: RetrySchedule,
-    /// The wall clock.
-    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// What replies mean.
+    pub rules: Arc<Rules>,
+    /// The steady clock, on which everything waits.
+    pub steady: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The wall clock, for what people read.
+    pub wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// A random number from -1 to 1.
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// The wait before a refused login is confirmed by one more try.
@@ -80,8 +96,12 @@ struct Shared {
     ways: RwLock<HashMap<ChannelId, Arc<Way>>>,
     durable_states: BTreeMap<ChannelId, ChannelState>,
     timers: Timers,
-    /// Mail accepted before this moment has its permission checked again before it leaves.
-    directory_changed: AtomicI64,
+    durable_lessons: BTreeMap<ChannelId, Lessons>,
+    accounts: Accounts,
+    /// Mail accepted before this moment of the wall clock has its permission checked again before it leaves.
+    started_at: Timestamp,
+    /// The directory has changed since the start: permission is checked again for all mail.
+    directory_changed: AtomicBool,
     counters: Counters,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
@@ -95,12 +115,18 @@ impl Scheduler {
     /// Starts handing over what is due, from now on. Must be called inside a Tokio runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let now = (parts.now)();
+        let spent = parts.queue.spent().unwrap_or_else(|problem| {
+            tracing::error!(%problem, "what accounts have spent cannot be read");
+            Vec::new()
+        });
         let shared = Arc::new(Shared {
             durable_states: parts.queue.channel_states(),
             ways: RwLock::default(),
+            durable_lessons: parts.queue.lessons(),
+            accounts: Accounts::new(&parts.directory.directory(), spent),
             timers: Timers::default(),
-            directory_changed: AtomicI64::new(now.0),
+            started_at: (parts.wall)(),
+            directory_changed: AtomicBool::new(false),
             counters: Counters::default(),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
@@ -116,7 +142,8 @@ impl Scheduler {
 
     /// The directory changed: channels with another endpoint or credential are tried afresh.
     pub fn directory_changed(&self) {
-        self.0.directory_changed.store((self.0.parts.now)().0, Ordering::Relaxed);
+        self.0.directory_changed.store(true, Ordering::Relaxed);
+        self.0.accounts.follow(&self.0.parts.directory.directory());
         let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
         for way in ways {
             let shared = Arc::clone(&self.0);
@@ -134,8 +161,96 @@ impl Scheduler {
     /// A person's wish: pause, resume.
     pub async fn steer(&self, channel: ChannelId, wish: ChannelMove) {
         let way = self.0.way(channel);
+        if wish == ChannelMove::Resume {
+            way.pace().forgive();
+        }
         self.0.move_channel(&way, wish).await;
-        self.0.kick(&way, Timestamp(0));
+        way.open_gates();
+        self.0.kick(&way, None, Timestamp(0));
+    }
+
+    /// A person let mail of a channel go on: what was held back there for its sake is tried again.
+    pub fn released(&self, channel: ChannelId) {
+        let way = self.0.way(channel);
+        way.pace().forgive();
+        self.0.kick(&way, None, Timestamp(0));
+    }
+
+    /// The steady clock has leapt forward, since what passed between two boots was proved.
+    pub fn clock_leapt(&self) {
+        let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
+        for way in ways {
+            way.open_gates();
+            self.0.kick(&way, None, Timestamp(0));
+        }
+    }
+
+    /// Forgets what no window holds any more, here and in the store.
+    pub fn tidy(&self) {
+        for (account, before) in self.0.accounts.tidy(self.0.steady()) {
+            if let Err(problem) = self.0.parts.queue.forget_spent(&account, before) {
+                tracing::warn!(%problem, "old spending was not forgotten");
+            }
+        }
+    }
+
+    /// What the mail of a channel waits for.
+    #[must_use]
+    pub fn outlook(&self, channel: ChannelId) -> Outlook {
+        let (directory, way) = (self.0.parts.directory.directory(), self.0.way(channel));
+        let state = way.health();
+        let Some(row) = directory.channel(channel) else { return Outlook { state, ..Outlook::default() } };
+        let lanes = next::look(&self.0, &way, row).map(|choice| match choice {
+            Some(Choice::Wait(wait)) => Some(LaneWait { until: wait.until, why: wait.why }),
+            Some(Choice::PassFrom { .. } | Choice::Go(_) | Choice::Idle) | None => None,
+        });
+        let now = self.0.steady();
+        let pace = way.pace();
+        let mut limits = Vec::new();
+        if let Some(account) = &pace.account {
+            let mut ledger = account.ledger();
+            let learned = pace.lessons.limit();
+            for limit in &pace.terms.limits {
+                let one = mail::pace::Units::transaction(1, 1);
+                let frees_at = match ledger.free(limit, None, one, 0, now) {
+                    mail::pace::Free::At(at) => Some(at),
+                    mail::pace::Free::Now | mail::pace::Free::WhenSettled => None,
+                };
+                limits.push(LimitUse {
+                    limit: *limit,
+                    used: ledger.used(limit, None, now),
+                    frees_at,
+                    learned: Some(*limit) == learned && !row.limits.contains(limit),
+                });
+            }
+        }
+        Outlook {
+            state,
+            lanes,
+            limits,
+            lessons: pace.lessons.clone(),
+            connections: pace.terms.caps.connections,
+            paused_people: pace.paused_people.iter().map(|(person, reason)| (*person, reason.clone())).collect(),
+            refused_froms: pace.refused_froms.values().cloned().collect(),
+        }
+    }
+
+    /// When the last of these transactions would start; `None` while the channel is parked without a time.
+    #[must_use]
+    pub fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp> {
+        let (directory, way) = (self.0.parts.directory.directory(), self.0.way(channel));
+        let row = directory.channel(channel)?;
+        let now = self.0.steady();
+        let begins = match way.health().open_at(now) {
+            Ok(()) => now,
+            Err(until) => until?,
+        };
+        let (terms, ledger) = {
+            let mut pace = way.pace();
+            pace.follow(row, |name| self.0.accounts.get(name));
+            (pace.terms.clone(), pace.account.as_ref().map(|account| account.ledger().clone()).unwrap_or_default())
+        };
+        Some(forecast(&terms, ledger, lane, ahead, TRANSACTION_TAKES, begins))
     }
 
     /// What was counted.
@@ -161,9 +276,9 @@ impl Scheduler {
 struct Waker(Arc<Shared>);
 
 impl store::Wake for Waker {
-    fn due(&self, channel: ChannelId, due: Timestamp) {
+    fn due(&self, channel: ChannelId, lane: Lane, due: Timestamp) {
         let way = self.0.way(channel);
-        self.0.kick(&way, due);
+        self.0.kick(&way, Some(lane), due);
     }
 }
 
@@ -179,7 +294,8 @@ impl Shared {
         let mut ways = self.ways.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = || {
             let state = self.durable_states.get(&channel).cloned().unwrap_or_default();
-            Arc::new(Way::new(channel, self.revised(channel, state)))
+            let lessons = self.durable_lessons.get(&channel).cloned().unwrap_or_default();
+            Arc::new(Way::new(channel, self.revised(channel, state), lessons))
         };
         Arc::clone(ways.entry(channel).or_insert_with(fresh))
     }
@@ -199,16 +315,41 @@ impl Shared {
         moved.unwrap_or(state)
     }
 
-    fn cap(&self, channel: ChannelId) -> u32 {
-        self.parts.directory.directory().channel(channel).map_or(0, |row| row.caps.connections)
+    fn steady(&self) -> Timestamp {
+        (self.parts.steady)()
+    }
+
+    fn wall(&self) -> Timestamp {
+        (self.parts.wall)()
+    }
+
+    fn cap(&self, way: &Way) -> u32 {
+        let directory = self.parts.directory.directory();
+        directory.channel(way.channel).map_or(0, |row| way.pace().lessons.connections(row.caps.connections))
+    }
+
+    /// A transaction is over: its place in the pace is free or grows old, and whoever waited for it looks again.
+    fn end(self: &Arc<Self>, way: &Way, ticket: Ticket, ended: Ended) {
+        let account = {
+            let mut pace = way.pace();
+            pace.end(ticket, ended);
+            pace.account.clone().filter(|_| ticket.counted)
+        };
+        way.open_gates();
+        for other in account.map(|account| account.others(way.channel)).unwrap_or_default() {
+            let other = self.way(other);
+            other.pace().account_settled();
+            other.open_gates();
+            self.kick(&other, None, Timestamp(0));
+        }
     }
 
     /// Sees to it that mail which is due at `due` finds a worker then.
-    fn kick(self: &Arc<Self>, way: &Arc<Way>, due: Timestamp) {
+    fn kick(self: &Arc<Self>, way: &Arc<Way>, lane: Option<Lane>, due: Timestamp) {
         if self.stopping.is_cancelled() {
             return;
         }
-        match way.plan(due, (self.parts.now)(), || self.cap(way.channel)) {
+        match way.plan(due, lane, self.steady(), || self.cap(way)) {
             Plan::Nothing => {}
             Plan::Later(at) => self.timers.add(at, way.channel),
             Plan::Spawn => self.spawn_worker(Arc::clone(way)),
@@ -229,13 +370,14 @@ impl Shared {
 
     async fn run_timers(self: Arc<Self>) {
         loop {
-            let now = (self.parts.now)();
+            let now = self.steady();
             for channel in self.timers.take_due(now) {
                 let way = self.way(channel);
                 way.timer_fired();
-                self.kick(&way, Timestamp(0));
+                self.kick(&way, None, Timestamp(0));
             }
             tokio::select! {
+                biased;
                 () = self.timers.wait(now) => {}
                 () = self.stopping.cancelled() => return,
             }

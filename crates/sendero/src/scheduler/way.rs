@@ -1,9 +1,15 @@
 //! One channel at work: its health, its workers, and which of them sleep.
 
+use super::pace::Pace;
 use mail::channel::ChannelMove;
-use mail::{ChannelId, ChannelState, Timestamp};
+use mail::pace::Lessons;
+use mail::{ChannelId, ChannelState, Lane, Timestamp};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// A worker looks, and opens its connection, this long before a place is free.
+pub(super) const AHEAD: Duration = Duration::from_secs(2);
 
 /// A channel at work.
 pub(super) struct Way {
@@ -11,6 +17,7 @@ pub(super) struct Way {
     /// Held while signing in: refused logins are then seen one after the other.
     pub(super) door: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
+    pace: Mutex<Pace>,
 }
 
 struct Inner {
@@ -26,6 +33,8 @@ struct Inner {
     timer: Option<Timestamp>,
     /// No further connection beside the open ones before this.
     crowded_until: Timestamp,
+    /// Mail of a lane cannot go before.
+    gates: [Timestamp; 3],
 }
 
 /// What to do about due mail.
@@ -40,7 +49,7 @@ pub(super) enum Plan {
 }
 
 impl Way {
-    pub(super) fn new(channel: ChannelId, health: ChannelState) -> Self {
+    pub(super) fn new(channel: ChannelId, health: ChannelState, lessons: Lessons) -> Self {
         let inner = Inner {
             health,
             revision: None,
@@ -50,12 +59,28 @@ impl Way {
             idle: Vec::new(),
             timer: None,
             crowded_until: Timestamp(0),
+            gates: [Timestamp(0); 3],
         };
-        Self { channel, door: tokio::sync::Mutex::new(()), inner: Mutex::new(inner) }
+        let pace = Mutex::new(Pace::new(lessons));
+        Self { channel, door: tokio::sync::Mutex::new(()), inner: Mutex::new(inner), pace }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Mail of the lanes cannot go before these moments.
+    pub(super) fn close_gates(&self, gates: [Timestamp; 3]) {
+        self.lock().gates = gates;
+    }
+
+    /// Something has changed: whoever waited for a place looks again.
+    pub(super) fn open_gates(&self) {
+        self.lock().gates = [Timestamp(0); 3];
     }
 
     pub(super) fn health(&self) -> ChannelState {
@@ -75,8 +100,8 @@ impl Way {
         self.lock().revision.replace(revision).is_some_and(|before| before != revision)
     }
 
-    /// Decides what happens for mail that is due at `due`.
-    pub(super) fn plan(&self, due: Timestamp, now: Timestamp, cap: impl FnOnce() -> u32) -> Plan {
+    /// Decides what happens for mail of a lane, or of any, that is due at `due`.
+    pub(super) fn plan(&self, due: Timestamp, lane: Option<Lane>, now: Timestamp, cap: impl FnOnce() -> u32) -> Plan {
         let mut inner = self.lock();
         inner.generation += 1;
         if due > now {
@@ -86,6 +111,13 @@ impl Way {
             Ok(()) => {}
             Err(Some(at)) => return inner.later(at),
             Err(None) => return Plan::Nothing,
+        }
+        let gate = lane.map_or_else(|| inner.gates.into_iter().min().unwrap_or_default(), |lane| inner.gates[lane as usize]);
+        if gate.0 == i64::MAX {
+            return Plan::Nothing;
+        }
+        if gate > now.plus(AHEAD) {
+            return inner.later(Timestamp(gate.0 - AHEAD.as_millis() as i64));
         }
         while let Some(sleeper) = inner.idle.pop() {
             if sleeper.send(()).is_ok() {
@@ -151,6 +183,11 @@ impl Way {
         }
     }
 
+    /// Open sessions.
+    pub(super) fn sessions(&self) -> u32 {
+        self.lock().sessions
+    }
+
     pub(super) fn session_opened(&self) {
         self.lock().sessions += 1;
     }
@@ -187,32 +224,32 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn way(health: ChannelState) -> Way {
-        Way::new(ChannelId(1), health)
+        Way::new(ChannelId(1), health, Lessons::default())
     }
 
     #[test]
     fn due_mail_starts_workers_up_to_the_cap() {
         let way = way(ChannelState::Active);
-        let plans: Vec<Plan> = (0..4).map(|_| way.plan(NOW, NOW, || 2)).collect();
+        let plans: Vec<Plan> = (0..4).map(|_| way.plan(NOW, None, NOW, || 2)).collect();
         assert_eq!(plans, [Plan::Spawn, Plan::Spawn, Plan::Nothing, Plan::Nothing]);
     }
 
     #[test]
     fn a_sleeping_worker_is_woken_before_another_is_started() {
         let way = way(ChannelState::Active);
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Spawn);
         let mut asleep = way.sleep(way.generation()).expect("nothing became due");
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Nothing);
         assert_eq!(asleep.try_recv(), Ok(()));
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Spawn);
     }
 
     #[test]
     fn a_worker_does_not_sleep_over_mail_that_has_just_become_due() {
         let way = way(ChannelState::Active);
-        assert_eq!(way.plan(NOW, NOW, || 1), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, NOW, || 1), Plan::Spawn);
         let seen = way.generation();
-        assert_eq!(way.plan(NOW, NOW, || 1), Plan::Nothing);
+        assert_eq!(way.plan(NOW, None, NOW, || 1), Plan::Nothing);
         assert!(way.sleep(seen).is_none());
         assert!(!way.leave(seen, NOW));
     }
@@ -220,18 +257,18 @@ mod tests {
     #[test]
     fn a_channel_not_yet_seen_to_work_opens_one_connection_at_a_time() {
         let way = way(ChannelState::Unverified);
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Nothing);
     }
 
     #[test]
     fn a_parked_channel_costs_one_timer() {
         let until = Timestamp(5_000);
         let way = way(ChannelState::Unreachable { until, failures: 1, reason: String::new() });
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Later(until));
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Later(until));
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Nothing);
         way.timer_fired();
-        assert_eq!(way.plan(NOW, until, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, until, || 9), Plan::Spawn);
     }
 
     #[test]
@@ -241,7 +278,7 @@ mod tests {
             ChannelState::NeedsAttention { reason: "535".into(), revision: 1 },
             ChannelState::Disabled,
         ] {
-            assert_eq!(way(health).plan(NOW, NOW, || 9), Plan::Nothing);
+            assert_eq!(way(health).plan(NOW, None, NOW, || 9), Plan::Nothing);
         }
     }
 
@@ -249,10 +286,26 @@ mod tests {
     fn a_refused_further_connection_is_no_verdict_on_a_channel_that_works() {
         let way = way(ChannelState::Active);
         assert!(!way.crowded(Timestamp(2_000)));
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Spawn);
         way.session_opened();
         assert!(way.crowded(Timestamp(2_000)));
-        assert_eq!(way.plan(NOW, NOW, || 9), Plan::Nothing);
-        assert_eq!(way.plan(NOW, Timestamp(2_000), || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, None, NOW, || 9), Plan::Nothing);
+        assert_eq!(way.plan(NOW, None, Timestamp(2_000), || 9), Plan::Spawn);
+    }
+
+    #[test]
+    fn mail_that_cannot_go_yet_wakes_nobody_and_more_urgent_mail_does() {
+        let way = way(ChannelState::Active);
+        let slot = Timestamp(60_000);
+        way.close_gates([Timestamp(0), slot, slot]);
+        let ahead = Timestamp(slot.0 - AHEAD.as_millis() as i64);
+        assert_eq!(way.plan(NOW, Some(Lane::Bulk), NOW, || 9), Plan::Later(ahead));
+        assert_eq!(way.plan(NOW, Some(Lane::Normal), NOW, || 9), Plan::Nothing, "one timer is enough");
+        assert_eq!(way.plan(NOW, Some(Lane::Now), NOW, || 9), Plan::Spawn);
+        assert_eq!(way.plan(NOW, Some(Lane::Bulk), ahead, || 9), Plan::Spawn);
+        way.close_gates([Timestamp(i64::MAX); 3]);
+        assert_eq!(way.plan(NOW, None, slot, || 9), Plan::Nothing, "an open transaction ends first");
+        way.open_gates();
+        assert_eq!(way.plan(NOW, None, slot, || 9), Plan::Spawn);
     }
 }

@@ -1,24 +1,33 @@
 //! One connection of one channel: lease, hand over, settle, again.
 
 use super::Shared;
+use super::next::{Next, from_of, next};
+use super::pace::{Ended, Ticket};
 use super::report::log_attempt;
-use super::reports::{Ended, report};
-use super::way::Way;
+use super::reports::report;
+use super::verdict::{Judge, is_free};
+use super::way::{AHEAD, Way};
 use bytes::Bytes;
 use delivery::{Endpoint, Outgoing, Session};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mail::channel::{AuthMode, ChannelMove, Transport as Kind};
+use mail::pace::Spent;
 use mail::resolve::permitted_report;
-use mail::retry::{Standing, judge};
-use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome, Surface};
+use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome, Surface, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use store::{AttemptRecord, Commit, Intent, Lease, NewMessage, Settled, Settlement, StoreError};
+use store::{AttemptRecord, Commit, Intent, Lease, NewMessage, Settled, Settlement, Spend, Spending, StoreError};
 
 /// How long a worker waits before it offers a record again that the disk had no room for.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
+
+/// After a time-out the provider may still have taken the message so long.
+const REPLY_MAY_TAKE: Duration = Duration::from_secs(600);
+
+/// Where somebody's mail is kept back, that of others is looked for this often.
+const LOOK_BEHIND: Duration = Duration::from_secs(30);
 
 /// What a worker has in hand.
 #[derive(Default)]
@@ -75,36 +84,45 @@ pub(super) async fn run(shared: &Arc<Shared>, way: &Arc<Way>) {
 
 async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
     let seen = way.generation();
-    let now = (shared.parts.now)();
-    if shared.stopping.is_cancelled() || way.health().open_at(now).is_err() {
+    if shared.stopping.is_cancelled() || way.health().open_at(shared.steady()).is_err() {
         flush(shared, desk).await;
         return Step::Leave;
     }
-    let Some(lease) = shared.parts.queue.lease(way.channel, now, 1).pop() else {
-        flush(shared, desk).await;
-        return rest(shared, way, desk, seen).await;
-    };
-    grow(shared, way);
     let directory = shared.parts.directory.directory();
     let Some(row) = directory.channel(way.channel).filter(|row| !row.disabled) else {
-        return give_back(shared, &lease);
+        flush(shared, desk).await;
+        return Step::Leave;
     };
+    shared.relax(way, row);
+    let (lease, ticket) = match next(shared, way, row) {
+        Next::Message(lease, ticket) => (*lease, ticket),
+        Next::Wait(until) => {
+            flush(shared, desk).await;
+            return wait(shared, way, row, desk, seen, until).await;
+        }
+        Next::Nothing => {
+            flush(shared, desk).await;
+            return rest(shared, way, desk, seen).await;
+        }
+    };
+    grow(shared, way);
     let body = match shared.parts.queue.body(lease.message) {
         Ok(body) => body,
         Err(problem) => {
-            hold(shared, desk, &lease, &format!("its bytes cannot be read: {problem}"));
+            hold(shared, way, desk, &lease, ticket, &format!("its bytes cannot be read: {problem}"));
             return Step::Again;
         }
     };
-    if let Err(reason) = still_permitted(shared, &directory, row, &lease, &body) {
-        hold(shared, desk, &lease, &reason);
+    if let Err(reason) = may_leave(shared, way, &directory, row, &lease, &body) {
+        hold(shared, way, desk, &lease, ticket, &reason);
         return Step::Again;
     }
     if !ensure_session(shared, way, row, desk).await {
         flush(shared, desk).await;
+        shared.end(way, ticket, Ended::Refunded);
         return give_back(shared, &lease);
     }
-    hand_over(shared, way, row, desk, lease, body).await;
+    hand_over(shared, way, row, desk, lease, ticket, body).await;
     Step::Again
 }
 
@@ -116,34 +134,75 @@ fn give_back(shared: &Shared, lease: &Lease) -> Step {
 
 /// Starts another worker when there is more to do than this one has in hand.
 fn grow(shared: &Arc<Shared>, way: &Arc<Way>) {
-    if !way.may_grow(shared.cap(way.channel)) {
+    if !way.may_grow(shared.cap(way)) {
         return;
     }
     if let Some(due) = shared.parts.queue.next_due(way.channel) {
-        shared.kick(way, due);
+        shared.kick(way, None, due);
     }
+}
+
+/// Mail is due and may not leave before `until`: the connection is opened ahead of that moment, and kept while
+/// it is near.
+async fn wait(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &mut Desk, seen: u64, until: Option<Timestamp>) -> Step {
+    let now = shared.steady();
+    let Some(until) = until else {
+        // Whoever ends the open transaction looks again.
+        return idle(shared, way, desk, seen, None).await;
+    };
+    if until <= now {
+        return Step::Again;
+    }
+    let left = until.since(now);
+    if left > shared.parts.keep_idle {
+        close(way, desk).await;
+        shared.timers.add(Timestamp(until.0 - AHEAD.as_millis() as i64), way.channel);
+        return leave_or_look_again(shared, way, seen);
+    }
+    if desk.session.is_none() {
+        let is_last = way.sessions() == 0;
+        shared.timers.add(if left > AHEAD { Timestamp(until.0 - AHEAD.as_millis() as i64) } else { until }, way.channel);
+        if left > AHEAD || !is_last {
+            return leave_or_look_again(shared, way, seen);
+        }
+        if !ensure_session(shared, way, row, desk).await {
+            return Step::Leave;
+        }
+    }
+    idle(shared, way, desk, seen, Some(until)).await
 }
 
 /// Nothing is due: sleeps with the connection open, until woken, or leaves.
 async fn rest(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk, seen: u64) -> Step {
     if let Some(due) = shared.parts.queue.next_due(way.channel) {
-        if due <= (shared.parts.now)() {
+        let now = shared.steady();
+        if due > now {
+            shared.timers.add(due, way.channel);
+        } else if way.pace().paused_people.is_empty() {
             return Step::Again;
+        } else {
+            // What is passed by hides what becomes due behind it.
+            shared.timers.add(now.plus(LOOK_BEHIND), way.channel);
         }
-        shared.timers.add(due, way.channel);
     }
+    idle(shared, way, desk, seen, None).await
+}
+
+/// Sleeps with the connection open until woken, or until a moment; without a connection, leaves.
+async fn idle(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk, seen: u64, until: Option<Timestamp>) -> Step {
     if desk.session.is_none() {
-        return if way.leave(seen, (shared.parts.now)()) { Step::Left } else { Step::Again };
+        return leave_or_look_again(shared, way, seen);
     }
     let Some(mut woken) = way.sleep(seen) else {
         return Step::Again;
     };
+    let pause = until.map_or(shared.parts.keep_idle, |until| until.since(shared.steady()).max(Duration::from_millis(1)));
     let open = desk.session.as_mut().expect("checked above");
     let work = tokio::select! {
         biased;
         _ = &mut woken => true,
         () = open.session.gone() => false,
-        () = tokio::time::sleep(shared.parts.keep_idle) => false,
+        () = tokio::time::sleep(pause) => until.is_some(),
         () = shared.stopping.cancelled() => false,
     };
     if work {
@@ -153,11 +212,11 @@ async fn rest(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk, seen: u64) 
     woken.close();
     let counted_on = woken.try_recv().is_ok();
     close(way, desk).await;
-    if counted_on { Step::Again } else { leave_or_look_again(shared, way, seen) }
+    if counted_on || until.is_some() { Step::Again } else { leave_or_look_again(shared, way, seen) }
 }
 
 fn leave_or_look_again(shared: &Shared, way: &Way, seen: u64) -> Step {
-    if way.leave(seen, (shared.parts.now)()) { Step::Left } else { Step::Again }
+    if way.leave(seen, shared.steady()) { Step::Left } else { Step::Again }
 }
 
 async fn close(way: &Way, desk: &mut Desk) {
@@ -179,7 +238,7 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
     close(way, desk).await;
     let signs_in = matches!(&row.transport, Kind::Smtp(host) if host.auth != AuthMode::None);
     let door = if signs_in { Some(way.door.lock().await) } else { None };
-    if way.health().open_at((shared.parts.now)()).is_err() {
+    if way.health().open_at(shared.steady()).is_err() {
         return false;
     }
     way.saw_revision(row.revision);
@@ -188,7 +247,7 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
         Ok(session) => Open { session, revision: row.revision, handed_over: 0 },
         Err(error) => {
             shared.counters.open_failures.fetch_add(1, Ordering::Relaxed);
-            shared.open_failed(way, row.revision, &error).await;
+            shared.open_failed(way, row, &error).await;
             return false;
         }
     };
@@ -214,9 +273,23 @@ async fn open(shared: &Shared, row: &Channel) -> Result<Box<dyn Session>, delive
     }
 }
 
-/// Permission is checked again where the directory has changed since acceptance.
-fn still_permitted(shared: &Shared, directory: &Directory, row: &Channel, lease: &Lease, body: &Bytes) -> Result<(), String> {
-    if lease.accepted_at.0 > shared.directory_changed.load(Ordering::Relaxed) {
+/// Whether it may leave at all: its From is not refused by the provider, and permission is checked again where the
+/// directory has changed since acceptance.
+fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Bytes) -> Result<(), String> {
+    {
+        let pace = way.pace();
+        if let Some((address, said)) = pace.refused_froms.get(&from_of(lease)) {
+            return Err(format!("the provider refuses {address} as sender: {said}"));
+        }
+        let most = pace.terms.most_bytes(lease.lane);
+        if lease.size_bytes > most {
+            return Err(format!("it has {} bytes, and channel '{}' takes at most {most}", lease.size_bytes, row.name));
+        }
+    }
+    if !shared.directory_changed.load(Ordering::Relaxed)
+        && lease.accepted_at > shared.started_at
+        && lease.accepted_at <= shared.wall()
+    {
         return Ok(());
     }
     let authors = mail::header::authors_of(body).map_err(|problem| problem.to_string())?;
@@ -227,36 +300,49 @@ fn still_permitted(shared: &Shared, directory: &Directory, row: &Channel, lease:
         .map_err(|refusal| refusal.to_string())
 }
 
-fn hold(shared: &Shared, desk: &mut Desk, lease: &Lease, reason: &str) {
-    let now = (shared.parts.now)();
+fn hold(shared: &Arc<Shared>, way: &Way, desk: &mut Desk, lease: &Lease, ticket: Ticket, reason: &str) {
+    shared.end(way, ticket, Ended::Refunded);
     let recipients = lease.recipients.iter().map(|recipient| Settled {
         index: recipient.index,
         to: Move::Hold,
-        due: now,
+        due: shared.steady(),
         counts: false,
         said: Diagnostic::own(None, reason),
         cause: None,
+        suppress: None,
     });
     let settlement = Settlement {
         message: lease.message,
         channel: lease.channel,
-        at: now,
+        at: shared.wall(),
         relay: String::new(),
+        spending: Spending::Uncounted,
         recipients: recipients.collect(),
     };
     desk.pending.push(Unsaved { settlement, reports: Vec::new() });
     tracing::warn!(queue.id = %lease.message, reason, "held");
 }
 
-/// One transaction: the intent is recorded while MAIL, RCPT and the body flow; the final dot waits for it.
-async fn hand_over(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &mut Desk, lease: Lease, body: Bytes) {
-    let began = (shared.parts.now)();
+/// One transaction: the intent is recorded while MAIL, RCPT and the body flow, and the final dot waits for it. Where
+/// the provider counts refusals too, MAIL itself waits.
+async fn hand_over(
+    shared: &Arc<Shared>,
+    way: &Arc<Way>,
+    row: &Channel,
+    desk: &mut Desk,
+    lease: Lease,
+    ticket: Ticket,
+    body: Bytes,
+) {
+    let began = shared.wall();
     let reverse_path = mail::resolve::return_path(row, &lease.envelope, &body);
+    let spend = spend(way, &lease, ticket);
     let intent = Intent {
         message: lease.message,
         channel: lease.channel,
         recipients: lease.recipients.iter().map(|recipient| recipient.index).collect(),
         at: began,
+        spend: spend.clone(),
     };
     let carried = desk.pending.pop();
     let commit: Commit<Result<(), StoreError>> = shared.parts.queue.record(Unsaved::record(carried.clone(), Some(intent)));
@@ -273,32 +359,78 @@ async fn hand_over(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &m
     shared.counters.attempts.fetch_add(1, Ordering::Relaxed);
     let open = desk.session.as_mut().expect("a session was ensured");
     let outgoing = Outgoing { lease, body, reverse_path };
-    let outcomes = tokio::select! {
-        outcomes = open.session.deliver(&outgoing, go) => outcomes,
-        () = shared.abandon.cancelled() => abandoned(&outgoing.lease, passed.load(Ordering::Relaxed)),
+    let waits = ticket.counted && !row.refusals_free;
+    let outcomes = if waits && commit.clone().await.is_err() {
+        all(&outgoing.lease, &Outcome::Untried)
+    } else {
+        tokio::select! {
+            biased;
+            outcomes = open.session.deliver(&outgoing, go) => outcomes,
+            () = shared.abandon.cancelled() => abandoned(&outgoing.lease, passed.load(Ordering::Relaxed)),
+        }
     };
     open.handed_over += 1;
     let (relay, offers_dsn) = (open.session.relay().to_owned(), open.session.offers_dsn());
     if !open.session.is_reusable() || shared.abandon.is_cancelled() {
         close(way, desk).await;
     }
-    let settlement = settle(shared, row, &outgoing.lease, relay, &outcomes);
+    let recorded = commit.await;
+    let now = shared.steady();
+    let ended = ended(row, recorded.is_ok(), &outcomes, now);
+    let judge = Judge { rules: &shared.parts.rules, row, schedule: &shared.parts.schedule, now, jitter: (shared.parts.jitter)() };
+    let verdict = judge.verdict(&outgoing.lease, &outcomes);
+    let spending = match (spend.filter(|_| recorded.is_ok()), ended) {
+        (None, _) => Spending::Uncounted,
+        (Some(spend), Ended::Refunded) => Spending::Refunded(spend.units),
+        (Some(Spend { account, from, units }), Ended::Spent(age_from)) => Spending::Spent(Spent { account, from, units, age_from }),
+    };
+    let settlement = Settlement {
+        message: outgoing.lease.message,
+        channel: outgoing.lease.channel,
+        at: shared.wall(),
+        relay,
+        spending,
+        recipients: verdict.recipients.clone(),
+    };
     log_attempt(shared, row, &outgoing, &settlement, &outcomes, began);
     let reports = reports(shared, row, &outgoing, &settlement, offers_dsn);
-    if let Err(problem) = commit.await {
+    if let Err(problem) = recorded {
         // Neither the intent nor what it carried is on the disk; the dot has not left.
         tracing::warn!(%problem, "attempt not recorded");
         desk.pending.extend(carried);
     }
     desk.pending.push(Unsaved { settlement, reports });
-    if desk.pending.len() > 1 {
+    if desk.pending.len() > 1 || !verdict.accepted {
         flush(shared, desk).await;
     }
+    shared.end(way, ticket, ended);
+    shared.heed(way, row, &outgoing.lease, &verdict).await;
+}
+
+/// What a transaction spends, as it is written down.
+fn spend(way: &Way, lease: &Lease, ticket: Ticket) -> Option<Spend> {
+    let account = way.pace().account.clone().filter(|_| ticket.counted)?;
+    let from = if ticket.from.is_some() { mail::header::address_in(&lease.from).to_lowercase() } else { String::new() };
+    Some(Spend { account: Arc::clone(&account.name), from: from.into(), units: ticket.cost })
+}
+
+/// What becomes of the units.
+fn ended(row: &Channel, recorded: bool, outcomes: &[(u32, Outcome)], now: Timestamp) -> Ended {
+    if !recorded || (row.refusals_free && is_free(outcomes)) {
+        return Ended::Refunded;
+    }
+    let is_uncertain = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Uncertain(_)));
+    // A clock of milliseconds may read up to one too early.
+    Ended::Spent(now.plus(if is_uncertain { REPLY_MAY_TAKE } else { Duration::from_millis(1) }))
+}
+
+fn all(lease: &Lease, outcome: &Outcome) -> Vec<(u32, Outcome)> {
+    lease.recipients.iter().map(|recipient| (recipient.index, outcome.clone())).collect()
 }
 
 /// What the submitter is told of the attempt.
 fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Settlement, offers_dsn: bool) -> Vec<NewMessage> {
-    let made = report(&Ended {
+    let made = report(&super::reports::Ended {
         hostname: &shared.parts.hostname,
         notices: shared.parts.notices.as_ref(),
         directory: &shared.parts.directory.directory(),
@@ -307,7 +439,7 @@ fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Set
         lease: &outgoing.lease,
         body: &outgoing.body,
         settlement,
-        due: (shared.parts.now)(),
+        due: shared.steady(),
         offers_dsn,
     });
     match made {
@@ -323,37 +455,7 @@ fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Set
 
 /// The stop's grace is over: what passed its final dot may have arrived.
 fn abandoned(lease: &Lease, passed: bool) -> Vec<(u32, Outcome)> {
-    let outcome = || if passed { Outcome::Uncertain(Cause::Interrupted) } else { Outcome::Untried };
-    lease.recipients.iter().map(|recipient| (recipient.index, outcome())).collect()
-}
-
-fn settle(shared: &Shared, row: &Channel, lease: &Lease, relay: String, outcomes: &[(u32, Outcome)]) -> Settlement {
-    let now = (shared.parts.now)();
-    let settled = outcomes.iter().map(|(index, outcome)| {
-        let standing = lease
-            .recipients
-            .iter()
-            .find(|recipient| recipient.index == *index)
-            .map_or_else(Standing::default, |recipient| Standing { attempts: recipient.attempts, doubts: recipient.doubts });
-        let verdict = judge(outcome, standing, &shared.parts.schedule, row.on_uncertain, now, (shared.parts.jitter)());
-        let (said, cause) = words(outcome);
-        Settled { index: *index, to: verdict.to, due: verdict.due, counts: verdict.counts, said, cause }
-    });
-    Settlement { message: lease.message, channel: lease.channel, at: now, relay, recipients: settled.collect() }
-}
-
-fn words(outcome: &Outcome) -> (Diagnostic, Option<Cause>) {
-    match outcome {
-        Outcome::Sent(said) => (said.clone(), None),
-        Outcome::Captured => (Diagnostic::own(None, "kept by the capture channel"), None),
-        Outcome::Untried => (Diagnostic::own(None, "not tried"), None),
-        Outcome::Deferred(cause) | Outcome::Failed(cause) | Outcome::Uncertain(cause) => match cause {
-            Cause::Refused(_, said) | Cause::Unsupported(said) => (said.clone(), Some(cause.clone())),
-            Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted => {
-                (Diagnostic::own(None, cause.to_string()), Some(cause.clone()))
-            }
-        },
-    }
+    all(lease, &if passed { Outcome::Uncertain(Cause::Interrupted) } else { Outcome::Untried })
 }
 
 /// Makes outcomes durable that no next transaction takes along.

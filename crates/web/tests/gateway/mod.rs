@@ -3,6 +3,7 @@
 use mail::channel::{AuthMode, ChannelMove, DomainPattern, OnUncertain, ReturnPath, Scope, Smarthost, TlsMode};
 use mail::directory::{AddressPattern, Role};
 use mail::limits::Caps;
+use mail::pace::Ahead;
 use mail::{
     BodyType, Channel, ChannelId, ChannelState, Directory, Envelope, Lane, MessageId, Owner, Person, PersonId, Recipient, Team,
     TeamId, Timestamp, TokenId, Transport,
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::embedded::{Embedded, Options};
 use store::{AcceptError, Idempotency, NewMessage, Queue};
-use web::gateway::{About, Answer};
+use web::gateway::{About, Answer, Outlook};
 use web::view::{Applied, TestReport, TestStep};
 use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
 
@@ -155,12 +156,16 @@ impl Shared {
         NewMessage {
             id: MessageId::new(at, [7; 10]),
             at,
+            due: at,
             person: submission.principal.person,
             team: Some(TeamId(1)),
             token: submission.principal.token,
             surface: submission.surface,
             channel: ChannelId(1),
             lane: Lane::Normal,
+            lane_reason: "default".into(),
+            retry_of: None,
+            suppressed: Vec::new(),
             envelope: Envelope {
                 reverse_path: submission.reverse_path,
                 recipients: submission.recipients.into_iter().map(Recipient::new).collect(),
@@ -185,6 +190,20 @@ impl Gateway for Shared {
     fn now(&self) -> Timestamp {
         Timestamp(BEGAN + 60_000)
     }
+
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
+
+    fn outlook(&self, channel: ChannelId) -> Outlook {
+        Outlook { state: self.channel_state(channel), ..Outlook::default() }
+    }
+
+    fn forecast(&self, _: ChannelId, _: Lane, ahead: Ahead) -> Option<Timestamp> {
+        Some(self.now().plus(std::time::Duration::from_secs(ahead.transactions)))
+    }
+
+    fn released(&self, _: ChannelId) {}
 
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue) as Arc<dyn Queue>

@@ -1,0 +1,89 @@
+//! The next message of a channel, or why there is none.
+
+use super::Shared;
+use super::pace::{Ended, Ticket, gates};
+use super::way::Way;
+use mail::pace::{Choice, Head, Units};
+use mail::{Channel, Lane, Timestamp};
+use std::sync::Arc;
+use store::{Lease, Skip};
+
+const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
+
+/// What a worker does next.
+pub(super) enum Next {
+    /// Hands this over, on this place in the pace.
+    Message(Box<Lease>, Ticket),
+    /// Waits: nothing may leave before; `None` until something ends.
+    Wait(Option<Timestamp>),
+    /// Nothing is due.
+    Nothing,
+}
+
+/// Takes the next message of a channel, and its place in the pace.
+pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
+    let queue = &shared.parts.queue;
+    loop {
+        let now = shared.steady();
+        let skip = way.pace().skip(now);
+        let waiting = queue.heads(way.channel, now, &skip);
+        let mut pace = way.pace();
+        pace.follow(row, |name| shared.accounts.get(name));
+        let heads = LANES.map(|lane| waiting[lane as usize].as_ref().map(|head| pace.head(head, lane)));
+        let mut ticket = match pace.take(&heads, now) {
+            Ok(ticket) => ticket,
+            Err(Choice::Wait(wait)) => {
+                way.close_gates(gates(&wait));
+                let froms = pace.skips_until();
+                return Next::Wait(wait.until.into_iter().chain(froms).min());
+            }
+            Err(Choice::PassFrom { .. }) => continue,
+            Err(Choice::Idle | Choice::Go(_)) => {
+                return match pace.skips_until() {
+                    Some(until) => Next::Wait(Some(until)),
+                    None => Next::Nothing,
+                };
+            }
+        };
+        drop(pace);
+        way.open_gates();
+        let most = ticket.cost.recipients;
+        let Some(lease) = queue.lease(way.channel, ticket.lane, now, most, &skip) else {
+            // Another worker was faster.
+            shared.end(way, ticket, Ended::Refunded);
+            continue;
+        };
+        let cost = Units::transaction(lease.recipients.len() as u32, lease.size_bytes);
+        let fits = way.pace().fit(&mut ticket, cost, from_of(&lease));
+        if fits {
+            return Next::Message(Box::new(lease), ticket);
+        }
+        let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
+        queue.give_back(lease.message, &indices);
+        shared.end(way, ticket, Ended::Refunded);
+    }
+}
+
+/// The From of a lease, as limits tell it apart.
+pub(super) fn from_of(lease: &Lease) -> mail::pace::FromId {
+    mail::pace::FromId::of(mail::header::address_in(&lease.from))
+}
+
+/// What the heads of the lanes wait for at this moment.
+pub(super) fn look(shared: &Shared, way: &Way, row: &Channel) -> [Option<Choice>; 3] {
+    let now = shared.steady();
+    let skip: Skip = way.pace().skip(now);
+    let waiting = shared.parts.queue.heads(way.channel, now, &skip);
+    let mut pace = way.pace();
+    pace.follow(row, |name| shared.accounts.get(name));
+    LANES.map(|lane| {
+        let one = Head { cost: Units::transaction(1, 1), from: None };
+        let head = waiting[lane as usize].as_ref().map_or(one, |head| pace.head(head, lane));
+        let mut heads = [None, None, None];
+        heads[lane as usize] = Some(head);
+        match pace.look(&heads, now) {
+            Choice::Go(_) | Choice::Idle => None,
+            other => Some(other),
+        }
+    })
+}
