@@ -176,7 +176,7 @@ fn a_directory_file_that_is_wrong_changes_nothing() {
         (good.replace("port = ", "prot = "), "'port'"),
         (good.replace("file:ana.token", "a-literal-secret-of-twenty-two-characters"), "file:PATH"),
         (good.replace("file:ana.token", "file:nowhere.token"), "nowhere.token"),
-        (good.replace("\"8 connections\"", "\"10 messages / 1 minute\""), "not in this version"),
+        (good.replace("\"8 connections\"", "\"10 messages / 1 jiffy\""), "is not a limit"),
         (good.replace("domains = [\"*\"]", "domains = [\"*\"]\npreset = \"gmail\""), "not in this version"),
         (good.replace("[[person]]", "[[preson]]"), "'person'"),
     ] {

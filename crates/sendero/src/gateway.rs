@@ -102,9 +102,12 @@ impl Gateway {
         let caps = Caps::new(limits.connections, limits.connections_per_address);
         let door = Door::new(Arc::clone(&intake), Arc::clone(&tls), caps, Deadlines::for_size(limits.message_size));
         let doors = TaskTracker::new();
+        // Whoever is greeted by one door finds the others open.
+        let mut others = Vec::new();
+        let http = open_http(settings, &mut others).await?;
+        let local = open_socket(&settings.socket(), &mut others)?;
         let mut listeners = open_doors(settings, &door, &doors, &stop).await?;
-        let http = open_http(settings, &mut listeners).await?;
-        let local = open_socket(&settings.socket(), &mut listeners)?;
+        listeners.append(&mut others);
         let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts, &rules, &clock));
         doors.spawn(keep_time(clock.clone(), queue.clone(), scheduler.clone(), stop.clone()));
         let follower = scheduler.clone();
