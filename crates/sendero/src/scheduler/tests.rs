@@ -31,6 +31,13 @@ struct Hop {
     most_at_once: AtomicUsize,
     open: AtomicUsize,
     taken: Mutex<Vec<String>>,
+    /// When it answered each, in milliseconds, and in which lane it came.
+    answered: Mutex<Vec<(i64, Lane)>>,
+    /// What it says to everything at this stage.
+    says: Mutex<Option<(Stage, u16, &'static str)>>,
+    /// Transactions it has seen.
+    seen: AtomicUsize,
+    began: Option<Instant>,
 }
 
 struct Script(Arc<Hop>);
@@ -78,6 +85,17 @@ impl Session for Line {
                 let said = Diagnostic { code: 550, enhanced: Some((5, 1, 1).into()), text: "no such user".into() };
                 return all(&Outcome::Failed(Cause::Refused(Stage::Rcpt, said)));
             }
+            self.hop.seen.fetch_add(1, Ordering::Relaxed);
+            let says = *self.hop.says.lock().unwrap();
+            if let Some((stage, code, text)) = says {
+                let digit = |place: usize| text.as_bytes()[place] - b'0';
+                let reply = Diagnostic::from(&Reply::new(code, (digit(0), digit(2).into(), digit(4).into()), &text[6..]));
+                let cause = Cause::Refused(stage, reply);
+                if stage == Stage::FinalDot && !go.await {
+                    return all(&Outcome::Untried);
+                }
+                return all(&if code < 500 { Outcome::Deferred(cause) } else { Outcome::Failed(cause) });
+            }
             if !go.await {
                 return all(&Outcome::Untried);
             }
@@ -87,6 +105,8 @@ impl Session for Line {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let to = outgoing.lease.envelope.recipients[0].path.to_string();
             self.hop.taken.lock().unwrap().push(to);
+            let at = self.hop.began.map_or(0, |began| began.elapsed().as_millis() as i64);
+            self.hop.answered.lock().unwrap().push((at, outgoing.lease.lane));
             all(&Outcome::Sent(Diagnostic { code: 250, enhanced: None, text: "ok".into() }))
         })
     }
@@ -122,14 +142,19 @@ struct World {
 }
 
 fn wanted(password: &str, person_may: bool) -> DesiredDirectory {
+    wanted_with(password, person_may, &["3 connections", "4 messages / connection"])
+}
+
+fn wanted_with(password: &str, person_may: bool, limits: &[&str]) -> DesiredDirectory {
     let mailbox = DesiredChannel {
         name: "mailbox".into(),
         owner: "team:sales".into(),
         host: Some("smtp.example.net".into()),
+        provider: Some("microsoft365".into()),
         username: Some("service".into()),
         password: Some(Secret::new(password)),
         domains: Some(vec!["example.com".into()]),
-        limits: vec!["3 connections".into(), "4 messages / connection".into()],
+        limits: limits.iter().map(|limit| (*limit).into()).collect(),
         default: true,
         ..DesiredChannel::default()
     };
@@ -160,13 +185,17 @@ fn apply(directory: &DirectoryStore, desired: &DesiredDirectory) {
 
 impl World {
     fn new() -> Self {
+        Self::held_to(&["3 connections", "4 messages / connection"])
+    }
+
+    fn held_to(limits: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sealer = Sealer::open(&folder.path().join("key"), true).unwrap();
         let directory = Arc::new(DirectoryStore::open(&folder.path().join("d.sqlite"), Arc::new(sealer)).unwrap());
-        apply(&directory, &wanted("right", true));
-        let hop = Arc::new(Hop { password: Mutex::new("right".into()), ..Hop::default() });
-        let queue = Arc::new(Model::default());
+        apply(&directory, &wanted_with("right", true, limits));
         let began = Instant::now();
+        let hop = Arc::new(Hop { password: Mutex::new("right".into()), began: Some(began), ..Hop::default() });
+        let queue = Arc::new(Model::default());
         let scheduler = Scheduler::start(Parts {
             queue: queue.clone(),
             directory: directory.clone(),
@@ -200,10 +229,29 @@ impl World {
         self.submit_with(number, from, ReversePath::Null).await
     }
 
+    /// A message in a lane, for so many recipients.
+    async fn submit_in(&self, number: u16, lane: Lane, recipients: u32) -> MessageId {
+        let mut random = [7; 10];
+        random[8..].copy_from_slice(&number.to_be_bytes());
+        let mut message = self.message(MessageId::new(self.now(), random), ANA, ReversePath::Null, "user0@example.org");
+        message.lane = lane;
+        let to = |place: u32| Recipient::new(ForwardPath::parse(&format!("<u{number}-{place}@example.org>")).unwrap());
+        message.envelope.recipients = (0..recipients).map(to).collect();
+        let id = message.id;
+        self.queue.accept(vec![message]).await.unwrap();
+        id
+    }
+
     async fn submit_with(&self, number: u8, from: &str, reverse_path: ReversePath) -> MessageId {
         let id = MessageId::new(self.now(), [number; 10]);
-        let to = ForwardPath::parse(&format!("<user{number}@example.org>")).unwrap();
-        let message = NewMessage {
+        let message = self.message(id, from, reverse_path, &format!("user{number}@example.org"));
+        self.queue.accept(vec![message]).await.unwrap();
+        id
+    }
+
+    fn message(&self, id: MessageId, from: &str, reverse_path: ReversePath, to: &str) -> NewMessage {
+        let to = ForwardPath::parse(&format!("<{to}>")).unwrap();
+        NewMessage {
             id,
             at: self.now(),
             due: self.now(),
@@ -232,9 +280,7 @@ impl World {
             scheduled_at: None,
             expires_at: None,
             body: Bytes::from(format!("From: {from}\r\n\r\nhello\r\n")),
-        };
-        self.queue.accept(vec![message]).await.unwrap();
-        id
+        }
     }
 
     fn recipient(&self, id: MessageId) -> RecipientView {
@@ -262,6 +308,8 @@ impl World {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }
+
+mod pace;
 
 const ANA: &str = "ana@example.com";
 

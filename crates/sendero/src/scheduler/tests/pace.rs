@@ -1,0 +1,215 @@
+//! Limits, lanes and replies, as the next hop sees them.
+
+use super::*;
+
+impl World {
+    /// The most that the next hop answered in any window of so many seconds.
+    fn most_in(&self, seconds: i64) -> usize {
+        let answered = self.hop.answered.lock().unwrap();
+        let within = |from: i64| answered.iter().filter(|(at, _)| (from..from + seconds * 1000).contains(at)).count();
+        answered.iter().map(|(at, _)| within(*at)).max().unwrap_or(0)
+    }
+
+    fn answered(&self) -> usize {
+        self.hop.answered.lock().unwrap().len()
+    }
+
+    fn says(&self, stage: Stage, code: u16, text: &'static str) {
+        *self.hop.says.lock().unwrap() = Some((stage, code, text));
+    }
+
+    fn says_yes(&self) {
+        *self.hop.says.lock().unwrap() = None;
+    }
+
+    fn state(&self) -> &'static str {
+        self.scheduler.channel_state(self.channel()).name()
+    }
+
+    async fn fill(&self, count: u16, lane: Lane) -> Vec<MessageId> {
+        let mut ids = Vec::new();
+        for number in 0..count {
+            ids.push(self.submit_in(number, lane, 1).await);
+        }
+        ids
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn thirty_a_minute_are_thirty_in_every_minute_and_never_more() {
+    let world = World::held_to(&["30 messages / 1 minute", "3 connections"]);
+    world.fill(400, Lane::Normal).await;
+    world.after(600).await;
+    let (count, most) = (world.answered(), world.most_in(60));
+    assert!(most <= 30, "{most} in a minute");
+    assert!(count >= 297, "{count} in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pain_4_1800_messages_at_600_an_hour_end_in_three_hours_without_anybody() {
+    let world = World::held_to(&["600 messages / 1 hour", "3 connections"]);
+    world.fill(1800, Lane::Normal).await;
+    world.after(3 * 3600).await;
+    assert_eq!(world.answered(), 1800);
+    assert!(world.most_in(3600) <= 600);
+    assert_eq!(world.state(), "active");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pain_18_a_now_message_behind_bulk_leaves_in_the_next_free_slot() {
+    let world = World::held_to(&["30 messages / 1 minute", "3 connections"]);
+    world.fill(500, Lane::Bulk).await;
+    world.after(95).await;
+    let before = world.answered();
+    assert!(before > 30, "bulk progresses: {before}");
+    world.submit_in(900, Lane::Now, 1).await;
+    world.after(2).await;
+    let answered = world.hop.answered.lock().unwrap().clone();
+    assert!(answered.iter().any(|(_, lane)| *lane == Lane::Now), "the reserve is kept for it");
+    world.after(600).await;
+    assert!(world.most_in(60) <= 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_many_is_split_over_windows_and_nobody_gets_it_twice() {
+    let world = World::held_to(&["20 recipients / 1 minute", "8 recipients / message", "3 connections"]);
+    let id = world.submit_in(1, Lane::Normal, 50).await;
+    world.after(50).await;
+    let sent = |world: &World| {
+        let view = world.queue.message(id).unwrap().unwrap();
+        view.recipients.iter().filter(|one| one.state == RecipientState::Sent).count()
+    };
+    assert!(sent(&world) <= 20, "{}", sent(&world));
+    world.after(400).await;
+    assert_eq!(sent(&world), 50);
+    assert_eq!(world.hop.seen.load(Ordering::Relaxed), 7, "six of eight and one of two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pain_6_a_quota_said_with_a_5xx_parks_the_channel_and_ends_no_message() {
+    let world = World::new();
+    world.says(Stage::FinalDot, 550, "5.4.5 Daily user sending quota exceeded");
+    let ids = world.fill(30, Lane::Normal).await;
+    world.after(5).await;
+    assert_eq!(world.state(), "throttled");
+    assert!(world.hop.seen.load(Ordering::Relaxed) <= 3, "one for each connection at most");
+    world.after(4 * 3600).await;
+    let seen = world.hop.seen.load(Ordering::Relaxed);
+    assert!((4..=9).contains(&seen), "one probe after 15, 30, 60 ... minutes: {seen}");
+    for id in &ids {
+        let one = world.recipient(*id);
+        assert_eq!((one.state, one.attempts), (RecipientState::Queued, 0));
+    }
+    world.says_yes();
+    world.after(3700).await;
+    assert_eq!((world.answered(), world.state()), (30, "active"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pain_5_quota_replies_for_days_spend_no_attempt() {
+    let world = World::new();
+    world.says(Stage::FinalDot, 452, "4.3.1 the account is over its daily limit");
+    let ids = world.fill(68, Lane::Normal).await;
+    world.after(10 * 24 * 3600).await;
+    assert!(ids.iter().all(|id| world.recipient(*id).attempts == 0 && world.recipient(*id).state == RecipientState::Queued));
+    world.says_yes();
+    world.after(2 * 3600).await;
+    assert_eq!(world.answered(), 68);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pain_20_an_unknown_recipient_is_suppressed_and_a_throttle_is_not() {
+    let world = World::new();
+    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+    let gone = world.submit_in(1, Lane::Normal, 1).await;
+    world.after(2).await;
+    assert_eq!(world.recipient(gone).state, RecipientState::Failed);
+    assert_eq!(world.queue.suppressions(&[], None, 9).unwrap().len(), 1);
+    world.says(Stage::Rcpt, 450, "4.7.1 too many messages, slow down");
+    world.submit_in(2, Lane::Normal, 1).await;
+    world.after(2).await;
+    assert_eq!(world.queue.suppressions(&[], None, 9).unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_equal_refusals_in_a_row_park_the_channel() {
+    let world = World::held_to(&["1 connections"]);
+    world.says(Stage::FinalDot, 554, "5.6.0 message content rejected for reason 17");
+    world.fill(20, Lane::Normal).await;
+    world.after(60).await;
+    assert_eq!((world.state(), world.hop.seen.load(Ordering::Relaxed)), ("needs_attention", 5));
+    world.says_yes();
+    world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+    world.after(30).await;
+    assert_eq!(world.answered(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_unknown_recipients_in_a_row_keep_that_persons_mail_back() {
+    let world = World::held_to(&["1 connections"]);
+    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+    world.fill(40, Lane::Normal).await;
+    world.after(300).await;
+    assert_eq!(world.hop.seen.load(Ordering::Relaxed), 20);
+    let outlook = world.scheduler.outlook(world.channel());
+    assert_eq!((outlook.paused_people.len(), world.state()), (1, "active"));
+    world.says_yes();
+    world.scheduler.released(world.channel());
+    world.after(30).await;
+    assert_eq!(world.answered(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_72_hour_login_outage_costs_two_logins_and_then_now_goes_first() {
+    let world = World::held_to(&["60 messages / 1 minute", "3 connections"]);
+    *world.hop.password.lock().unwrap() = "changed".into();
+    world.fill(2000, Lane::Bulk).await;
+    world.after(72 * 3600).await;
+    for number in 5000..5010 {
+        world.submit_in(number, Lane::Now, 1).await;
+    }
+    assert_eq!(world.hop.logins.load(Ordering::Relaxed), 2);
+    apply(&world.directory, &wanted_with("changed", true, &["60 messages / 1 minute", "3 connections"]));
+    world.after(30).await;
+    let first: Vec<Lane> = world.hop.answered.lock().unwrap().iter().take(10).map(|(_, lane)| *lane).collect();
+    assert_eq!(first, [Lane::Now; 10]);
+    world.after(3600).await;
+    assert_eq!(world.answered(), 2010);
+    assert!(world.most_in(60) <= 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_the_provider_refuses_is_held_and_others_go_on() {
+    let world = World::held_to(&["1 connections"]);
+    world.says(Stage::Mail, 550, "5.7.60 SMTP; Client does not have permissions to send as this sender");
+    let held = world.submit(1, "sales@example.com").await;
+    world.after(2).await;
+    assert_eq!(world.recipient(held).state, RecipientState::Held);
+    world.says_yes();
+    let also = world.submit(2, "sales@example.com").await;
+    let other = world.submit(3, ANA).await;
+    world.after(5).await;
+    assert_eq!((world.recipient(also).state, world.recipient(other).state), (RecipientState::Held, RecipientState::Sent));
+    assert_eq!(world.scheduler.outlook(world.channel()).refused_froms.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_asks_for_a_lower_pace_lowers_it_and_it_recovers() {
+    let world = World::held_to(&["600 messages / 1 minute", "3 connections"]);
+    world.fill(300, Lane::Normal).await;
+    world.after(20).await;
+    world.says(Stage::FinalDot, 421, "4.4.2 Message submission rate for this client has exceeded the configured limit");
+    world.submit_in(900, Lane::Normal, 1).await;
+    world.after(3).await;
+    world.says_yes();
+    let lessons = world.scheduler.outlook(world.channel()).lessons;
+    let learned = lessons.pace.expect("the reply teaches a pace");
+    assert!(learned.per_minute < 300 && learned.said.contains("submission rate"), "{learned:?}");
+    assert_eq!(world.queue.lessons().len(), 1, "it is durable");
+    world.after(24 * 3600).await;
+    world.submit_in(901, Lane::Normal, 1).await;
+    world.after(24 * 3600).await;
+    world.submit_in(902, Lane::Normal, 1).await;
+    world.after(60).await;
+    assert_eq!(world.hop.answered.lock().unwrap().len(), 303);
+}
