@@ -110,8 +110,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Reading: a page of messages, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;
 
-    /// Reading: open mail by channel.
-    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError>;
+    /// Reading: open mail by channel, as it is at `now` of the steady clock. From memory.
+    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError>;
 
     /// Reading: up to `limit` events after `sequence`.
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
@@ -502,6 +502,8 @@ pub struct ChannelQueue {
     pub oldest: Option<Timestamp>,
     /// What is queued in each lane, `now` first.
     pub waiting: [Ahead; 3],
+    /// Messages among these that are not due yet.
+    pub later: [u64; 3],
 }
 
 /// One message, for people.

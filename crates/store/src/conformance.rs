@@ -348,7 +348,7 @@ impl Run {
 
     /// What is due at any past moment is due.
     fn queues(&self, queue: &dyn Queue) -> Result<Vec<ChannelQueue>, StoreError> {
-        let mut queues = queue.queue()?;
+        let mut queues = queue.queue(self.now)?;
         queues.iter_mut().for_each(|queue| queue.next_due = queue.next_due.map(|due| due.max(self.now)));
         Ok(queues)
     }

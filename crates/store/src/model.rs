@@ -529,7 +529,7 @@ impl State {
         totals
     }
 
-    fn queue(&self) -> Vec<ChannelQueue> {
+    fn queue(&self, now: Timestamp) -> Vec<ChannelQueue> {
         let mut queues: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
         for stored in self.messages.values().filter(|stored| stored.is_open()) {
             let empty = ChannelQueue {
@@ -541,11 +541,13 @@ impl State {
                 next_due: None,
                 oldest: None,
                 waiting: [Ahead::default(); 3],
+                later: [0; 3],
             };
             let queue = queues.entry(stored.channel).or_insert(empty);
             let count = |state: RecipientState| stored.rows.iter().filter(|row| row.state == state).count() as u64;
             if count(RecipientState::Queued) > 0 {
                 queue.waiting[stored.new.lane as usize].add(count(RecipientState::Queued), stored.new.body.len() as u64);
+                queue.later[stored.new.lane as usize] += u64::from(stored.earliest().is_some_and(|due| due > now));
             }
             queue.queued += count(RecipientState::Queued);
             queue.leased += count(RecipientState::Leased);
@@ -774,8 +776,8 @@ impl Queue for Model {
         Ok(self.lock().list(filter, page))
     }
 
-    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
-        Ok(self.lock().queue())
+    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
+        Ok(self.lock().queue(now))
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -53,6 +53,10 @@ pub trait Gateway: Send + Sync + 'static {
     /// Makes a message durable and queues it; after `Ok` it survives a crash.
     fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>>;
 
+    /// Makes a message durable that tries recipients of an earlier one again: the same bytes, by the same channel if
+    /// its sender may still use it. What was tried again before is replayed.
+    fn repeat(&self, repeat: Repeat) -> Answer<'_, Result<Receipt, Problem>>;
+
     /// Carries a person's wish for a channel out: pause, resume. Durable when it resolves.
     fn steer_channel(&self, channel: ChannelId, wish: ChannelMove) -> Answer<'_, ()>;
 
@@ -156,6 +160,31 @@ pub struct Submission {
     pub tags: Vec<(String, String)>,
     /// The key given beside the message.
     pub idempotency_key: Option<String>,
+}
+
+/// Recipients of an earlier message, to be tried again.
+#[derive(Clone, Debug)]
+pub struct Repeat {
+    /// With whose rights.
+    pub principal: Principal,
+    /// The door.
+    pub surface: Surface,
+    /// The earlier message.
+    pub of: MessageId,
+    /// Its channel.
+    pub channel: String,
+    /// Its lane.
+    pub lane: Lane,
+    /// Why it was in that lane.
+    pub lane_reason: String,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
+    /// Its reverse-path.
+    pub reverse_path: ReversePath,
+    /// The recipients, at least one.
+    pub recipients: Vec<ForwardPath>,
+    /// Its bytes, as they are handed over.
+    pub body: Bytes,
 }
 
 /// What was accepted.

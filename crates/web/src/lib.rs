@@ -4,6 +4,7 @@
 //! the same way as every other door, and decides nothing about them.
 
 mod api;
+pub mod clocks;
 pub mod gateway;
 mod params;
 pub mod problem;
@@ -11,6 +12,7 @@ pub mod serve;
 mod show;
 pub mod surface;
 pub mod view;
+mod viewer;
 pub mod waiting;
 
 pub use gateway::{About, ApplyRequest, Gateway, Principal, Receipt, Submission};

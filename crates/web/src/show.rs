@@ -1,38 +1,128 @@
 //! From the store's values to what the API answers.
 
-use crate::gateway::Gateway;
-use crate::view::{self, QueueLine, Trouble};
-use crate::waiting;
-use mail::channel::{DomainPattern, Owner, Transport};
-use mail::{Channel, ChannelId, ChannelState, Directory, PersonId, RecipientState, Timestamp};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod channel;
+mod estimate;
+mod places;
+mod queue;
 
-/// What names and states were at one moment.
+use crate::clocks::Clocks;
+use crate::gateway::Gateway;
+use crate::view;
+use crate::viewer::Viewer;
+use crate::waiting::{self, Mail, Place, Way};
+use mail::lane::LaneReason;
+use mail::{ChannelId, ChannelState, Directory, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use store::{Party, Queue};
+
+/// What names and states were at one moment, to one who looks.
 pub(crate) struct Glance<'a> {
-    gateway: &'a dyn Gateway,
-    directory: Arc<Directory>,
-    now: Timestamp,
+    pub(super) gateway: &'a dyn Gateway,
+    pub(super) directory: Arc<Directory>,
+    pub(super) viewer: Viewer,
+    pub(super) clocks: Clocks,
 }
 
 impl<'a> Glance<'a> {
-    pub(crate) fn new(gateway: &'a dyn Gateway) -> Self {
-        Self { gateway, directory: gateway.directory(), now: gateway.now() }
+    pub(crate) fn new(gateway: &'a dyn Gateway, viewer: Viewer) -> Self {
+        let clocks = Clocks { wall: gateway.now(), steady: gateway.steady() };
+        Self { gateway, directory: gateway.directory(), viewer, clocks }
+    }
+
+    /// The steady clock.
+    pub(crate) fn steady(&self) -> Timestamp {
+        self.clocks.steady
+    }
+
+    /// The queue, for reading: on a thread that may block.
+    pub(crate) fn queue(&self) -> Arc<dyn Queue> {
+        self.gateway.queue()
     }
 
     pub(crate) fn channel_name(&self, id: ChannelId) -> String {
         self.directory.channel(id).map_or_else(|| id.to_string(), |channel| channel.name.clone())
     }
 
-    fn person_name(&self, id: PersonId) -> String {
+    /// Who is who.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+
+    /// Whose list of suppressions it is: `team:NAME` or `person:ADDRESS`.
+    pub(crate) fn party_name(&self, party: Party) -> String {
+        match party {
+            Party::Team(id) => format!("team:{}", self.team_name(id)),
+            Party::Person(id) => format!("person:{}", self.person_name(id)),
+        }
+    }
+
+    pub(crate) fn suppression(&self, one: store::Suppression) -> view::Suppression {
+        view::Suppression {
+            address: one.address,
+            owner: self.party_name(one.party),
+            reason: one.reason,
+            origin: one.origin.to_string(),
+            at: one.at,
+        }
+    }
+
+    pub(super) fn person_name(&self, id: PersonId) -> String {
         self.directory.person(id).map_or_else(|| id.to_string(), |person| person.email.to_string())
     }
 
-    pub(crate) fn message(&self, message: store::MessageView) -> view::Message {
-        let channel = self.channel_name(message.channel);
-        let state = self.gateway.channel_state(message.channel);
+    pub(super) fn team_name(&self, id: TeamId) -> String {
+        self.directory.team(id).map_or_else(|| id.to_string(), |team| team.name.clone())
+    }
+
+    /// A channel as its mail waits for it.
+    pub(super) fn way(&self, id: ChannelId) -> Way {
+        let row = self.directory.channel(id);
+        let mut outlook = self.gateway.outlook(id);
+        if row.is_none_or(|row| row.disabled) {
+            outlook.state = ChannelState::Disabled;
+        }
+        let words = match row {
+            Some(row) => self.viewer.sees_words(&self.directory, row),
+            None => self.viewer == Viewer::Operator,
+        };
+        Way { name: self.channel_name(id), outlook, clocks: self.clocks, words }
+    }
+
+    /// The messages of a page. Each channel is asked once, however many of its messages stand there.
+    pub(crate) fn messages(&self, messages: Vec<store::MessageView>) -> Vec<view::Message> {
+        let mut queued: BTreeMap<ChannelId, Vec<MessageId>> = BTreeMap::new();
+        for message in &messages {
+            let ids = queued.entry(message.channel).or_default();
+            if message.recipients.iter().any(|recipient| recipient.state == RecipientState::Queued) {
+                ids.push(message.id);
+            }
+        }
+        let mut places = HashMap::new();
+        let mut ways = HashMap::new();
+        for (channel, ids) in queued {
+            if !ids.is_empty() {
+                places.extend(places::of(self.gateway, channel, &ids));
+            }
+            ways.insert(channel, self.way(channel));
+        }
+        let message = |message: store::MessageView| {
+            let place = places.get(&message.id).copied();
+            let way = &ways[&message.channel];
+            self.on_its_way(message, place, way)
+        };
+        messages.into_iter().map(message).collect()
+    }
+
+    /// One message.
+    pub(crate) fn message(&self, message: store::MessageView) -> Option<view::Message> {
+        self.messages(vec![message]).pop()
+    }
+
+    fn on_its_way(&self, message: store::MessageView, place: Option<Place>, way: &Way) -> view::Message {
+        let mail = Mail { person: message.person, from: &message.from, lane: message.lane, place };
         let recipients: Vec<view::Recipient> =
-            message.recipients.into_iter().map(|recipient| self.recipient(recipient, &channel, &state)).collect();
+            message.recipients.into_iter().map(|recipient| self.recipient(recipient, &mail, way)).collect();
         let mut states = BTreeMap::new();
         for recipient in &recipients {
             *states.entry(recipient.state.name().to_owned()).or_insert(0) += 1;
@@ -43,11 +133,13 @@ impl<'a> Glance<'a> {
             status: overall(recipients.iter().map(|recipient| recipient.state)),
             states,
             person: self.person_name(message.person),
-            team: message.team.map(|id| self.directory.team(id).map_or_else(|| id.to_string(), |team| team.name.clone())),
+            team: message.team.map(|id| self.team_name(id)),
             token: message.token.map(|id| self.directory.token(id).map_or_else(|| id.to_string(), |token| token.name.clone())),
             surface: message.surface,
-            channel,
+            channel: way.name.clone(),
             lane: message.lane,
+            lane_reason: LaneReason::parse(&message.lane_reason).map_or(message.lane_reason, |reason| reason.to_text()),
+            retry_of: message.retry_of.map(|id| id.to_string()),
             reverse_path: message.reverse_path,
             from: message.from,
             subject: message.subject,
@@ -59,14 +151,15 @@ impl<'a> Glance<'a> {
         }
     }
 
-    fn recipient(&self, recipient: store::RecipientView, channel: &str, state: &ChannelState) -> view::Recipient {
+    fn recipient(&self, recipient: store::RecipientView, mail: &Mail<'_>, way: &Way) -> view::Recipient {
+        let due = recipient.due.filter(|_| recipient.state == RecipientState::Queued);
         view::Recipient {
-            waiting_on: waiting::of_recipient(&recipient, channel, state, self.now),
+            waiting_on: waiting::of_recipient(&recipient, mail, way),
             address: recipient.address,
             state: recipient.state,
             since: recipient.since,
             attempts: recipient.attempts,
-            due: recipient.due.filter(|_| recipient.state == RecipientState::Queued),
+            due: due.map(|due| self.clocks.shown(due)),
             said: recipient.said,
             relay: recipient.relay,
         }
@@ -82,85 +175,6 @@ impl<'a> Glance<'a> {
             channel: event.channel.map(|id| self.channel_name(id)),
             detail: event.detail,
         }
-    }
-
-    pub(crate) fn queue_line(&self, line: store::ChannelQueue) -> QueueLine {
-        let state = self.gateway.channel_state(line.channel);
-        QueueLine {
-            channel: self.channel_name(line.channel),
-            state: state.name().to_owned(),
-            queued: line.queued,
-            leased: line.leased,
-            held: line.held,
-            bytes: line.bytes,
-            next_due: line.next_due,
-            oldest: line.oldest,
-            reason: state.reason().to_owned(),
-        }
-    }
-
-    pub(crate) fn channel(&self, channel: &Channel) -> view::Channel {
-        let state = self.state_of(channel);
-        let smarthost = match &channel.transport {
-            Transport::Smtp(smarthost) => Some(smarthost),
-            Transport::Capture => None,
-        };
-        view::Channel {
-            name: channel.name.clone(),
-            owner: match channel.owner {
-                Owner::Person(id) => format!("person:{}", self.person_name(id)),
-                Owner::Team(id) => {
-                    format!("team:{}", self.directory.team(id).map_or_else(|| id.to_string(), |team| team.name.clone()))
-                }
-                Owner::Instance => "instance".to_owned(),
-            },
-            transport: channel.transport.name().to_owned(),
-            next_hop: smarthost.map(|hop| format!("{}:{}", hop.host, hop.port)),
-            tls: smarthost.map(|hop| hop.tls),
-            username: smarthost.and_then(|hop| hop.username.clone()),
-            scope: channel.scope,
-            address: channel.address.as_ref().map(ToString::to_string),
-            domains: channel.domains.iter().map(domain).collect(),
-            default: channel.default,
-            connections: channel.caps.connections,
-            messages_per_connection: channel.caps.messages_per_connection,
-            provider: channel.provider.clone(),
-            state: state.name().to_owned(),
-            reason: state.reason().to_owned(),
-            next_try: state.open_at(self.now).err().flatten(),
-        }
-    }
-
-    /// The channels, by name.
-    pub(crate) fn channels(&self) -> Vec<view::Channel> {
-        let mut channels: Vec<view::Channel> = self.directory.channels().map(|channel| self.channel(channel)).collect();
-        channels.sort_by(|one, other| one.name.cmp(&other.name));
-        channels
-    }
-
-    /// The channels that do not work and were not switched off on purpose.
-    pub(crate) fn troubles(&self) -> Vec<Trouble> {
-        let working = ["active", "unverified", "disabled"];
-        let broken = self.channels().into_iter().filter(|channel| !working.contains(&channel.state.as_str()));
-        broken
-            .map(|channel| Trouble {
-                channel: channel.name,
-                state: channel.state,
-                reason: channel.reason,
-                next_try: channel.next_try,
-            })
-            .collect()
-    }
-
-    fn state_of(&self, channel: &Channel) -> ChannelState {
-        if channel.disabled { ChannelState::Disabled } else { self.gateway.channel_state(channel.id) }
-    }
-}
-
-fn domain(pattern: &DomainPattern) -> String {
-    match pattern {
-        DomainPattern::Any => "*".to_owned(),
-        DomainPattern::Domain(domain) => domain.clone(),
     }
 }
 

@@ -3,12 +3,14 @@
 use crate::api;
 use crate::gateway::{Gateway, Principal};
 use crate::problem::Problem;
+use crate::show::Glance;
+use crate::viewer::Viewer;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,8 +52,12 @@ impl Surface {
             .route("/messages/{id}/cancel", post(api::steer::cancel))
             .route("/messages/{id}/hold", post(api::steer::hold))
             .route("/messages/{id}/release", post(api::steer::release))
+            .route("/messages/{id}/retry", post(api::retry::retry))
             .route("/captured", get(api::messages::captured))
             .route("/queue", get(api::instance::queue))
+            .route("/estimates", post(api::estimates::estimate))
+            .route("/suppressions", get(api::suppressions::list))
+            .route("/suppressions/{address}", delete(api::suppressions::remove))
             .route("/status", get(api::instance::status))
             .route("/apply", post(api::instance::apply))
             .route("/channels", get(api::channels::list))
@@ -63,11 +69,24 @@ impl Surface {
         self.finish(router.layer(axum::middleware::from_fn(as_local)))
     }
 
-    /// What may be asked over the network with a token: submitting, and looking after one's own messages.
+    /// What may be asked over the network with a token: submitting, looking after one's own messages, and the
+    /// channels and suppressions that concern them.
     pub fn public(&self) -> Router {
         let v1 = Router::new()
+            .route("/messages", get(api::messages::list))
             .route("/messages/raw", post(api::submit::raw))
             .route("/messages/{id}", get(api::messages::show))
+            .route("/messages/{id}/events", get(api::messages::events))
+            .route("/messages/{id}/raw", get(api::messages::raw))
+            .route("/messages/{id}/cancel", post(api::steer::cancel))
+            .route("/messages/{id}/hold", post(api::steer::hold))
+            .route("/messages/{id}/release", post(api::steer::release))
+            .route("/messages/{id}/retry", post(api::retry::retry))
+            .route("/channels", get(api::channels::list))
+            .route("/channels/{name}", get(api::channels::show))
+            .route("/estimates", post(api::estimates::estimate))
+            .route("/suppressions", get(api::suppressions::list))
+            .route("/suppressions/{address}", delete(api::suppressions::remove))
             .layer(from_fn_with_state(self.clone(), by_token));
         self.finish(Router::new().nest("/api/v1", v1).merge(health()))
     }
@@ -93,6 +112,19 @@ impl Surface {
         let queue = self.gateway().queue();
         match tokio::task::spawn_blocking(move || call(&*queue)).await {
             Ok(answer) => answer.map_err(Problem::from),
+            Err(_) => Err(Problem::new(500, "internal_error", "the store's answer was lost; the log says why")),
+        }
+    }
+
+    /// Looks at the gateway with the eyes of `caller`, on a thread that may block.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        look: impl FnOnce(&Glance<'_>) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (gateway, viewer) = (Arc::clone(self.gateway()), Viewer::of(caller));
+        match tokio::task::spawn_blocking(move || look(&Glance::new(&*gateway, viewer))).await {
+            Ok(answer) => answer,
             Err(_) => Err(Problem::new(500, "internal_error", "the store's answer was lost; the log says why")),
         }
     }

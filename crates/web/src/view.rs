@@ -44,6 +44,12 @@ pub struct Message {
     pub channel: String,
     /// How urgent.
     pub lane: Lane,
+    /// Why it is in that lane, in words.
+    #[serde(default)]
+    pub lane_reason: String,
+    /// The message whose recipients it tries again.
+    #[serde(default)]
+    pub retry_of: Option<String>,
     /// MAIL FROM without brackets; empty for `<>`.
     pub reverse_path: String,
     /// The From field.
@@ -145,6 +151,43 @@ pub struct QueueLine {
     pub oldest: Option<Timestamp>,
     /// Why the channel's mail waits, when it is the channel.
     pub reason: String,
+    /// What waits in each lane that has mail, `now` first.
+    #[serde(default)]
+    pub lanes: Vec<QueueLane>,
+    /// What the open mail waits for, summed.
+    #[serde(default)]
+    pub causes: Vec<QueueCause>,
+    /// When the last message would start, by estimate; `None` where nobody can say.
+    #[serde(default)]
+    pub finishes_at: Option<Timestamp>,
+}
+
+/// What waits in one lane of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueLane {
+    /// The lane.
+    pub lane: Lane,
+    /// Messages with a recipient that is queued.
+    pub messages: u64,
+    /// Their queued recipients.
+    pub recipients: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// Messages among these that are not due yet.
+    pub later: u64,
+    /// When the next one may start; `None` while a person, or the end of a transaction, is waited for.
+    pub next_slot: Option<Timestamp>,
+    /// When the last one would start, by estimate; `None` where nobody can say.
+    pub finishes_at: Option<Timestamp>,
+}
+
+/// How much of a channel's open mail waits for one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueCause {
+    /// What for.
+    pub kind: mail::WaitingKind,
+    /// Messages that are queued; recipients for `delivery` and `person`.
+    pub count: u64,
 }
 
 /// One channel. Its credential is shown nowhere.
@@ -182,6 +225,143 @@ pub struct Channel {
     pub reason: String,
     /// When it is tried again, for a state that ends by itself.
     pub next_try: Option<Timestamp>,
+}
+
+/// One channel, with what it is held to and what happened to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelDetail {
+    /// The channel.
+    #[serde(flatten)]
+    pub channel: Channel,
+    /// Connections allowed at this moment, after what replies taught.
+    #[serde(default)]
+    pub connections_now: u32,
+    /// Its limits and their use.
+    #[serde(default)]
+    pub limits: Vec<LimitView>,
+    /// What replies taught, and the replies.
+    #[serde(default)]
+    pub learned: Vec<LearnedView>,
+    /// People whose mail is kept back, by address, and why.
+    #[serde(default)]
+    pub people_kept_back: BTreeMap<String, String>,
+    /// From addresses that the provider refuses, and its words: their mail is held.
+    #[serde(default)]
+    pub refused_froms: BTreeMap<String, String>,
+    /// The latest of its history, newest first.
+    #[serde(default)]
+    pub history: Vec<Event>,
+}
+
+/// A limit of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitView {
+    /// As it is written in a directory file.
+    pub limit: String,
+    /// Units in its window, open transactions included.
+    pub used: u64,
+    /// Units it allows.
+    pub count: u64,
+    /// When one more message fits; `None` when it does now, or when an open transaction must end first.
+    pub frees_at: Option<Timestamp>,
+    /// It was learned from a reply.
+    pub learned: bool,
+}
+
+/// A limit that a reply taught.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedView {
+    /// What holds now.
+    pub now: String,
+    /// What held before, and will again.
+    pub before: String,
+    /// When the last reply came.
+    pub taught_at: Timestamp,
+    /// The reply; empty for those who have no charge of the channel.
+    pub said: String,
+}
+
+/// An address that is not written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suppression {
+    /// The address.
+    pub address: String,
+    /// Whose list: `team:NAME` or `person:ADDRESS`.
+    pub owner: String,
+    /// The next hop's words.
+    pub reason: String,
+    /// The message that was refused.
+    pub origin: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The answer to the removal of a suppression.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsuppressed {
+    /// The address.
+    pub address: String,
+    /// The lists from which it was taken, as in [`Suppression::owner`].
+    pub removed_from: Vec<String>,
+}
+
+/// The answer to a retry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// The new message.
+    pub id: String,
+    /// The message whose recipients it tries again.
+    pub retry_of: String,
+    /// The channel it leaves by.
+    pub channel: String,
+    /// The recipients it tries.
+    pub recipients: Vec<String>,
+    /// They were tried again before, as this message: nothing new was stored.
+    pub replayed: bool,
+}
+
+/// What an estimate is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EstimateRequest {
+    /// On this channel,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// or on the one by which mail from this address leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// In this lane; `normal` when left out.
+    #[serde(default)]
+    pub lane: Lane,
+    /// So many messages, at least one.
+    pub messages: u64,
+    /// Recipients of each; one when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipients: Option<u64>,
+    /// Bytes of each; 10,000 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// When mail that is not sent yet would be through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The channel.
+    pub channel: String,
+    /// The lane.
+    pub lane: Lane,
+    /// Messages asked about.
+    pub messages: u64,
+    /// Transactions they need.
+    pub transactions: u64,
+    /// Messages of this and more urgent lanes that go before them.
+    pub ahead: u64,
+    /// When the first would start; `None` while the channel waits for a person.
+    pub starts_at: Option<Timestamp>,
+    /// When the last would start; `None` while the channel waits for a person.
+    pub finishes_at: Option<Timestamp>,
+    /// The same in words.
+    pub text: String,
 }
 
 /// How a channel did in a test.

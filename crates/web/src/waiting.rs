@@ -1,25 +1,62 @@
 //! Why an open message waits: the reason in words, what ends it, and when it is tried.
+//!
+//! From values only. What the mail of a channel waits for comes as an [`Outlook`], where a message stands in its
+//! lane as a [`Place`].
 
-use mail::{ChannelState, RecipientState, Timestamp, WaitingKind, WaitingOn};
+use crate::clocks::Clocks;
+use crate::gateway::{LaneWait, Outlook};
+use mail::limits::{Limit, LimitScope};
+use mail::pace::{Ahead, Why};
+use mail::{ChannelState, Lane, PersonId, RecipientState, Timestamp, WaitingKind, WaitingOn};
 use store::RecipientView;
+
+/// A channel, to somebody who asks why its mail waits.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Its name.
+    pub name: String,
+    /// What its mail waits for.
+    pub outlook: Outlook,
+    /// The clocks at that moment.
+    pub clocks: Clocks,
+    /// The one who asks may read what the next hop said about the channel.
+    pub words: bool,
+}
+
+/// The message of a recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Mail<'a> {
+    /// Whose.
+    pub person: PersonId,
+    /// Its From field.
+    pub from: &'a str,
+    /// How urgent.
+    pub lane: Lane,
+    /// Where it stands, while it is queued.
+    pub place: Option<Place>,
+}
+
+/// Where a message stands in its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What leaves before it, and itself.
+    pub ahead: Ahead,
+    /// When it would start, by the steady clock, as things stand; `None` where nobody can say.
+    pub starts: Option<Timestamp>,
+}
 
 /// Why one recipient waits; `None` when nothing will change any more.
 #[must_use]
-pub fn of_recipient(recipient: &RecipientView, channel: &str, state: &ChannelState, now: Timestamp) -> Option<WaitingOn> {
+pub fn of_recipient(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> Option<WaitingOn> {
     match recipient.state {
-        RecipientState::Queued => Some(of_queued(recipient, channel, state, now)),
+        RecipientState::Queued => Some(of_queued(recipient, mail, way)),
         RecipientState::Leased => Some(waiting(
             WaitingKind::Delivery,
-            format!("being handed over by channel '{channel}'"),
+            format!("being handed over by channel '{}'", way.name),
             "the next hop's reply",
-            Some(now),
+            Some(way.clocks.wall),
         )),
-        RecipientState::Held => Some(waiting(
-            WaitingKind::Person,
-            with_words("held for a person", &recipient.said),
-            "somebody releases or cancels it",
-            None,
-        )),
+        RecipientState::Held => Some(of_held(recipient, mail, way)),
         RecipientState::Sent
         | RecipientState::Failed
         | RecipientState::Expired
@@ -35,42 +72,123 @@ pub fn of_message<'a>(reasons: impl Iterator<Item = &'a WaitingOn>) -> Option<Wa
     reasons.min_by_key(|reason| (reason.kind != WaitingKind::Delivery, reason.next_try.is_none(), reason.next_try)).cloned()
 }
 
-fn of_queued(recipient: &RecipientView, channel: &str, state: &ChannelState, now: Timestamp) -> WaitingOn {
-    let due = recipient.due.filter(|due| *due > now);
+fn of_held(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn {
+    let from = mail::header::address_in(mail.from);
+    let refused = way.outlook.refused_froms.iter().any(|(refused, _)| refused.eq_ignore_ascii_case(from));
+    let (reason, ends) = if refused {
+        let reason = format!("held for a person: the provider of channel '{}' does not let it send as {from}", way.name);
+        (reason, "the address is allowed at the provider, and somebody releases the message; or somebody cancels it")
+    } else {
+        ("held for a person".to_owned(), "somebody releases or cancels it")
+    };
+    waiting(WaitingKind::Person, with_words(&reason, &recipient.said), ends, None)
+}
+
+fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn {
+    let (now, state) = (way.clocks.steady, &way.outlook.state);
+    let due = recipient.due.unwrap_or(now);
+    let starts = mail.place.and_then(|place| place.starts);
+    // Nothing leaves before it is due, and nothing before its turn.
+    let tried = |at: Timestamp| Some(way.clocks.shown(at.max(due).max(now).max(starts.unwrap_or(now))));
     if let Err(until) = state.open_at(now) {
-        let next_try = until.map(|until| due.map_or(until, |due| due.max(until)));
-        return waiting(WaitingKind::Channel, channel_reason(channel, state), channel_end(state), next_try);
+        return waiting(WaitingKind::Channel, channel_reason(way), channel_end(state), until.and_then(tried));
     }
-    match due {
-        None => waiting(
-            WaitingKind::Turn,
-            format!("next in line on channel '{channel}'"),
-            "a free connection of the channel",
-            Some(now),
-        ),
-        Some(due) if recipient.doubts > 0 => waiting(
-            WaitingKind::Uncertain,
-            with_words("the reply to the last hand-over was lost, so the next hop may have it", &recipient.said),
-            "one more try",
-            Some(due),
-        ),
-        Some(due) => {
-            waiting(WaitingKind::Retry, with_words("the last attempt was put off", &recipient.said), "the next attempt", Some(due))
+    if let Some((_, reason)) = way.outlook.paused_people.iter().find(|(person, _)| *person == mail.person) {
+        let text = with_words(&format!("mail of its sender is kept back on channel '{}'", way.name), reason);
+        return waiting(WaitingKind::Person, text, "somebody resumes the channel, or releases a message of this sender", None);
+    }
+    if due > now {
+        return put_off(recipient, tried(due));
+    }
+    if is_tried_again(state) {
+        return waiting(WaitingKind::Channel, channel_reason(way), "the try that is due now", tried(now));
+    }
+    match &way.outlook.lanes[mail.lane as usize] {
+        Some(wait) => of_pace(wait, mail, way, tried(wait.until.unwrap_or(now))),
+        None => {
+            let text = format!("next in line on channel '{}'{}", way.name, behind(mail.place));
+            waiting(WaitingKind::Turn, text, "its turn on a free connection; the time is about right, by estimate", tried(now))
         }
     }
 }
 
-fn channel_reason(channel: &str, state: &ChannelState) -> String {
-    match state {
-        ChannelState::Paused { by } if by.is_empty() => format!("channel '{channel}' is paused"),
-        ChannelState::Paused { by } => format!("channel '{channel}' was paused by {by}"),
-        ChannelState::Disabled => format!("channel '{channel}' is disabled"),
-        ChannelState::Throttled { reason, .. } => with_words(&format!("channel '{channel}' is at a limit"), reason),
-        ChannelState::Unreachable { reason, .. } => with_words(&format!("channel '{channel}' cannot be reached"), reason),
-        ChannelState::LoginRefused { reason, .. } => with_words(&format!("channel '{channel}' had its login refused once"), reason),
-        ChannelState::NeedsAttention { reason, .. } => with_words(&format!("channel '{channel}' needs attention"), reason),
-        ChannelState::Unverified | ChannelState::Active => format!("channel '{channel}' is about to go on"),
+fn put_off(recipient: &RecipientView, next_try: Option<Timestamp>) -> WaitingOn {
+    if recipient.doubts > 0 {
+        let text = with_words("the reply to the last hand-over was lost, so the next hop may have it", &recipient.said);
+        return waiting(WaitingKind::Uncertain, text, "one more try", next_try);
     }
+    waiting(WaitingKind::Retry, with_words("the last attempt was put off", &recipient.said), "the next attempt", next_try)
+}
+
+fn of_pace(wait: &LaneWait, mail: &Mail<'_>, way: &Way, next_try: Option<Timestamp>) -> WaitingOn {
+    let (reason, ends) = match wait.why {
+        Why::Limit(limit) => (limit_reason(limit, mail.lane, way), "room under the limit, at about that time by estimate"),
+        Why::Spread => (
+            format!("bulk mail is spread evenly over the limits of channel '{}'", way.name),
+            "its turn, at about that time by estimate",
+        ),
+        Why::Connection => (
+            format!("the last connection of channel '{}' is kept for mail that is not bulk", way.name),
+            "the end of a transaction, at about that time by estimate",
+        ),
+    };
+    waiting(WaitingKind::Pace, format!("{reason}{}", behind(mail.place)), ends, next_try)
+}
+
+fn limit_reason(limit: Limit, lane: Lane, way: &Way) -> String {
+    let name = &way.name;
+    let known = way.outlook.limits.iter().find(|one| one.limit == limit);
+    // What one From used is not what stands there.
+    let counted = known.filter(|_| limit.scope == LimitScope::Account);
+    let count = counted.map(|one| format!(" ({} of {} used)", one.used, limit.count)).unwrap_or_default();
+    if known.is_some_and(|one| one.learned) {
+        let reason = format!("channel '{name}' goes slower since its next hop asked for it: {limit}{count}");
+        let said = way.outlook.lessons.pace.as_ref().filter(|_| way.words).map_or("", |pace| &pace.said);
+        return with_words(&reason, said);
+    }
+    match counted {
+        Some(one) if one.used < limit.count && lane == Lane::Bulk => {
+            format!("what the limit of channel '{name}' leaves to bulk mail is used up: {limit}{count}")
+        }
+        Some(one) if one.used < limit.count => format!("the limit of channel '{name}' has too little room for it: {limit}{count}"),
+        _ => format!("the limit of channel '{name}' is used up: {limit}{count}"),
+    }
+}
+
+/// How many stand in front of it.
+fn behind(place: Option<Place>) -> String {
+    match place.map_or(0, |place| place.ahead.transactions) {
+        0 | 1 => String::new(),
+        2 => "; one message of its lane goes before it".to_owned(),
+        more => format!("; {} messages of its lane go before it", more - 1),
+    }
+}
+
+/// The time for the channel's next try has come, and it has not gone through yet.
+fn is_tried_again(state: &ChannelState) -> bool {
+    match state {
+        ChannelState::Throttled { .. } | ChannelState::Unreachable { .. } | ChannelState::LoginRefused { .. } => true,
+        ChannelState::Unverified
+        | ChannelState::Active
+        | ChannelState::Paused { .. }
+        | ChannelState::NeedsAttention { .. }
+        | ChannelState::Disabled => false,
+    }
+}
+
+fn channel_reason(way: &Way) -> String {
+    let (name, state) = (&way.name, &way.outlook.state);
+    let reason = match state {
+        ChannelState::Paused { by } if by.is_empty() => return format!("channel '{name}' is paused"),
+        ChannelState::Paused { by } => return format!("channel '{name}' was paused by {by}"),
+        ChannelState::Disabled => return format!("channel '{name}' is disabled"),
+        ChannelState::Unverified | ChannelState::Active => return format!("channel '{name}' is about to go on"),
+        ChannelState::Throttled { .. } => format!("channel '{name}' is at a limit of its provider"),
+        ChannelState::Unreachable { .. } => format!("channel '{name}' cannot be reached"),
+        ChannelState::LoginRefused { .. } => format!("channel '{name}' had its login refused once"),
+        ChannelState::NeedsAttention { .. } => format!("channel '{name}' needs attention"),
+    };
+    with_words(&reason, if way.words { state.reason() } else { "" })
 }
 
 fn channel_end(state: &ChannelState) -> &'static str {
@@ -79,9 +197,8 @@ fn channel_end(state: &ChannelState) -> &'static str {
         ChannelState::Disabled => "somebody enables the channel",
         ChannelState::NeedsAttention { .. } => "somebody mends the channel, or resumes it",
         ChannelState::LoginRefused { .. } => "the login is tried once more",
-        ChannelState::Throttled { .. } | ChannelState::Unreachable { .. } | ChannelState::Unverified | ChannelState::Active => {
-            "the channel is tried again"
-        }
+        ChannelState::Throttled { .. } => "one message is tried then, and the others follow when it is taken",
+        ChannelState::Unreachable { .. } | ChannelState::Unverified | ChannelState::Active => "the channel is tried again",
     }
 }
 
@@ -94,72 +211,4 @@ fn waiting(kind: WaitingKind, text: String, ends: &str, next_try: Option<Timesta
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const NOW: Timestamp = Timestamp(1_000_000);
-
-    fn recipient(state: RecipientState, due: Option<i64>, doubts: u32) -> RecipientView {
-        RecipientView {
-            index: 0,
-            address: "luis@example.org".into(),
-            state,
-            since: NOW,
-            attempts: 1,
-            doubts,
-            due: due.map(Timestamp),
-            said: "450 4.2.2 mailbox full".into(),
-            relay: String::new(),
-        }
-    }
-
-    fn unreachable(until: i64) -> ChannelState {
-        ChannelState::Unreachable { until: Timestamp(until), failures: 2, reason: "connection refused".into() }
-    }
-
-    #[test]
-    fn every_open_state_has_a_reason_and_no_final_one_has() {
-        for state in RecipientState::ALL {
-            let reason = of_recipient(&recipient(state, None, 0), "sales", &ChannelState::Active, NOW);
-            assert_eq!(reason.is_none(), state.is_final(), "{state:?}");
-        }
-    }
-
-    #[test]
-    fn the_channel_is_named_before_the_retry_that_would_follow() {
-        let waits = recipient(RecipientState::Queued, Some(2_000_000), 0);
-        let reason = of_recipient(&waits, "sales", &unreachable(1_500_000), NOW).unwrap();
-        assert_eq!((reason.kind, reason.next_try), (WaitingKind::Channel, Some(Timestamp(2_000_000))));
-        assert!(reason.text.contains("connection refused"));
-        let reason = of_recipient(&waits, "sales", &ChannelState::Active, NOW).unwrap();
-        assert_eq!((reason.kind, reason.next_try), (WaitingKind::Retry, Some(Timestamp(2_000_000))));
-        assert!(reason.text.contains("mailbox full"));
-    }
-
-    #[test]
-    fn a_paused_channel_has_no_time_at_which_it_goes_on() {
-        let paused = ChannelState::Paused { by: "ana@example.com".into() };
-        let reason = of_recipient(&recipient(RecipientState::Queued, Some(2_000_000), 0), "sales", &paused, NOW).unwrap();
-        assert_eq!(reason.next_try, None);
-        assert!(reason.text.contains("ana@example.com"));
-    }
-
-    #[test]
-    fn what_is_due_waits_for_its_turn_and_a_doubt_says_so() {
-        let due = recipient(RecipientState::Queued, Some(5), 0);
-        assert_eq!(of_recipient(&due, "sales", &ChannelState::Active, NOW).unwrap().kind, WaitingKind::Turn);
-        let doubt = recipient(RecipientState::Queued, Some(2_000_000), 1);
-        assert_eq!(of_recipient(&doubt, "sales", &ChannelState::Active, NOW).unwrap().kind, WaitingKind::Uncertain);
-    }
-
-    #[test]
-    fn a_message_waits_for_what_happens_first() {
-        let held = of_recipient(&recipient(RecipientState::Held, None, 0), "c", &ChannelState::Active, NOW).unwrap();
-        let retry = of_recipient(&recipient(RecipientState::Queued, Some(3_000_000), 0), "c", &ChannelState::Active, NOW).unwrap();
-        let leased = of_recipient(&recipient(RecipientState::Leased, None, 0), "c", &ChannelState::Active, NOW).unwrap();
-        assert_eq!(of_message([&held, &retry].into_iter()), Some(retry.clone()));
-        assert_eq!(of_message([&held, &retry, &leased].into_iter()), Some(leased));
-        assert_eq!(of_message([].into_iter()), None);
-    }
-}
+mod tests;

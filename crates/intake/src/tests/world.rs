@@ -217,7 +217,7 @@ impl Queue for Told {
     fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {
         Ok(Listing { messages: Vec::new(), has_more: false })
     }
-    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
+    fn queue(&self, _: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
         Ok(Vec::new())
     }
     fn events(&self, _: u64, _: usize) -> Result<Vec<Event>, StoreError> {

@@ -750,7 +750,13 @@ impl OpenSet {
     }
 
     /// Adds what the slots from `from` on hold to the queues; true when there are more.
-    pub(crate) fn add_queues(&self, from: usize, count: usize, queues: &mut BTreeMap<ChannelId, ChannelQueue>) -> bool {
+    pub(crate) fn add_queues(
+        &self,
+        from: usize,
+        count: usize,
+        now: Timestamp,
+        queues: &mut BTreeMap<ChannelId, ChannelQueue>,
+    ) -> bool {
         for open in self.slots.iter().skip(from).take(count).flatten() {
             let Standing { channel, place, accepted_at, lane, .. } = open.standing;
             let entry = queues.entry(channel).or_insert_with(|| ChannelQueue {
@@ -761,11 +767,13 @@ impl OpenSet {
                 bytes: 0,
                 next_due: self.next_due(channel),
                 waiting: [Ahead::default(); 3],
+                later: [0; 3],
                 oldest: None,
             });
             let waiting = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
             if waiting > 0 {
                 entry.waiting[lane as usize].add(waiting, u64::from(place.payload_length - place.body_at));
+                entry.later[lane as usize] += u64::from(earliest(open.rows.get()).is_some_and(|due| due > now));
             }
             for row in open.rows.get() {
                 match row.state {

@@ -5,26 +5,40 @@ use super::steer::LOCAL_ADMIN;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::show::Glance;
-use crate::surface::Surface;
-use crate::view::{Channel, TestReport};
-use axum::Json;
+use crate::surface::{Caller, Surface};
+use crate::view::{Channel, ChannelDetail, TestReport};
+use crate::viewer::Viewer;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use mail::ChannelId;
 use mail::channel::ChannelMove;
 use smtp::ReversePath;
 
-pub(crate) async fn list(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Vec<Channel>>, Problem> {
+/// Events of a channel's history that are shown.
+const HISTORY: usize = 20;
+
+pub(crate) async fn list(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Query(pairs): Pairs,
+) -> Result<Json<Vec<Channel>>, Problem> {
     Params::new(pairs).finish()?;
-    Ok(Json(Glance::new(&**surface.gateway()).channels()))
+    Ok(Json(Glance::new(&**surface.gateway(), Viewer::of(&caller)).channels()))
 }
 
 pub(crate) async fn show(
     State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Query(pairs): Pairs,
-) -> Result<Json<Channel>, Problem> {
+) -> Result<Json<ChannelDetail>, Problem> {
     Params::new(pairs).finish()?;
-    view(&surface, &name)
+    let detail = surface.look(&caller, move |glance| {
+        let channel = glance.known_channel(&name).ok_or_else(|| Problem::no_channel(&name))?;
+        let history = glance.queue().events_of_channel(channel.id, HISTORY)?;
+        Ok(glance.channel_detail(channel, history))
+    });
+    Ok(Json(detail.await?))
 }
 
 pub(crate) async fn test(
@@ -67,5 +81,5 @@ fn known(surface: &Surface, name: &str) -> Result<ChannelId, Problem> {
 fn view(surface: &Surface, name: &str) -> Result<Json<Channel>, Problem> {
     let directory = surface.gateway().directory();
     let channel = directory.channel_named(name).ok_or_else(|| Problem::no_channel(name))?;
-    Ok(Json(Glance::new(&**surface.gateway()).channel(channel)))
+    Ok(Json(Glance::new(&**surface.gateway(), Viewer::Operator).channel(channel)))
 }

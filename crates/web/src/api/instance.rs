@@ -6,8 +6,9 @@ use crate::gateway::ApplyRequest;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::show::Glance;
-use crate::surface::Surface;
+use crate::surface::{Caller, Surface};
 use crate::view::{Applied, QueueLine, Status};
+use crate::viewer::Viewer;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -20,9 +21,11 @@ const MAX_DIRECTORY: u64 = 64 * 1024 * 1024;
 
 pub(crate) async fn queue(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Vec<QueueLine>>, Problem> {
     Params::new(pairs).finish()?;
-    let lines = surface.read(store::Queue::queue).await?;
-    let glance = Glance::new(&**surface.gateway());
-    let mut lines: Vec<QueueLine> = lines.into_iter().map(|line| glance.queue_line(line)).collect();
+    let lines = surface.look(&Caller::Local, |glance| {
+        let lines = glance.queue().queue(glance.steady())?;
+        Ok(lines.iter().map(|line| glance.queue_line(line)).collect::<Vec<QueueLine>>())
+    });
+    let mut lines = lines.await?;
     lines.sort_by(|one, other| one.channel.cmp(&other.channel));
     Ok(Json(lines))
 }
@@ -50,7 +53,7 @@ pub(crate) async fn status(State(surface): State<Surface>, Query(pairs): Pairs) 
             .collect(),
         open_messages: totals.open_messages,
         open_bytes: totals.open_bytes,
-        channels_in_trouble: Glance::new(&**gateway).troubles(),
+        channels_in_trouble: Glance::new(&**gateway, Viewer::Operator).troubles(),
     }))
 }
 

@@ -6,6 +6,7 @@ use crate::problem::Problem;
 use crate::show::Glance;
 use crate::surface::{Caller, Surface};
 use crate::view::{Event, Message, Page};
+use crate::viewer::Viewer;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -17,15 +18,28 @@ use store::{Filter, MessageView};
 const MOST: usize = 1000;
 const USUAL: usize = 25;
 
-pub(crate) async fn list(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Page<Message>>, Problem> {
-    listing(&surface, Params::new(pairs), None).await
+pub(crate) async fn list(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Query(pairs): Pairs,
+) -> Result<Json<Page<Message>>, Problem> {
+    listing(&surface, &caller, Params::new(pairs), None).await
 }
 
-pub(crate) async fn captured(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Page<Message>>, Problem> {
-    listing(&surface, Params::new(pairs), Some(RecipientState::Captured)).await
+pub(crate) async fn captured(
+    State(surface): State<Surface>,
+    Extension(caller): Extension<Caller>,
+    Query(pairs): Pairs,
+) -> Result<Json<Page<Message>>, Problem> {
+    listing(&surface, &caller, Params::new(pairs), Some(RecipientState::Captured)).await
 }
 
-async fn listing(surface: &Surface, mut params: Params, only: Option<RecipientState>) -> Result<Json<Page<Message>>, Problem> {
+async fn listing(
+    surface: &Surface,
+    caller: &Caller,
+    mut params: Params,
+    only: Option<RecipientState>,
+) -> Result<Json<Page<Message>>, Problem> {
     let directory = surface.gateway().directory();
     let states = match only {
         Some(state) => vec![state],
@@ -33,8 +47,11 @@ async fn listing(surface: &Surface, mut params: Params, only: Option<RecipientSt
     };
     let filter = Filter {
         states,
-        channel: params.read("channel", |name| channel(&directory, name)),
-        person: params.read("person", |address| person(&directory, address)),
+        channel: params.read("channel", |name| channel(&directory, Viewer::of(caller), name)),
+        person: match caller {
+            Caller::Local => params.read("person", |address| person(&directory, address)),
+            Caller::Token(principal) => Some(principal.person),
+        },
         recipient: params.one("recipient"),
         after: params.read("created_after", time),
         before: params.read("created_before", time),
@@ -42,13 +59,14 @@ async fn listing(surface: &Surface, mut params: Params, only: Option<RecipientSt
     let page = page(&mut params);
     params.finish()?;
     let wanted = page.clone();
-    let listing = surface.read(move |queue| queue.list(&filter, &wanted)).await?;
-    let glance = Glance::new(&**surface.gateway());
-    let data: Vec<Message> = listing.messages.into_iter().map(|message| glance.message(message)).collect();
-    let next = data.last().filter(|_| listing.has_more || page.before.is_some()).map(|last| last.id.clone());
-    let prev =
-        data.first().filter(|_| page.after.is_some() || (page.before.is_some() && listing.has_more)).map(|first| first.id.clone());
-    Ok(Json(Page { data, has_more: listing.has_more, next, prev }))
+    let looked = surface.look(caller, move |glance| {
+        let listing = glance.queue().list(&filter, &wanted)?;
+        Ok((glance.messages(listing.messages), listing.has_more))
+    });
+    let (data, has_more): (Vec<Message>, bool) = looked.await?;
+    let next = data.last().filter(|_| has_more || page.before.is_some()).map(|last| last.id.clone());
+    let prev = data.first().filter(|_| page.after.is_some() || (page.before.is_some() && has_more)).map(|first| first.id.clone());
+    Ok(Json(Page { data, has_more, next, prev }))
 }
 
 fn page(params: &mut Params) -> store::Page {
@@ -76,8 +94,9 @@ fn state(text: &str) -> Result<RecipientState, String> {
         .ok_or_else(|| format!("there is no status '{text}'; there are: {}", names()))
 }
 
-fn channel(directory: &Directory, name: &str) -> Result<ChannelId, String> {
-    directory.channel_named(name).map(|channel| channel.id).ok_or_else(|| format!("there is no channel '{name}'"))
+fn channel(directory: &Directory, viewer: Viewer, name: &str) -> Result<ChannelId, String> {
+    let known = directory.channel_named(name).filter(|channel| viewer.knows(directory, channel));
+    known.map(|channel| channel.id).ok_or_else(|| format!("there is no channel '{name}'"))
 }
 
 fn person(directory: &Directory, address: &str) -> Result<PersonId, String> {
@@ -89,7 +108,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// The message, if the caller may see it.
-async fn visible(surface: &Surface, caller: &Caller, text: &str) -> Result<MessageView, Problem> {
+pub(super) async fn visible(surface: &Surface, caller: &Caller, text: &str) -> Result<MessageView, Problem> {
     let id = message_id(text)?;
     let message = surface.read(move |queue| queue.message(id)).await?;
     let own = |message: &MessageView| match caller {
@@ -107,7 +126,8 @@ pub(crate) async fn show(
 ) -> Result<Json<Message>, Problem> {
     Params::new(pairs).finish()?;
     let message = visible(&surface, &caller, &id).await?;
-    Ok(Json(Glance::new(&**surface.gateway()).message(message)))
+    let shown = surface.look(&caller, move |glance| Ok(glance.message(message))).await?;
+    shown.map(Json).ok_or_else(|| Problem::no_message(&id))
 }
 
 pub(crate) async fn events(
@@ -124,7 +144,7 @@ pub(crate) async fn events(
     for recipient in message.recipients {
         addresses[recipient.index as usize] = recipient.address;
     }
-    let glance = Glance::new(&**surface.gateway());
+    let glance = Glance::new(&**surface.gateway(), Viewer::of(&caller));
     Ok(Json(events.into_iter().map(|event| glance.event(event, &addresses)).collect()))
 }
 

@@ -1,44 +1,65 @@
 //! A person's wishes for a message: cancel, hold, release.
 
-use super::{Pairs, message_id};
+use super::Pairs;
+use super::messages::visible;
 use crate::params::Params;
 use crate::problem::Problem;
-use crate::surface::Surface;
+use crate::surface::{Caller, Surface};
 use crate::view::Steered;
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use mail::Move;
 use store::{MessageView, Steer};
+
+/// Who asks.
+type By = Extension<Caller>;
 
 /// Who wishes it, for the record: the local socket lets only our own user and root in.
 pub(crate) const LOCAL_ADMIN: &str = "local administrator";
 
-pub(crate) async fn cancel(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
-    steer(surface.0, path.0, query, Move::Cancel, "message_not_cancellable").await
+pub(crate) async fn cancel(
+    surface: State<Surface>,
+    caller: By,
+    path: Path<String>,
+    query: Pairs,
+) -> Result<Json<Steered>, Problem> {
+    steer(surface.0, caller.0, path.0, query, Move::Cancel, "message_not_cancellable").await
 }
 
-pub(crate) async fn hold(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
-    steer(surface.0, path.0, query, Move::Hold, "message_not_holdable").await
+pub(crate) async fn hold(surface: State<Surface>, caller: By, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
+    steer(surface.0, caller.0, path.0, query, Move::Hold, "message_not_holdable").await
 }
 
-pub(crate) async fn release(surface: State<Surface>, path: Path<String>, query: Pairs) -> Result<Json<Steered>, Problem> {
-    steer(surface.0, path.0, query, Move::Release, "message_not_releasable").await
+pub(crate) async fn release(
+    surface: State<Surface>,
+    caller: By,
+    path: Path<String>,
+    query: Pairs,
+) -> Result<Json<Steered>, Problem> {
+    steer(surface.0, caller.0, path.0, query, Move::Release, "message_not_releasable").await
 }
 
-async fn steer(surface: Surface, text: String, query: Pairs, to: Move, code: &'static str) -> Result<Json<Steered>, Problem> {
+async fn steer(
+    surface: Surface,
+    caller: Caller,
+    text: String,
+    query: Pairs,
+    to: Move,
+    code: &'static str,
+) -> Result<Json<Steered>, Problem> {
     let Query(pairs) = query;
-    let id = message_id(&text)?;
     let mut params = Params::new(pairs);
-    let wanted = params.all("recipient");
-    let before = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;
-    let recipients: Vec<u32> = wanted.iter().filter_map(|address| place(&before, address)).collect();
-    if recipients.len() != wanted.len() {
-        params.wrong("recipient", "unknown", "not a recipient of this message");
-    }
+    let before = visible(&surface, &caller, &text).await?;
+    let id = before.id;
+    let recipients = named(&mut params, &before);
     params.finish()?;
     let gateway = surface.gateway();
-    let order = Steer { message: id, recipients, to, channel: None, by: LOCAL_ADMIN.to_owned(), at: gateway.now() };
+    let by = super::by(&surface, &caller);
+    let order = Steer { message: id, recipients, to, channel: None, by, at: gateway.now() };
     let moved = gateway.queue().steer(order).await?;
+    if to == Move::Release && !moved.is_empty() {
+        gateway.released(before.channel);
+    }
     let after = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;
     if moved.is_empty() {
         let states: Vec<String> = after.recipients.iter().map(|one| format!("{} is {}", one.address, one.state.name())).collect();
@@ -50,6 +71,16 @@ async fn steer(surface: Surface, text: String, query: Pairs, to: Move, code: &'s
         moved: gone.into_iter().map(|one| one.address).collect(),
         left: left.into_iter().map(|one| (one.address, one.state)).collect(),
     }))
+}
+
+/// The places of the recipients that the request names; none named means all.
+pub(super) fn named(params: &mut Params, message: &MessageView) -> Vec<u32> {
+    let wanted = params.all("recipient");
+    let places: Vec<u32> = wanted.iter().filter_map(|address| place(message, address)).collect();
+    if places.len() != wanted.len() {
+        params.wrong("recipient", "unknown", "not a recipient of this message");
+    }
+    places
 }
 
 fn place(message: &MessageView, address: &str) -> Option<u32> {

@@ -7,7 +7,7 @@ use crate::problem::Problem;
 use crate::show::Glance;
 use crate::surface::{Caller, Surface};
 use crate::view::{FieldError, Submitted};
-use crate::waiting;
+use crate::viewer::Viewer;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -42,13 +42,13 @@ pub(crate) async fn raw(
     let bytes = body::read(&headers, body, limit).await?;
     let submission = submission(&surface, &caller, asked, idempotency_key, bytes)?;
     let receipt = surface.gateway().accept(submission).await?;
-    let glance = Glance::new(&**surface.gateway());
     let id = receipt.id;
-    let waiting_on =
-        surface.read(move |queue| queue.message(id)).await.ok().flatten().and_then(|message| glance_wait(&surface, message));
+    // It is safe whether or not it can be looked at now.
+    let shown = surface.look(&caller, move |glance| Ok(glance.queue().message(id)?.and_then(|message| glance.message(message))));
+    let waiting_on = shown.await.ok().flatten().and_then(|message| message.waiting_on);
     let answer = Submitted {
         id: id.to_string(),
-        channel: glance.channel_name(receipt.channel),
+        channel: Glance::new(&**surface.gateway(), Viewer::of(&caller)).channel_name(receipt.channel),
         lane: receipt.lane,
         size: receipt.size_bytes,
         waiting_on,
@@ -61,15 +61,6 @@ pub(crate) async fn raw(
         response.headers_mut().insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
     }
     Ok(response)
-}
-
-fn glance_wait(surface: &Surface, message: store::MessageView) -> Option<mail::WaitingOn> {
-    let gateway = surface.gateway();
-    let name = Glance::new(&**gateway).channel_name(message.channel);
-    let (state, now) = (gateway.channel_state(message.channel), gateway.now());
-    let reasons: Vec<_> =
-        message.recipients.iter().filter_map(|recipient| waiting::of_recipient(recipient, &name, &state, now)).collect();
-    waiting::of_message(reasons.iter())
 }
 
 fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem> {
@@ -86,7 +77,6 @@ fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem
     Ok(asked)
 }
 
-/// An address may be given with or without angle brackets.
 /// An address as a path of the wire: with its brackets, whether they were given or not.
 pub(super) fn bracketed(text: &str) -> String {
     let text = text.trim();
@@ -119,7 +109,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-fn field(pointer: &str, detail: impl Into<String>) -> Problem {
+pub(super) fn field(pointer: &str, detail: impl Into<String>) -> Problem {
     Problem::invalid(vec![FieldError { pointer: pointer.to_owned(), code: "invalid".to_owned(), detail: detail.into() }])
 }
 
@@ -174,7 +164,7 @@ fn once(paths: Vec<ForwardPath>) -> Vec<ForwardPath> {
 }
 
 /// Over the local socket a message is sent with the rights of the person asked for, or whose address its From is.
-fn whose(directory: &Directory, person: Option<&str>, author: &Mailbox) -> Result<Principal, Problem> {
+pub(super) fn whose(directory: &Directory, person: Option<&str>, author: &Mailbox) -> Result<Principal, Problem> {
     let found = match person {
         Some(address) => directory.person_by_address(address).map(|person| person.id).ok_or_else(|| {
             field("/query/person", format!("there is no person {address}; add them to your directory file and apply it"))
@@ -184,7 +174,7 @@ fn whose(directory: &Directory, person: Option<&str>, author: &Mailbox) -> Resul
     Ok(Principal { person: found, token: None })
 }
 
-fn owner_of(directory: &Directory, author: &Mailbox) -> Result<mail::PersonId, Problem> {
+pub(super) fn owner_of(directory: &Directory, author: &Mailbox) -> Result<mail::PersonId, Problem> {
     if let Some(person) = directory.person_by_address(&author.to_string()) {
         return Ok(person.id);
     }

@@ -3,22 +3,26 @@
 use mail::channel::{AuthMode, ChannelMove, DomainPattern, OnUncertain, ReturnPath, Scope, Smarthost, TlsMode};
 use mail::directory::{AddressPattern, Role};
 use mail::limits::Caps;
-use mail::pace::Ahead;
+use mail::limits::Limits;
+use mail::pace::{Ahead, LearnedPace, Lessons, Why};
 use mail::{
-    BodyType, Channel, ChannelId, ChannelState, Directory, Envelope, Lane, MessageId, Owner, Person, PersonId, Recipient, Team,
-    TeamId, Timestamp, TokenId, Transport,
+    BodyType, Channel, ChannelId, ChannelState, Diagnostic, Directory, Envelope, Lane, MessageId, Move, Owner, Person, PersonId,
+    Recipient, Team, TeamId, Timestamp, TokenId, Transport,
 };
 use smtp::{Mailbox, ReversePath};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::embedded::{Embedded, Options};
-use store::{AcceptError, Idempotency, NewMessage, Queue};
-use web::gateway::{About, Answer, Outlook};
+use store::{AcceptError, AttemptRecord, Idempotency, NewMessage, Queue, Settled, Settlement, Skip, Spending};
+use web::gateway::{About, Answer, LaneWait, LimitUse, Outlook, Repeat};
 use web::view::{Applied, TestReport, TestStep};
 use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
 
 pub const ANA_TOKEN: &str = "ana-token-with-enough-letters";
 pub const LUIS_TOKEN: &str = "luis-token-with-enough-letters";
+pub const EVA_TOKEN: &str = "eva-token-with-enough-letters";
+/// What the next hop said about the channel.
+pub const SECRET_WORDS: &str = "421 4.7.0 slow down, account 4711";
 const BEGAN: i64 = 1_795_593_600_000;
 
 pub fn message(from: &str, to: &str) -> String {
@@ -37,6 +41,9 @@ struct Shared {
     state: Mutex<ChannelState>,
     clock: AtomicU64,
     last: Mutex<Option<Submission>>,
+    repeated: Mutex<Option<Repeat>>,
+    released: Mutex<Vec<ChannelId>>,
+    paced: Mutex<bool>,
     tested: Mutex<String>,
     applied: Mutex<Option<serde_json::Value>>,
 }
@@ -51,6 +58,9 @@ impl Fake {
             state: Mutex::new(ChannelState::Active),
             clock: AtomicU64::new(0),
             last: Mutex::default(),
+            repeated: Mutex::default(),
+            released: Mutex::default(),
+            paced: Mutex::default(),
             tested: Mutex::default(),
             applied: Mutex::default(),
         };
@@ -71,6 +81,52 @@ impl Fake {
     pub fn last_person(&self) -> String {
         let id = self.shared.last.lock().unwrap().as_ref().unwrap().principal.person;
         self.shared.directory.person(id).unwrap().email.to_string()
+    }
+
+    /// From now on the channel waits for its limit, which a reply lowered.
+    pub fn paced(&self) {
+        *self.shared.paced.lock().unwrap() = true;
+    }
+
+    pub fn set_state(&self, state: ChannelState) {
+        *self.shared.state.lock().unwrap() = state;
+    }
+
+    /// Channels whose mail a person let go on.
+    pub fn released(&self) -> Vec<ChannelId> {
+        self.shared.released.lock().unwrap().clone()
+    }
+
+    /// The bytes and lane of the last message that was tried again.
+    pub fn repeated(&self) -> (String, Lane, String) {
+        let repeated = self.shared.repeated.lock().unwrap();
+        let repeated = repeated.as_ref().unwrap();
+        (String::from_utf8(repeated.body.to_vec()).unwrap(), repeated.lane, repeated.channel.clone())
+    }
+
+    /// The next hop refuses a queued recipient for good, who is then not written to again.
+    pub async fn refuse(&self, said: &str) {
+        let queue = &self.shared.queue;
+        let lease = queue.lease(ChannelId(1), Lane::Normal, self.shared.steady(), 1, &Skip::default()).unwrap();
+        let reply: smtp::Reply = smtp::Reply::new(550, (5, 1, 1), said);
+        let recipients = lease.recipients.iter().map(|recipient| Settled {
+            index: recipient.index,
+            to: Move::Fail,
+            due: Timestamp(0),
+            counts: true,
+            said: Diagnostic::from(&reply),
+            cause: None,
+            suppress: Some(lease.envelope.recipients[recipient.index as usize].path.to_string().to_lowercase()),
+        });
+        let settlement = Settlement {
+            message: lease.message,
+            channel: ChannelId(1),
+            at: self.shared.now(),
+            relay: "smtp.example.net".into(),
+            spending: Spending::Uncounted,
+            recipients: recipients.collect(),
+        };
+        queue.record(AttemptRecord { settle: Some(settlement), ..AttemptRecord::default() }).await.unwrap();
     }
 
     pub fn tested(&self) -> String {
@@ -133,7 +189,8 @@ fn directory() -> Directory {
         auth: AuthMode::Auto,
         username: Some("sales".into()),
     };
-    let people = vec![person(1, "ana@example.com", &["sales@example.com"]), person(2, "luis@example.com", &[])];
+    let eva = Person { role: Role::TeamAdmin, ..person(3, "eva@example.com", &[]) };
+    let people = vec![person(1, "ana@example.com", &["sales@example.com"]), person(2, "luis@example.com", &[]), eva];
     let channels = vec![
         channel(1, "team", Owner::Team(TeamId(1)), Transport::Smtp(hop)),
         channel(2, "capture", Owner::Instance, Transport::Capture),
@@ -163,7 +220,7 @@ impl Shared {
             surface: submission.surface,
             channel: ChannelId(1),
             lane: Lane::Normal,
-            lane_reason: "default".into(),
+            lane_reason: "recipients:51".into(),
             retry_of: None,
             suppressed: Vec::new(),
             envelope: Envelope {
@@ -192,18 +249,67 @@ impl Gateway for Shared {
     }
 
     fn steady(&self) -> Timestamp {
-        self.now()
+        Timestamp(BEGAN + 60_000)
     }
 
     fn outlook(&self, channel: ChannelId) -> Outlook {
-        Outlook { state: self.channel_state(channel), ..Outlook::default() }
+        let state = self.channel_state(channel);
+        if channel != ChannelId(1) || !*self.paced.lock().unwrap() {
+            return Outlook { state, connections: 4, ..Outlook::default() };
+        }
+        let limits = Limits::parse(&["15 messages / 1 minute", "1000 recipients / 1 day"]).unwrap().windows;
+        let frees_at = Some(Timestamp(BEGAN + 90_000));
+        let pace = LearnedPace {
+            per_minute: 15,
+            before: 30,
+            taught_at: Timestamp(BEGAN),
+            step_at: Timestamp(BEGAN),
+            said: SECRET_WORDS.into(),
+        };
+        Outlook {
+            state,
+            lanes: [None, Some(LaneWait { until: frees_at, why: Why::Limit(limits[0]) }), None],
+            limits: vec![
+                LimitUse { limit: limits[0], used: 15, frees_at, learned: true },
+                LimitUse { limit: limits[1], used: 400, frees_at: None, learned: false },
+            ],
+            lessons: Lessons { pace: Some(pace), cap: None },
+            connections: 2,
+            ..Outlook::default()
+        }
     }
 
-    fn forecast(&self, _: ChannelId, _: Lane, ahead: Ahead) -> Option<Timestamp> {
-        Some(self.now().plus(std::time::Duration::from_secs(ahead.transactions)))
+    /// One message a second.
+    fn forecast(&self, channel: ChannelId, _: Lane, ahead: Ahead) -> Option<Timestamp> {
+        let parked = self.channel_state(channel).open_at(self.steady());
+        let seconds = i64::try_from(ahead.transactions).unwrap();
+        parked.is_ok().then_some(Timestamp(BEGAN + 60_000 + 1000 * seconds))
     }
 
-    fn released(&self, _: ChannelId) {}
+    fn released(&self, channel: ChannelId) {
+        self.released.lock().unwrap().push(channel);
+    }
+
+    fn repeat(&self, repeat: Repeat) -> Answer<'_, Result<Receipt, Problem>> {
+        *self.repeated.lock().unwrap() = Some(repeat.clone());
+        let submission = Submission {
+            principal: repeat.principal,
+            surface: repeat.surface,
+            reverse_path: repeat.reverse_path,
+            recipients: repeat.recipients,
+            body: repeat.body,
+            channel: None,
+            lane: None,
+            tags: repeat.tags,
+            idempotency_key: Some(format!("retry of {}", repeat.of)),
+        };
+        let message = NewMessage { retry_of: Some(repeat.of), ..self.store(submission) };
+        Box::pin(async move {
+            let accepted = self.queue.accept(vec![message]).await.map_err(|error: AcceptError| Problem::from(&error))?;
+            let (id, replayed) = (accepted[0].id, accepted[0].replayed);
+            Ok(Receipt { id, channel: ChannelId(1), lane: Lane::Normal, replayed, size_bytes: 0 })
+        })
+    }
 
     fn queue(&self) -> Arc<dyn Queue> {
         Arc::clone(&self.queue) as Arc<dyn Queue>
@@ -234,6 +340,7 @@ impl Gateway for Shared {
         let found = match bearer {
             ANA_TOKEN => principal(1, 1),
             LUIS_TOKEN => principal(2, 2),
+            EVA_TOKEN => principal(3, 3),
             _ => None,
         };
         Box::pin(std::future::ready(found))
