@@ -5,6 +5,7 @@ pub mod capture_server;
 mod doors;
 mod hop;
 mod letters;
+mod paced;
 mod screen;
 mod stage;
 
@@ -43,9 +44,14 @@ pub async fn run(exit: bool, output: Output) -> Result<ExitCode, CommandError> {
     let stage = Stage::set(&hop).await?;
     screen.stage(&stage);
     let mut letters = Letter::all(EACH);
+    let mut passed = true;
     let told = async {
-        let arrived = perform(&stage, &mut hop, &mut letters, &mut screen).await;
-        if exit || !arrived {
+        if !perform(&stage, &mut hop, &mut letters, &mut screen).await {
+            return;
+        }
+        passed = paced::perform(&stage, &mut hop, &mut screen, pause()).await;
+        if exit || !passed {
+            paced::clear(&stage).await;
             return;
         }
         screen.invitation(&stage);
@@ -58,7 +64,7 @@ pub async fn run(exit: bool, output: Output) -> Result<ExitCode, CommandError> {
         _ = stop.recv() => {}
         _ = interrupt.recv() => {}
     }
-    let arrived = letters.iter().all(Letter::arrived_unchanged);
+    let arrived = passed && letters.iter().all(Letter::arrived_unchanged);
     screen.end(&letters, &stage);
     stage.strike().await;
     hop.stop().await;

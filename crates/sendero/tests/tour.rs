@@ -37,6 +37,12 @@ fn every_message_of_the_tour_arrives_with_the_body_it_was_accepted_with() {
         assert_eq!(message["accepted_sha256"], message["captured_sha256"]);
         assert!(message["id"].as_str().unwrap().starts_with("msg_"));
     }
+    let paced: Vec<&Value> = all.iter().filter(|line| is(line, "pace")).collect();
+    assert!(paced.iter().any(|line| line["waiting"]["bulk"].as_u64() > Some(30)), "{paced:#?}");
+    assert!(paced.iter().any(|line| line["last_waits"].as_str().unwrap().contains("30 messages / 1 minute")), "{paced:#?}");
+    let end = all.iter().find(|line| is(line, "paced_end")).unwrap();
+    assert_eq!(end["one_off"], 6);
+    assert!(end["bulk"].as_u64() < Some(10), "one-off mail passed the bulk: {end}");
     for surface in ["smtp", "cli", "http"] {
         assert_eq!(messages.iter().filter(|message| message["surface"] == surface).count(), 3);
     }

@@ -3,6 +3,7 @@
 use super::capture_server::Captured;
 use super::hop::Hop;
 use super::letters::{ANA, Letter, Progress};
+use super::paced::{CHANNEL, LIMIT, Picture};
 use super::stage::Stage;
 use crate::cli::Output;
 use serde_json::{Value, json};
@@ -101,6 +102,56 @@ impl Screen {
             let before = self.said.get(at).map_or("", String::as_str);
             if letter.captured_sha256().is_some() && before != words(letter) {
                 line(&record(letter));
+            }
+        }
+    }
+
+    /// The second scene begins: so much bulk waits.
+    pub(super) fn paced_begins(&mut self, count: usize) {
+        self.drawn = 0;
+        match self.kind {
+            Kind::Json => line(&json!({ "event": "paced", "channel": CHANNEL, "limit": LIMIT, "bulk": count })),
+            Kind::Terminal | Kind::Lines => print(&format!(
+                "\nA channel with a limit: '{CHANNEL}' keeps to {LIMIT}. {count} bulk messages wait on it; six one-off ones will pass them.\n"
+            )),
+        }
+    }
+
+    /// The window and the lanes at this moment.
+    pub(super) fn paced(&mut self, picture: &Picture) {
+        let Picture { used: (used, limit), waiting: [now, normal, bulk], arrived: (one_off, of_bulk), reason } = picture;
+        let words = format!(
+            "window {used:>2} of {limit} | waiting: now {now}, normal {normal}, bulk {bulk} | arrived: one-off {one_off}, bulk {of_bulk}"
+        );
+        if self.said.first() == Some(&words) {
+            return;
+        }
+        match self.kind {
+            Kind::Json => line(&json!({
+                "event": "pace", "used": used, "limit": limit, "waiting": { "now": now, "normal": normal, "bulk": bulk },
+                "arrived": { "one_off": one_off, "bulk": of_bulk }, "last_waits": reason,
+            })),
+            Kind::Lines => print(&format!("  {words}")),
+            Kind::Terminal => {
+                let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
+                write(&format!("{up}\x1b[2K  {words}\n\x1b[2K  {reason}\n"));
+                self.drawn = 2;
+            }
+        }
+        self.said = vec![words];
+    }
+
+    /// What the second scene came to.
+    pub(super) fn paced_ends(&mut self, (one_off, bulk): (usize, usize), finish: Option<u64>) {
+        self.said.clear();
+        self.drawn = 0;
+        match self.kind {
+            Kind::Json => line(&json!({ "event": "paced_end", "one_off": one_off, "bulk": bulk, "rest_leaves_in_s": finish })),
+            Kind::Terminal | Kind::Lines => {
+                print(&format!("\n  {one_off} one-off messages passed the bulk, of which {bulk} had left."));
+                if let Some(seconds) = finish {
+                    print(&format!("  The rest leaves by itself within the limit, the last one in about {seconds} s."));
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::hop::Hop;
 use super::letters::{ANA, Letter, Progress};
+use super::paced;
 use crate::client::Client;
 use crate::commands::CommandError;
 use crate::gateway::{Gateway, Running};
@@ -13,6 +14,7 @@ use mail::retry::RetrySchedule;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use store::directory::{DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam, DesiredToken};
 use store::seal::Secret;
@@ -56,6 +58,11 @@ impl Stage {
             client,
             password,
         })
+    }
+
+    /// The gateway itself.
+    pub(super) fn gateway(&self) -> Arc<Gateway> {
+        Arc::clone(self.running.gateway())
     }
 
     /// The certificate the gateway made for itself.
@@ -130,6 +137,12 @@ fn directory(port: u16, password: &str) -> DesiredDirectory {
         limits: vec!["2 connections".into()],
         ..DesiredChannel::default()
     };
+    let paced = DesiredChannel {
+        name: paced::CHANNEL.into(),
+        default: false,
+        limits: vec![paced::LIMIT.into(), "3 connections".into()],
+        ..channel.clone()
+    };
     let token = DesiredToken {
         name: "tour".into(),
         person: ANA.into(),
@@ -137,5 +150,5 @@ fn directory(port: u16, password: &str) -> DesiredDirectory {
         surfaces: vec!["smtp".into(), "api".into()],
         ..DesiredToken::default()
     };
-    DesiredDirectory { teams: vec![team], people: vec![person], channels: vec![channel], tokens: vec![token] }
+    DesiredDirectory { teams: vec![team], people: vec![person], channels: vec![channel, paced], tokens: vec![token] }
 }
