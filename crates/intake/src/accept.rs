@@ -4,6 +4,10 @@
 //! the same answer and the same channel everywhere. The steps: measure it, read and stamp it, choose
 //! the channel, make it durable, answer.
 
+mod repeat;
+
+pub use repeat::Repeat;
+
 use crate::clock::Clock;
 use crate::counters::IntakeCounters;
 use crate::people::People;
@@ -153,7 +157,10 @@ impl Intake {
     }
 
     async fn store(&self, incoming: Incoming) -> Result<Receipt, AcceptRefusal> {
-        let message = self.admit(incoming)?;
+        self.keep(self.admit(incoming)?).await
+    }
+
+    async fn keep(&self, message: NewMessage) -> Result<Receipt, AcceptRefusal> {
         let receipt = Receipt {
             id: message.id,
             channel: message.channel,

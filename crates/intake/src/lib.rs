@@ -19,7 +19,7 @@ pub mod people;
 pub mod refusal;
 pub mod tls;
 
-pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Receipt, Trace};
+pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Receipt, Repeat, Trace};
 pub use clock::{Clock, random_message_id, wall_clock};
 pub use counters::IntakeCounters;
 pub use door::{Deadlines, Door};

@@ -58,11 +58,16 @@ pub enum Command {
     },
     /// Send a message
     Send(Box<Send>),
-    /// Look at messages, and take them back
+    /// Look at messages, hold them, take them back, try them again
     #[command(subcommand)]
     Message(Message),
-    /// Show what waits, by channel
+    /// Show what waits, for what, and until when, by channel
     Queue,
+    /// Say when mail that is not sent yet would be through
+    Estimate(Estimate),
+    /// Look at the addresses that are not written to, and take them off the list
+    #[command(subcommand)]
+    Suppression(Suppression),
     /// Look at channels, try them, stop and resume them
     #[command(subcommand)]
     Channel(Channel),
@@ -122,6 +127,59 @@ pub struct Send {
     pub person: Option<String>,
 }
 
+/// Mail that is not sent yet.
+#[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("way").required(true).args(["channel", "from"]))]
+pub struct Estimate {
+    /// By this channel
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// By the channel that mail from this address takes
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// In this lane: now, normal, bulk
+    #[arg(long, default_value = "normal", value_parser = lane)]
+    pub lane: mail::Lane,
+    /// So many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub messages: u64,
+    /// Recipients of each message
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub recipients: u64,
+    /// Bytes of each message
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub bytes: Option<u64>,
+}
+
+fn lane(text: &str) -> Result<mail::Lane, String> {
+    mail::Lane::parse(text).ok_or_else(|| "there are: now, normal, bulk".to_owned())
+}
+
+/// What to do with addresses that are not written to.
+#[derive(Debug, Subcommand)]
+pub enum Suppression {
+    /// List them, with the reply that put them there
+    List {
+        /// Only those on this team's list
+        #[arg(long, value_name = "NAME")]
+        team: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// The page behind this address
+        #[arg(long, value_name = "ADDRESS")]
+        after: Option<String>,
+    },
+    /// Let mail go to an address again
+    Remove {
+        /// The address
+        address: String,
+        /// Only on this team's list [default: on every list where it stands]
+        #[arg(long, value_name = "NAME")]
+        team: Option<String>,
+    },
+}
+
 /// A reply, and where it was given.
 #[derive(Args, Clone, Debug)]
 pub struct Explain {
@@ -160,11 +218,25 @@ pub enum Message {
     Hold {
         /// The message's id
         id: String,
+        /// Only this recipient; may be given several times
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: Vec<String>,
     },
     /// Let a held message go on
     Release {
         /// The message's id
         id: String,
+        /// Only this recipient; may be given several times
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: Vec<String>,
+    },
+    /// Try again what failed, expired or was cancelled, as a new message
+    Retry {
+        /// The message's id
+        id: String,
+        /// Only this recipient; may be given several times
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: Vec<String>,
     },
 }
 
@@ -202,7 +274,7 @@ pub struct List {
 pub enum Channel {
     /// List the channels
     List,
-    /// Show one channel
+    /// Show one channel: its limits and their use, what replies taught, its history
     Show {
         /// Its name
         name: String,

@@ -98,6 +98,15 @@ impl Client {
         read(&answer.body)
     }
 
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, ClientError> {
+        let answer = self.send(Method::DELETE, &target(path, query), Content::Nothing, None).await?;
+        read(&answer.body)
+    }
+
     /// Submits a message; the second value tells whether it is the answer of an earlier submission.
     ///
     /// # Errors

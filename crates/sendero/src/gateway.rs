@@ -26,7 +26,7 @@ use store::seal::{Sealer, default_key_path};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use web::gateway::{About, Answer, Outlook};
+use web::gateway::{About, Answer, Outlook, Repeat};
 use web::serve::Connections;
 use web::view::{Applied, ListenerView, TestReport, TestStep};
 use web::{ApplyRequest, Principal, Problem, Receipt, Submission};
@@ -457,22 +457,11 @@ impl web::Gateway for Gateway {
     }
 
     fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>> {
-        Box::pin(async move {
-            let receipt = self.intake.accept(incoming(submission)).await.map_err(|refusal| {
-                let problem = Problem::new(refusal.http_status(), refusal.code(), refusal.to_string());
-                match refusal.http_status() {
-                    429 | 503 | 507 => problem.retry_after(30),
-                    _ => problem,
-                }
-            })?;
-            Ok(Receipt {
-                id: receipt.id,
-                channel: receipt.channel,
-                lane: receipt.lane,
-                replayed: receipt.replayed,
-                size_bytes: receipt.size_bytes,
-            })
-        })
+        Box::pin(async move { self.intake.accept(incoming(submission)).await.map(receipt).map_err(|refusal| refused(&refusal)) })
+    }
+
+    fn repeat(&self, repeat: Repeat) -> Answer<'_, Result<Receipt, Problem>> {
+        Box::pin(async move { self.intake.repeat(again(repeat)).await.map(receipt).map_err(|refusal| refused(&refusal)) })
     }
 
     fn steer_channel(&self, channel: ChannelId, wish: ChannelMove) -> Answer<'_, ()> {
@@ -549,6 +538,45 @@ impl Gateway {
 fn failed(step: &str, detail: &str) -> TestReport {
     let step = TestStep { step: step.into(), ok: false, elapsed_ms: 0, detail: detail.into(), fix: "correct the channel".into() };
     TestReport { ok: false, steps: vec![step] }
+}
+
+fn receipt(receipt: intake::Receipt) -> Receipt {
+    Receipt {
+        id: receipt.id,
+        channel: receipt.channel,
+        lane: receipt.lane,
+        replayed: receipt.replayed,
+        size_bytes: receipt.size_bytes,
+    }
+}
+
+fn refused(refusal: &intake::AcceptRefusal) -> Problem {
+    let problem = Problem::new(refusal.http_status(), refusal.code(), refusal.to_string());
+    match refusal.http_status() {
+        429 | 503 | 507 => problem.retry_after(30),
+        _ => problem,
+    }
+}
+
+fn again(repeat: Repeat) -> intake::Repeat {
+    intake::Repeat {
+        principal: intake::Principal { person: repeat.principal.person, token: repeat.principal.token },
+        surface: repeat.surface,
+        of: repeat.of,
+        channel: repeat.channel,
+        lane: repeat.lane,
+        lane_reason: repeat.lane_reason,
+        tags: repeat.tags,
+        envelope: Envelope {
+            reverse_path: repeat.reverse_path,
+            recipients: repeat.recipients.into_iter().map(Recipient::new).collect(),
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+        },
+        body: repeat.body,
+    }
 }
 
 fn incoming(submission: Submission) -> Incoming {

@@ -1,13 +1,17 @@
 //! How answers look on a terminal, and as JSON for programs.
 
+mod channels;
 mod explained;
+mod waiting;
 
+pub(crate) use channels::{channel, channel_detail, channels};
 pub(crate) use explained::explained;
+pub(crate) use waiting::{estimate, queue, retried, suppressions, unsuppressed};
 
 use crate::cli::Output;
 use crate::commands::send::Sent;
 use comfy_table::{ContentArrangement, Table, presets};
-use mail::{Timestamp, WaitingOn};
+use mail::{Timestamp, WaitingKind, WaitingOn};
 use serde::Serialize;
 use store::embedded::Report;
 use web::view;
@@ -53,9 +57,15 @@ fn time(at: Timestamp) -> String {
 fn waits(reason: Option<&WaitingOn>) -> String {
     let Some(reason) = reason else { return String::new() };
     match reason.next_try {
+        Some(at) if is_estimate(reason.kind) => format!("{} (about {})", reason.text, time(at)),
         Some(at) => format!("{} (next try {})", reason.text, time(at)),
         None => format!("{} (until {})", reason.text, reason.ends),
     }
+}
+
+/// A place in line gives an estimate; other times are set.
+fn is_estimate(kind: WaitingKind) -> bool {
+    matches!(kind, WaitingKind::Pace | WaitingKind::Turn)
 }
 
 fn size(bytes: u64) -> String {
@@ -108,10 +118,14 @@ pub(crate) fn message(message: &view::Message, events: &[view::Event], output: O
     line("from", &message.from);
     line("subject", &message.subject);
     line("channel", &message.channel);
+    let why = if message.lane_reason.is_empty() { String::new() } else { format!(": {}", message.lane_reason) };
+    line("lane", &format!("{}{why}", message.lane.name()));
+    line("retry of", message.retry_of.as_deref().unwrap_or_default());
     line("size", &size(message.size));
     let tags: Vec<String> = message.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
     line("tags", &tags.join(", "));
     line("waiting on", &waits(message.waiting_on.as_ref()));
+    line("ends with", message.waiting_on.as_ref().map(|reason| reason.ends.as_str()).unwrap_or_default());
     print("");
     let row = |one: &view::Recipient| {
         let said = if one.waiting_on.is_some() { waits(one.waiting_on.as_ref()) } else { one.said.clone() };
@@ -138,55 +152,6 @@ pub(crate) fn steered(steered: &view::Steered, verb: &str, output: Output) {
     for (address, state) in &steered.left {
         print(&format!("left alone: {address} is {}", state.name()));
     }
-}
-
-pub(crate) fn queue(lines: &[view::QueueLine], output: Output) {
-    if output == Output::Json {
-        return json(&lines);
-    }
-    if lines.iter().all(|line| line.queued + line.leased + line.held == 0) {
-        return print("nothing waits");
-    }
-    let row = |line: &view::QueueLine| {
-        let numbers = [line.queued, line.leased, line.held].map(|number| number.to_string());
-        let [queued, leased, held] = numbers;
-        let next = line.next_due.map(time).unwrap_or_default();
-        vec![line.channel.clone(), line.state.clone(), queued, leased, held, size(line.bytes), next, line.reason.clone()]
-    };
-    table(&["CHANNEL", "STATE", "QUEUED", "LEASED", "HELD", "SIZE", "NEXT", "REASON"], lines.iter().map(row));
-}
-
-pub(crate) fn channels(channels: &[view::Channel], output: Output) {
-    if output == Output::Json {
-        return json(&channels);
-    }
-    if channels.is_empty() {
-        return print("no channels");
-    }
-    let row = |channel: &view::Channel| {
-        let hop = channel.next_hop.clone().unwrap_or_else(|| channel.transport.clone());
-        let default = if channel.default { "default" } else { "" };
-        vec![channel.name.clone(), channel.owner.clone(), hop, channel.state.clone(), default.to_owned(), channel.reason.clone()]
-    };
-    table(&["NAME", "OWNER", "NEXT HOP", "STATE", "", "REASON"], channels.iter().map(row));
-}
-
-pub(crate) fn channel(channel: &view::Channel, output: Output) {
-    if output == Output::Json {
-        return json(channel);
-    }
-    line("name", &channel.name);
-    line("owner", &channel.owner);
-    line("transport", &channel.transport);
-    line("next hop", channel.next_hop.as_deref().unwrap_or_default());
-    line("user name", channel.username.as_deref().unwrap_or_default());
-    line("address", channel.address.as_deref().unwrap_or_default());
-    line("domains", &channel.domains.join(", "));
-    line("connections", &channel.connections.to_string());
-    line("provider", channel.provider.as_deref().unwrap_or_default());
-    line("state", &channel.state);
-    line("reason", &channel.reason);
-    line("next try", &channel.next_try.map(time).unwrap_or_default());
 }
 
 pub(crate) fn test(report: &view::TestReport, output: Output) {

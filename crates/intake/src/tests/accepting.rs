@@ -1,7 +1,7 @@
 //! Accepting, whichever door it is.
 
 use super::world::*;
-use crate::accept::{ExplicitWishes, Principal};
+use crate::accept::{ExplicitWishes, Principal, Repeat};
 use crate::caps::Caps;
 use crate::door::Deadlines;
 use crate::refusal::AcceptRefusal;
@@ -38,6 +38,49 @@ impl Size for store::NewMessage {
     fn size(&self) -> u64 {
         self.body.len() as u64
     }
+}
+
+/// The last message again, for these recipients.
+fn again(world: &World, to: &[&str]) -> Repeat {
+    let kept = world.queue.last();
+    Repeat {
+        principal: incoming(Surface::Http, MESSAGE).principal,
+        surface: Surface::Http,
+        of: kept.id,
+        channel: "ana-mailbox".into(),
+        lane: Lane::Bulk,
+        lane_reason: "precedence".into(),
+        tags: kept.tags,
+        envelope: envelope("ana@example.com", to),
+        body: kept.body,
+    }
+}
+
+#[tokio::test]
+async fn what_is_tried_again_has_the_bytes_the_lane_and_the_channel_of_the_first_try() {
+    let world = world();
+    world.intake.accept(incoming(Surface::Http, MESSAGE)).await.unwrap();
+    let first = world.queue.last();
+    let receipt = world.intake.repeat(again(&world, &["eva@example.org"])).await.unwrap();
+    let kept = world.queue.last();
+    assert_eq!((kept.id, kept.retry_of, receipt.id), (receipt.id, Some(first.id), receipt.id));
+    assert_eq!((kept.lane, kept.lane_reason.as_str(), kept.channel), (Lane::Bulk, "precedence", first.channel));
+    assert_eq!((kept.body, kept.message_id, kept.subject), (first.body, first.message_id, first.subject));
+    assert_ne!(kept.id, first.id);
+    assert!(kept.idempotency.is_some_and(|key| key.parts && key.key.contains(&first.id.to_string())));
+}
+
+#[tokio::test]
+async fn what_is_tried_again_needs_the_same_permission_as_at_its_first_try() {
+    let world = world();
+    world.intake.accept(incoming(Surface::Http, MESSAGE)).await.unwrap();
+    let good = again(&world, &["eva@example.org"]);
+    let others_channel = Repeat { principal: Principal { person: HOST, token: None }, ..good.clone() };
+    assert_eq!(world.intake.repeat(others_channel).await.unwrap_err().code(), "channel_not_found");
+    let gone = Repeat { channel: "nobodys".into(), ..good.clone() };
+    assert_eq!(world.intake.repeat(gone).await.unwrap_err().code(), "channel_not_found");
+    let stranger = Repeat { envelope: envelope("luis@example.net", &["eva@example.org"]), ..good };
+    assert_eq!(world.intake.repeat(stranger).await.unwrap_err().code(), "sender_not_allowed");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::CommandError;
 use super::send::send;
-use crate::cli::{Channel, Command, List, Message, Output};
+use crate::cli::{Channel, Command, Estimate, List, Message, Output, Suppression};
 use crate::client::{Client, Content, encoded};
 use crate::{directory_file, directory_wire, show};
 use std::io::Write;
@@ -18,6 +18,8 @@ pub(super) async fn ask(client: &Client, command: Command, output: Output) -> Re
             show::submitted(&sent, output);
         }
         Command::Message(what) => message(client, what, output).await?,
+        Command::Estimate(what) => estimate(client, what, output).await?,
+        Command::Suppression(what) => suppression(client, what, output).await?,
         Command::Queue => show::queue(&client.get::<Vec<view::QueueLine>>("/api/v1/queue", &[]).await?, output),
         Command::Channel(what) => return channel(client, what, output).await,
         Command::Status => show::status(&client.get::<view::Status>("/api/v1/status", &[]).await?, output),
@@ -58,12 +60,48 @@ async fn message(client: &Client, what: Message, output: Output) -> Result<(), C
             let events: Vec<view::Event> = client.get(&format!("{}/events", path_of(&id)), &[]).await?;
             show::message(&message, &events, output);
         }
-        Message::Cancel { id, recipient } => {
-            let query: Vec<(&str, &str)> = recipient.iter().map(|address| ("recipient", address.as_str())).collect();
-            steer(client, &id, "cancel", &query, output).await?;
+        Message::Cancel { id, recipient } => steer(client, &id, "cancel", &of_recipients(&recipient), output).await?,
+        Message::Hold { id, recipient } => steer(client, &id, "hold", &of_recipients(&recipient), output).await?,
+        Message::Release { id, recipient } => steer(client, &id, "release", &of_recipients(&recipient), output).await?,
+        Message::Retry { id, recipient } => {
+            let path = format!("{}/retry", path_of(&id));
+            show::retried(&client.post(&path, &of_recipients(&recipient), Content::Nothing).await?, output);
         }
-        Message::Hold { id } => steer(client, &id, "hold", &[], output).await?,
-        Message::Release { id } => steer(client, &id, "release", &[], output).await?,
+    }
+    Ok(())
+}
+
+fn of_recipients(addresses: &[String]) -> Vec<(&'static str, &str)> {
+    addresses.iter().map(|address| ("recipient", address.as_str())).collect()
+}
+
+async fn estimate(client: &Client, what: Estimate, output: Output) -> Result<(), CommandError> {
+    let asked = view::EstimateRequest {
+        channel: what.channel,
+        from: what.from,
+        lane: what.lane,
+        messages: what.messages,
+        recipients: Some(what.recipients),
+        bytes: what.bytes,
+    };
+    let json = serde_json::to_vec(&asked).map_err(|problem| CommandError::about("the request", problem))?;
+    show::estimate(&client.post("/api/v1/estimates", &[], Content::Json(json.into())).await?, output);
+    Ok(())
+}
+
+async fn suppression(client: &Client, what: Suppression, output: Output) -> Result<(), CommandError> {
+    match what {
+        Suppression::List { team, limit, after } => {
+            let limit = limit.to_string();
+            let wanted = [("limit", Some(&limit)), ("team", team.as_ref()), ("after", after.as_ref())];
+            let query: Vec<(&str, &str)> =
+                wanted.into_iter().filter_map(|(name, value)| value.map(|value| (name, value.as_str()))).collect();
+            show::suppressions(&client.get("/api/v1/suppressions", &query).await?, output);
+        }
+        Suppression::Remove { address, team } => {
+            let query: Vec<(&str, &str)> = team.iter().map(|team| ("team", team.as_str())).collect();
+            show::unsuppressed(&client.delete(&format!("/api/v1/suppressions/{}", encoded(&address)), &query).await?, output);
+        }
     }
     Ok(())
 }
@@ -99,7 +137,7 @@ async fn channel(client: &Client, what: Channel, output: Output) -> Result<ExitC
     let path = |name: &str| format!("/api/v1/channels/{}", encoded(name));
     match what {
         Channel::List => show::channels(&client.get::<Vec<view::Channel>>("/api/v1/channels", &[]).await?, output),
-        Channel::Show { name } => show::channel(&client.get(&path(&name), &[]).await?, output),
+        Channel::Show { name } => show::channel_detail(&client.get(&path(&name), &[]).await?, output),
         Channel::Pause { name } => {
             show::channel(&client.post(&format!("{}/pause", path(&name)), &[], Content::Nothing).await?, output);
         }

@@ -1,0 +1,117 @@
+//! Trying again what was given up: a new message with the bytes of an earlier one.
+
+use super::{Intake, Principal, Receipt, has_utf8_address};
+use crate::refusal::AcceptRefusal;
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use mail::resolve::{Request, resolve};
+use mail::rewrite::{Stamp, prepare};
+use mail::{BodyType, Envelope, Lane, MessageId, Surface};
+use store::{Idempotency, NewMessage, Party};
+
+/// Recipients of an earlier message, to be tried again.
+#[derive(Clone, Debug)]
+pub struct Repeat {
+    /// Who wishes it: their rights are asked for, as at an acceptance.
+    pub principal: Principal,
+    /// By which door.
+    pub surface: Surface,
+    /// The earlier message.
+    pub of: MessageId,
+    /// Its channel: by this one or not at all.
+    pub channel: String,
+    /// Its lane.
+    pub lane: Lane,
+    /// Why it was in that lane, as it was stored.
+    pub lane_reason: String,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
+    /// From and for whom. What the body holds is looked at here and need not be declared.
+    pub envelope: Envelope,
+    /// Its bytes, as they are handed over.
+    pub body: Bytes,
+}
+
+impl Intake {
+    /// Makes a message durable that has the very bytes of an earlier one, all or nothing.
+    ///
+    /// A recipient of that message who was tried again before, not longer ago than idempotency keys are known, is
+    /// not tried twice: then the receipt is that of the earlier repetition.
+    ///
+    /// # Errors
+    /// Why its sender may not send it, or not by this channel, any more; or why it cannot be kept now. Nothing was
+    /// stored.
+    pub async fn repeat(&self, repeat: Repeat) -> Result<Receipt, AcceptRefusal> {
+        let result = match self.admit_again(repeat) {
+            Ok(message) => self.keep(message).await,
+            Err(refusal) => Err(refusal),
+        };
+        match &result {
+            Ok(receipt) => self.counters.accepted(receipt.replayed),
+            Err(refusal) => self.counters.refused(refusal.is_permanent()),
+        }
+        result
+    }
+
+    fn admit_again(&self, repeat: Repeat) -> Result<NewMessage, AcceptRefusal> {
+        let Repeat { principal, surface, of, channel, lane, lane_reason, tags, mut envelope, body } = repeat;
+        let at = self.clock.now();
+        let id = self.clock.message_id(at);
+        // It is only read: the lines in front were added when it was accepted first.
+        let stamp = Stamp {
+            at,
+            id,
+            hostname: &self.settings.hostname,
+            helo: "",
+            peer: None,
+            protocol: "local",
+            recipient: None,
+            control_fields: true,
+        };
+        let read = prepare(&body, &stamp)?;
+        let request = Request {
+            person: principal.person,
+            token: principal.token,
+            authors: &read.authors,
+            reverse_path: &envelope.reverse_path,
+            channel: Some(&channel),
+        };
+        let route = resolve(&self.people.directory(), &request)?;
+        self.fits_channel(route.channel, lane, body.len() as u64)?;
+        let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
+        if read.eight_bit {
+            envelope.body = BodyType::EightBitMime;
+        }
+        envelope.smtputf8 = read.utf8_header || has_utf8_address(&envelope);
+        Ok(NewMessage {
+            id,
+            at,
+            due: self.clock.steady(),
+            person: principal.person,
+            team: route.team,
+            token: principal.token,
+            surface,
+            channel: route.channel,
+            lane,
+            lane_reason,
+            retry_of: Some(of),
+            envelope,
+            suppressed,
+            from: read.from_line,
+            subject: read.subject,
+            message_id: read.message_id,
+            tags,
+            idempotency: Some(once(of, &body)),
+            scheduled_at: None,
+            expires_at: None,
+            body,
+        })
+    }
+}
+
+/// Somebody who asks twice for the same retry gets one.
+fn once(of: MessageId, body: &[u8]) -> Idempotency {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, body).as_ref());
+    Idempotency { key: format!("retry of {of}"), fingerprint, parts: true }
+}
