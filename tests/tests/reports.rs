@@ -125,7 +125,7 @@ fn a_refused_message_is_reported_once_even_if_the_power_fails_before_the_report_
     let further_settings = "[notices]\nchannel = \"reports\"\nfrom = \"reports@example.com\"";
     let mut gateway = Gateway::start(Plan { further_settings, ..Plan::for_next_hop(hop.port()) });
     let file = gateway.path("reports.toml");
-    write(file.clone(), REPORTS.to_owned());
+    write(file.clone(), REPORTS);
     ask(&gateway, &["apply", file.to_str().expect("a plain path")]);
     ask(&gateway, &["channel", "pause", "reports"]);
 

@@ -287,7 +287,7 @@ impl Run {
             0 => {
                 let pace = LearnedPace { per_minute: 7, before: 30, taught_at: now, step_at: now, said: said.clone() };
                 let cap = LearnedCap { connections: 1, before: 3, taught_at: now, step_at: now, said };
-                let lessons = Lessons { pace: (c % 4 > 0).then_some(pace), cap: (c % 3 > 0).then_some(cap) };
+                let lessons = Lessons { pace: (!c.is_multiple_of(4)).then_some(pace), cap: (!c.is_multiple_of(3)).then_some(cap) };
                 let expected = self.model.set_lessons(channel, lessons.clone(), now).wait();
                 same("set_lessons", &expected, &queue.set_lessons(channel, lessons, now).wait())
             }

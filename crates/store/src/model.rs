@@ -157,7 +157,7 @@ impl Stored {
         self.rows.iter().any(|row| !row.state.is_final())
     }
 
-    fn from_id(&self) -> FromId {
+    fn sender(&self) -> FromId {
         FromId::of(address_in(&self.new.from))
     }
 
@@ -311,7 +311,7 @@ impl State {
         let nobody = Served::default();
         let served = self.served.get(&(channel, lane)).unwrap_or(&nobody);
         let all = self.messages.iter().filter(|(_, stored)| stored.channel == channel && stored.new.lane == lane);
-        let passed = |stored: &Stored| skip.people.contains(&stored.new.person) || skip.froms.contains(&stored.from_id());
+        let passed = |stored: &Stored| skip.people.contains(&stored.new.person) || skip.froms.contains(&stored.sender());
         let ready = all.filter_map(|(id, stored)| {
             let due = stored.earliest().filter(|due| *due <= now && !passed(stored))?;
             let (team, person) = (stored.new.team, stored.new.person);
@@ -328,7 +328,7 @@ impl State {
             let is_due = |row: &&Row| row.state == RecipientState::Queued && row.view.due.is_some_and(|due| due <= now);
             Some(Head {
                 message: id,
-                from: stored.from_id(),
+                from: stored.sender(),
                 person: stored.new.person,
                 recipients: stored.rows.iter().filter(is_due).count() as u32,
                 size_bytes: stored.new.body.len() as u64,
@@ -637,7 +637,7 @@ impl Queue for Model {
             }
             (stored.new.id, stored.new.lane, ahead)
         };
-        found.iter().map(|stored| ahead(stored)).collect()
+        found.iter().map(ahead).collect()
     }
 
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {

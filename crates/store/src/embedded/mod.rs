@@ -75,6 +75,9 @@ const LONG_JOURNAL: i64 = 16_384;
 /// Messages that are counted without letting others in between.
 const COUNT_AT_ONCE: usize = 4096;
 
+/// Lets the steady clock go on from the last heartbeat, and reads it.
+pub type Resume = Box<dyn Fn(Option<&Heartbeat>) -> Timestamp + Send>;
+
 /// How to open a queue.
 pub struct Options {
     /// Its folder; made when missing.
@@ -88,7 +91,7 @@ pub struct Options {
     /// Now: what was open when the process ended is dated with it.
     pub now: Timestamp,
     /// The steady clock at this moment, which goes on from the last heartbeat.
-    pub steady: Box<dyn Fn(Option<&Heartbeat>) -> Timestamp + Send>,
+    pub steady: Resume,
     /// When an interrupted transaction is tried again.
     pub uncertain_retry: Duration,
     /// True for channels whose interrupted transactions wait for a person at once.
