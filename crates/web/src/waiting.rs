@@ -95,7 +95,12 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     }
     if let Some((_, reason)) = way.outlook.paused_people.iter().find(|(person, _)| *person == mail.person) {
         let text = with_words(&format!("mail of its sender is kept back on channel '{}'", way.name), reason);
-        return waiting(WaitingKind::Person, text, "somebody resumes the channel, or releases a message of this sender", None);
+        return waiting(
+            WaitingKind::Person,
+            text,
+            "somebody in charge of the channel resumes it, or releases a message there",
+            None,
+        );
     }
     if due > now {
         return put_off(recipient, tried(due));

@@ -6,6 +6,7 @@ use crate::params::Params;
 use crate::problem::Problem;
 use crate::surface::{Caller, Surface};
 use crate::view::Steered;
+use crate::viewer::Viewer;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use mail::Move;
@@ -57,7 +58,10 @@ async fn steer(
     let by = super::by(&surface, &caller);
     let order = Steer { message: id, recipients, to, channel: None, by, at: gateway.now() };
     let moved = gateway.queue().steer(order).await?;
-    if to == Move::Release && !moved.is_empty() {
+    // What a channel keeps back protects it: only who has charge of it lets that go on.
+    let directory = gateway.directory();
+    let in_charge = directory.channel(before.channel).is_none_or(|channel| Viewer::of(&caller).sees_words(&directory, channel));
+    if to == Move::Release && !moved.is_empty() && in_charge {
         gateway.released(before.channel);
     }
     let after = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;

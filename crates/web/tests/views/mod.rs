@@ -110,6 +110,20 @@ async fn a_release_lets_the_channel_look_again() {
 }
 
 #[tokio::test]
+async fn a_member_lets_a_message_go_on_but_not_what_a_shared_channel_keeps_back() {
+    let (fake, router) = public();
+    for (token, from, released) in [(ANA_TOKEN, "ana@example.com", 0), (EVA_TOKEN, "eva@example.com", 1)] {
+        let text = message(from, "luis@example.org");
+        let id = by_token(&router, Method::POST, "/api/v1/messages/raw", token, &text).await.json()["id"].clone();
+        for verb in ["hold", "release"] {
+            let path = format!("/api/v1/messages/{}/{verb}", id.as_str().unwrap());
+            assert_eq!(by_token(&router, Method::POST, &path, token, "").await.status, 200);
+        }
+        assert_eq!(fake.released().len(), released, "{from}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_given_up_is_tried_again_with_the_same_bytes_and_only_once() {
     let (fake, router) = local();
     let id = submitted(&router).await;
