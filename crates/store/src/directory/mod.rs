@@ -98,7 +98,19 @@ impl DirectoryStore {
     /// Another key, another version, or the disk.
     pub fn open(path: &Path, sealer: Arc<Sealer>) -> Result<Self, DirectoryError> {
         keep_private(path)?;
-        let mut connection = Connection::open(path)?;
+        Self::of(Connection::open(path)?, sealer)
+    }
+
+    /// A directory in memory, gone with this value.
+    ///
+    /// # Errors
+    /// SQLite's.
+    #[cfg(feature = "simulation")]
+    pub fn in_memory(sealer: Arc<Sealer>) -> Result<Self, DirectoryError> {
+        Self::of(Connection::open_in_memory()?, sealer)
+    }
+
+    fn of(mut connection: Connection, sealer: Arc<Sealer>) -> Result<Self, DirectoryError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         prepare(&mut connection, &sealer)?;

@@ -55,6 +55,8 @@ pub enum Fault {
 
 #[derive(Default)]
 struct Inner {
+    /// What was there before anything was done.
+    found: BTreeMap<String, Vec<u8>>,
     done: Vec<Done>,
     files: BTreeMap<String, Vec<u8>>,
     fault: Fault,
@@ -124,22 +126,44 @@ impl FakeDisk {
     pub fn after_crash(&self, step: usize, loss: Loss) -> Self {
         let inner = self.lock();
         let done = &inner.done[..step.min(inner.done.len())];
-        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for (at, what) in survivors(done, loss) {
-            apply(&mut files, what, at, done, loss);
+        let mut files = inner.found.clone();
+        let synced = Synced::of(done);
+        for (at, what) in survivors(done, &synced, loss) {
+            apply(&mut files, what, at, done, &synced, loss);
         }
-        Self(Arc::new(Mutex::new(Inner { files, ..Inner::default() })))
+        Self(Arc::new(Mutex::new(Inner { found: files.clone(), files, free: inner.free, ..Inner::default() })))
+    }
+}
+
+/// When each file and the folder were synced last.
+struct Synced<'a> {
+    files: BTreeMap<&'a str, usize>,
+    folder: Option<usize>,
+}
+
+impl<'a> Synced<'a> {
+    fn of(done: &'a [Done]) -> Self {
+        let files = done.iter().enumerate().filter_map(|(at, what)| match what {
+            Done::Sync(name) => Some((name.as_str(), at)),
+            _ => None,
+        });
+        Self { files: files.collect(), folder: done.iter().rposition(|what| matches!(what, Done::SyncFolder)) }
+    }
+
+    fn file_after(&self, name: &str, at: usize) -> bool {
+        self.files.get(name).is_some_and(|last| *last >= at)
+    }
+
+    fn folder_after(&self, at: usize) -> bool {
+        self.folder.is_some_and(|last| last >= at)
     }
 }
 
 /// The things done whose effect is there after the crash.
-fn survivors(done: &[Done], loss: Loss) -> Vec<(usize, &Done)> {
-    let synced_after = |at: usize, name: &str| done[at..].iter().any(|later| matches!(later, Done::Sync(synced) if synced == name));
-    let folder_synced_after = |at: usize| done[at..].iter().any(|later| matches!(later, Done::SyncFolder));
+fn survivors<'a>(done: &'a [Done], synced: &Synced<'_>, loss: Loss) -> Vec<(usize, &'a Done)> {
     let durable = |at: usize, what: &Done| match what {
-        Done::Create(_) => folder_synced_after(at),
-        Done::Remove(_) => folder_synced_after(at),
-        Done::Write(name, ..) | Done::Truncate(name, _) => synced_after(at, name),
+        Done::Create(_) | Done::Remove(_) => synced.folder_after(at),
+        Done::Write(name, ..) | Done::Truncate(name, _) => synced.file_after(name, at),
         Done::Sync(_) | Done::SyncFolder => true,
     };
     let last = last_write(done);
@@ -156,14 +180,13 @@ fn last_write(done: &[Done]) -> Option<usize> {
     done.iter().rposition(|what| matches!(what, Done::Write(..)))
 }
 
-fn apply(files: &mut BTreeMap<String, Vec<u8>>, what: &Done, at: usize, done: &[Done], loss: Loss) {
+fn apply(files: &mut BTreeMap<String, Vec<u8>>, what: &Done, at: usize, done: &[Done], synced: &Synced<'_>, loss: Loss) {
     match what {
         Done::Create(name) => {
             files.entry(name.clone()).or_default();
         }
         Done::Write(name, offset, bytes) => {
-            let synced = done[at..].iter().any(|later| matches!(later, Done::Sync(synced) if synced == name));
-            let at_risk = !synced && (last_write(done) == Some(at) || matches!(loss, Loss::Random(_)));
+            let at_risk = !synced.file_after(name, at) && (last_write(done) == Some(at) || matches!(loss, Loss::Random(_)));
             // A file whose name is lost is lost with what was written to it.
             let Some(file) = files.get_mut(name) else { return };
             write(file, *offset, bytes, if at_risk { loss.of_write(at) } else { Part::All });

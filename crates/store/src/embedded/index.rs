@@ -574,7 +574,8 @@ fn state_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<RecipientState>
 
 /// A connection that only reads.
 pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(path, flags)?;
     configure(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)

@@ -8,6 +8,8 @@ mod lines;
 mod log;
 mod open_set;
 mod record;
+#[cfg(feature = "simulation")]
+pub mod stepped;
 mod wire;
 
 #[cfg(test)]
@@ -263,9 +265,17 @@ impl<D: Disk> Embedded<D> {
     ///
     /// # Errors
     /// As [`Embedded::open`].
-    pub fn on_disk(disk: Arc<D>, index_path: PathBuf, mut options: Options) -> Result<Self, OpenError> {
+    pub fn on_disk(disk: Arc<D>, index_path: PathBuf, options: Options) -> Result<Self, OpenError> {
+        let log = options.folder.join("log");
+        let (queue, core, index) = Self::prepare(disk, index_path, options)?;
+        queue.start(core, index).map_err(|error| OpenError::Io { path: log, error })?;
+        Ok(queue)
+    }
+
+    /// A queue that nobody steps yet, with its writer and its index.
+    fn prepare(disk: Arc<D>, index_path: PathBuf, mut options: Options) -> Result<(Self, Core<D>, Index), OpenError> {
         let mut index = Index::open(&index_path)?;
-        let (core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
+        let (mut core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
         let progress = index.progress();
         let open = Arc::clone(&core.open);
         let shared = Arc::new(Shared {
@@ -289,12 +299,12 @@ impl<D: Disk> Embedded<D> {
         });
         let queue = Self { shared, threads: Mutex::default(), findings, _lock: None };
         let log = options.folder.join("log");
-        queue.settle_interrupted(core, index, options).map_err(|error| OpenError::Io { path: log, error })?;
-        Ok(queue)
+        queue.settle_interrupted(&mut core, &options).map_err(|error| OpenError::Io { path: log, error })?;
+        Ok((queue, core, index))
     }
 
-    /// Starts the threads, after what was open at the end of the last process has become uncertain.
-    fn settle_interrupted(&self, mut core: Core<D>, index: Index, options: Options) -> std::io::Result<()> {
+    /// What was open at the end of the last process becomes uncertain.
+    fn settle_interrupted(&self, core: &mut Core<D>, options: &Options) -> std::io::Result<()> {
         let interrupted = lock(&core.open).interrupted();
         let steady = (options.steady)(lock(&core.open).heartbeat.as_ref());
         for open_set::Interrupted { message, channel, rows, spend } in interrupted {
@@ -307,7 +317,7 @@ impl<D: Disk> Embedded<D> {
             core.owed.push(Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() }));
         }
         if self.findings.missing_segments > 0 {
-            self.hold_all(&mut core, options.now);
+            self.hold_all(core, options.now);
         }
         if !core.owed.is_empty() {
             // Without room they stay owed, and the writer tries again.
@@ -319,6 +329,11 @@ impl<D: Disk> Embedded<D> {
             outbox.taken += step.entries.len() as u64;
             outbox.entries.extend(step.entries);
         }
+        Ok(())
+    }
+
+    /// Starts the threads.
+    fn start(&self, core: Core<D>, index: Index) -> std::io::Result<()> {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.to_owned()).spawn(run);
         let (writer, indexer, keeper) = (Arc::clone(&self.shared), Arc::clone(&self.shared), Arc::clone(&self.shared));
         let mut threads = guard(&self.threads);
@@ -479,34 +494,46 @@ impl<D: Disk> Shared<D> {
 
     /// The writer thread: whatever waits is one batch.
     fn write(&self, mut core: Core<D>) {
-        loop {
-            let Some(ops) = self.next_batch(!core.owed.is_empty()) else { break };
-            let index =
-                Follower { sequence: self.indexed.load(Ordering::Relaxed), no_space: self.index_full.load(Ordering::Relaxed) };
-            let mut step = core.step(ops, index);
-            self.syncs.fetch_add(1, Ordering::Relaxed);
-            if step.no_space {
-                *guard(&self.room) = Some(Room { until: Instant::now() + TRY_AGAIN, found: Err("the disk is full".into()) });
-            }
-            self.hand_on(std::mem::take(&mut step.entries));
-            self.wake(&step.wakes);
-            let (failed, later) = (step.failed.take(), std::mem::take(&mut step.later));
-            if let Some(why) = failed {
-                // From here on nobody is told anything else.
-                guard(&self.inbox).failed = Some(why.clone());
-                step.answer();
-                self.fail(&why);
+        while let Some(ops) = self.next_batch(!core.owed.is_empty()) {
+            let step = self.step(&mut core, ops);
+            if !self.conclude(step) {
                 return;
-            }
-            step.answer();
-            let mut inbox = guard(&self.inbox);
-            for op in later.into_iter().rev() {
-                inbox.ops.push_front(op);
             }
         }
         let mut outbox = guard(&self.outbox);
         outbox.closing = true;
         self.outbox_changed.notify_all();
+    }
+
+    /// One batch, on the disk when this returns; nobody knows of it yet.
+    fn step(&self, core: &mut Core<D>, ops: Vec<Op>) -> core::Step {
+        let index = Follower { sequence: self.indexed.load(Ordering::Relaxed), no_space: self.index_full.load(Ordering::Relaxed) };
+        let step = core.step(ops, index);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        if step.no_space {
+            *guard(&self.room) = Some(Room { until: Instant::now() + TRY_AGAIN, found: Err("the disk is full".into()) });
+        }
+        step
+    }
+
+    /// Tells everybody of a batch: the index, the scheduler, and who waits for an answer. False when it was the last.
+    fn conclude(&self, mut step: core::Step) -> bool {
+        self.hand_on(std::mem::take(&mut step.entries));
+        self.wake(&step.wakes);
+        let (failed, later) = (step.failed.take(), std::mem::take(&mut step.later));
+        if let Some(why) = failed {
+            // From here on nobody is told anything else.
+            guard(&self.inbox).failed = Some(why.clone());
+            step.answer();
+            self.fail(&why);
+            return false;
+        }
+        step.answer();
+        let mut inbox = guard(&self.inbox);
+        for op in later.into_iter().rev() {
+            inbox.ops.push_front(op);
+        }
+        true
     }
 
     /// What waits; nothing when something is owed and no operation comes.
@@ -523,16 +550,7 @@ impl<D: Disk> Shared<D> {
             }
             inbox = self.inbox_changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
-        let mut ops = Vec::with_capacity(inbox.ops.len());
-        let mut bytes = 0;
-        while let Some(op) = inbox.ops.pop_front() {
-            bytes += op.size();
-            ops.push(op);
-            if bytes >= BATCH_BYTES {
-                break;
-            }
-        }
-        Some(ops)
+        Some(take_batch(&mut inbox))
     }
 
     /// Gives the index what it has to learn; waits when it is too far behind.
@@ -762,6 +780,20 @@ impl<D: Disk> Shared<D> {
             tracing::warn!(%error, "the removal of segments is not durable yet");
         }
     }
+}
+
+/// As much of what waits as one batch takes.
+fn take_batch(inbox: &mut Inbox) -> Vec<Op> {
+    let mut ops = Vec::with_capacity(inbox.ops.len());
+    let mut bytes = 0;
+    while let Some(op) = inbox.ops.pop_front() {
+        bytes += op.size();
+        ops.push(op);
+        if bytes >= BATCH_BYTES {
+            break;
+        }
+    }
+    ops
 }
 
 /// True when the entries before `at` end with a whole batch.

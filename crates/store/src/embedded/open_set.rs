@@ -749,6 +749,15 @@ impl OpenSet {
         found
     }
 
+    /// Every open message with the state of each recipient, in the order of ids.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn states_of_all(&self) -> Vec<(MessageId, Vec<RecipientState>)> {
+        let states = |open: &Open| open.rows.get().iter().map(|row| row.state).collect();
+        let mut all: Vec<_> = self.slots.iter().flatten().map(|open| (open.standing.id, states(open))).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
     /// Adds what the slots from `from` on hold to the queues; true when there are more.
     pub(crate) fn add_queues(
         &self,

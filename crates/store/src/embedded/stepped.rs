@@ -1,0 +1,368 @@
+//! The durable queue without threads: whoever holds it says when a batch is written and when the index follows.
+//!
+//! Everything else is the queue of production: the same writer, log, open set and index. The disk is
+//! the one in memory, the index a database in memory that outlives the queue, so that a history can
+//! end a process at any step and begin the next one from what its disk has.
+
+use super::core::{self, Core, lock};
+use super::index::{self, Entry, Index};
+use super::{Embedded, Findings, Options, guard, log, take_batch};
+use crate::api::*;
+use crate::disk::fake::FakeDisk;
+use bytes::Bytes;
+use mail::channel::ChannelState;
+use mail::pace::{Ahead, Lessons, Spent};
+use mail::steady::Heartbeat;
+use mail::{ChannelId, Event, Lane, MessageId, RecipientState, Timestamp};
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// An index in memory. It is there as long as this is, whoever opens and closes it.
+pub struct MemoryIndex {
+    name: String,
+    keep: Connection,
+}
+
+impl Default for MemoryIndex {
+    /// An index that knows nothing.
+    ///
+    /// # Panics
+    /// There is no memory left.
+    fn default() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("file:index-{}?mode=memory&cache=shared", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let keep = Connection::open(&name).expect("a database in memory opens");
+        Self { name, keep }
+    }
+}
+
+impl MemoryIndex {
+    /// The index as it is now, apart.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn copy(&self) -> Result<Self, StoreError> {
+        let copy = Self::default();
+        self.keep.execute("VACUUM INTO ?1", [&copy.name])?;
+        Ok(copy)
+    }
+}
+
+/// Something that a batch made durable, in the order of its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// A message is queued.
+    Accepted {
+        /// Which.
+        message: MessageId,
+        /// How many recipients it has.
+        recipients: u32,
+    },
+    /// A recipient is now like this.
+    Recipient {
+        /// Of which message.
+        message: MessageId,
+        /// Its place in the envelope.
+        index: u32,
+        /// How it is.
+        standing: Standing,
+    },
+}
+
+/// What the log knows of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state; a lease without intent is in memory only, and `Queued` here.
+    pub state: RecipientState,
+    /// A durable intent stands behind its lease.
+    pub intended: bool,
+    /// Own attempts so far.
+    pub attempts: u32,
+    /// Uncertain outcomes so far.
+    pub doubts: u32,
+}
+
+/// A batch that is on the disk, and of which nobody knows yet. Dropped, it stays unknown: the process ended there.
+pub struct Batch {
+    /// What is durable with it; nothing when the disk refused it.
+    pub durable: Vec<Durable>,
+    /// How many things had been done to the disk before it and after each of its own.
+    pub disk_steps: RangeInclusive<usize>,
+    /// The disk failed for good, so what was to be durable may be there or not.
+    pub failed: bool,
+    step: core::Step,
+}
+
+/// The queue, stepped by hand.
+pub struct Stepped {
+    queue: Embedded<FakeDisk>,
+    core: Mutex<Core<FakeDisk>>,
+    index: Mutex<Index>,
+    keeper: Mutex<Connection>,
+    submitted: tokio::sync::Notify,
+}
+
+impl Stepped {
+    /// Opens the queue of a disk, as [`Embedded::on_disk`] does.
+    ///
+    /// # Errors
+    /// The disk, or an index that does not belong to it.
+    pub fn open(disk: FakeDisk, index: &MemoryIndex, options: Options) -> Result<Self, super::OpenError> {
+        let path = PathBuf::from(&index.name);
+        let (queue, core, follower) = Embedded::prepare(Arc::new(disk), path.clone(), options)?;
+        let keeper = index::reader(&path)?;
+        keeper.pragma_update(None, "query_only", false).map_err(StoreError::from)?;
+        Ok(Self {
+            queue,
+            core: Mutex::new(core),
+            index: Mutex::new(follower),
+            keeper: Mutex::new(keeper),
+            submitted: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// What recovery found beside whole records.
+    pub fn findings(&self) -> &Findings {
+        self.queue.findings()
+    }
+
+    /// Resolves when something waits to be written.
+    pub async fn submitted(&self) {
+        loop {
+            if !guard(&self.queue.shared.inbox).ops.is_empty() {
+                return;
+            }
+            self.submitted.notified().await;
+        }
+    }
+
+    /// True while something must be written that nobody asked for: it is tried again while the disk is full.
+    pub fn owes(&self) -> bool {
+        !guard(&self.core).owed.is_empty()
+    }
+
+    /// Writes what waits as one batch and makes it durable; `None` when nothing waits.
+    pub fn step(&self) -> Option<Batch> {
+        let mut core = guard(&self.core);
+        let ops = {
+            let mut inbox = guard(&self.queue.shared.inbox);
+            if inbox.failed.is_some() || inbox.ops.is_empty() && core.owed.is_empty() {
+                return None;
+            }
+            take_batch(&mut inbox)
+        };
+        let disk = Arc::clone(&self.queue.shared.disk);
+        let before = disk.steps();
+        let step = self.queue.shared.step(&mut core, ops);
+        let durable = step.entries.iter().flat_map(durable).collect();
+        Some(Batch { durable, disk_steps: before..=disk.steps(), failed: step.failed.is_some(), step })
+    }
+
+    /// Tells everybody of a batch. False when writing has failed for good: the process is to end.
+    pub fn answer(&self, batch: Batch) -> bool {
+        self.queue.shared.conclude(batch.step)
+    }
+
+    /// Lets the index learn everything that was answered.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn follow(&self) -> Result<(), StoreError> {
+        let (entries, forget) = {
+            let mut outbox = guard(&self.queue.shared.outbox);
+            (std::mem::take(&mut outbox.entries), std::mem::take(&mut outbox.forget))
+        };
+        let mut index = guard(&self.index);
+        index.apply(&entries)?;
+        for (account, before) in &forget {
+            index.forget_spent(account, *before)?;
+        }
+        if let Some(last) = entries.last() {
+            self.queue.shared.indexed.store(last.sequence, Ordering::Relaxed);
+        }
+        guard(&self.queue.shared.outbox).applied += (entries.len() + forget.len()) as u64;
+        Ok(())
+    }
+
+    /// Checkpoints the index and removes the segments that nobody needs; true when one was removed.
+    pub fn tidy(&self) -> bool {
+        let count = || log::segments(&*self.queue.shared.disk).map_or(0, |segments| segments.len());
+        let before = count();
+        self.queue.shared.tidy(&guard(&self.keeper));
+        count() < before
+    }
+
+    /// Forgets whom it would have woken, so that nothing holds what its process held.
+    pub fn abandon(&self) {
+        *guard(&self.queue.shared.waker) = None;
+        guard(&self.queue.shared.inbox).ops.clear();
+    }
+
+    /// What memory has of every open recipient, leases without intent included.
+    pub fn open_recipients(&self) -> Vec<(MessageId, Vec<RecipientState>)> {
+        lock(&self.queue.shared.open).states_of_all()
+    }
+}
+
+fn durable(entry: &Entry) -> Vec<Durable> {
+    let effects = &entry.effects;
+    let accepted = effects
+        .new
+        .iter()
+        .map(|(meta, _)| Durable::Accepted { message: meta.id, recipients: meta.envelope.recipients.len() as u32 });
+    let changed = effects.changes.iter().map(|change| Durable::Recipient {
+        message: change.message,
+        index: change.index,
+        standing: Standing {
+            state: change.state,
+            intended: change.intended,
+            attempts: u32::from(change.attempts),
+            doubts: u32::from(change.doubts),
+        },
+    });
+    accepted.chain(changed).collect()
+}
+
+impl Stepped {
+    /// Something may wait to be written now.
+    fn told<T>(&self, answer: T) -> T {
+        self.submitted.notify_one();
+        answer
+    }
+
+    /// The queue, with an index that knows everything that was answered.
+    fn read(&self) -> Result<&Embedded<FakeDisk>, StoreError> {
+        self.follow()?;
+        Ok(&self.queue)
+    }
+}
+
+impl Queue for Stepped {
+    fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>> {
+        self.told(self.queue.accept(batch))
+    }
+
+    fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
+        self.queue.heads(channel, now, skip)
+    }
+
+    fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
+        self.told(self.queue.lease(channel, lane, now, most, skip))
+    }
+
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+        self.queue.ahead(channel, messages)
+    }
+
+    fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        self.queue.overdue(channel, before, limit)
+    }
+
+    fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
+        self.queue.next_due(channel)
+    }
+
+    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+        self.queue.body(message)
+    }
+
+    fn record(&self, attempt: AttemptRecord) -> Commit<Result<(), StoreError>> {
+        self.told(self.queue.record(attempt))
+    }
+
+    fn give_back(&self, message: MessageId, recipients: &[u32]) {
+        self.queue.give_back(message, recipients);
+    }
+
+    fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
+        self.told(self.queue.steer(order))
+    }
+
+    fn set_channel_state(&self, channel: ChannelId, state: ChannelState, at: Timestamp) -> Commit<Result<(), StoreError>> {
+        self.told(self.queue.set_channel_state(channel, state, at))
+    }
+
+    fn channel_states(&self) -> BTreeMap<ChannelId, ChannelState> {
+        self.queue.channel_states()
+    }
+
+    fn set_lessons(&self, channel: ChannelId, lessons: Lessons, at: Timestamp) -> Commit<Result<(), StoreError>> {
+        self.told(self.queue.set_lessons(channel, lessons, at))
+    }
+
+    fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
+        self.queue.lessons()
+    }
+
+    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>> {
+        self.told(self.queue.beat(heartbeat))
+    }
+
+    fn is_suppressed(&self, party: Party, address: &str) -> bool {
+        self.queue.is_suppressed(party, address)
+    }
+
+    fn unsuppress(&self, party: Party, address: &str, by: &str, at: Timestamp) -> Commit<Result<bool, StoreError>> {
+        self.told(self.queue.unsuppress(party, address, by, at))
+    }
+
+    fn set_waker(&self, waker: Arc<dyn Wake>) {
+        self.queue.set_waker(waker);
+    }
+
+    fn totals(&self) -> Totals {
+        self.queue.totals()
+    }
+
+    fn accepting(&self) -> Result<(), AcceptError> {
+        self.queue.accepting()
+    }
+
+    fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError> {
+        self.read()?.message(id)
+    }
+
+    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+        self.read()?.raw(id)
+    }
+
+    fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
+        self.read()?.list(filter, page)
+    }
+
+    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
+        self.queue.queue()
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read()?.events(after, limit)
+    }
+
+    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
+        self.read()?.events_of(id)
+    }
+
+    fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read()?.events_of_channel(channel, limit)
+    }
+
+    fn suppressions(&self, parties: &[Party], after: Option<&str>, limit: usize) -> Result<Vec<Suppression>, StoreError> {
+        self.read()?.suppressions(parties, after, limit)
+    }
+
+    fn spent(&self) -> Result<Vec<Spent>, StoreError> {
+        self.read()?.spent()
+    }
+
+    fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError> {
+        self.queue.forget_spent(account, before)
+    }
+
+    fn close(&self) {
+        guard(&self.queue.shared.inbox).closing = true;
+    }
+}
