@@ -29,7 +29,7 @@ use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
 use mail::{ChannelId, ChannelState, Lane, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub struct Counters {
 
 struct Shared {
     parts: Parts,
-    ways: RwLock<HashMap<ChannelId, Arc<Way>>>,
+    ways: RwLock<BTreeMap<ChannelId, Arc<Way>>>,
     durable_states: BTreeMap<ChannelId, ChannelState>,
     timers: Timers,
     durable_lessons: BTreeMap<ChannelId, Lessons>,
@@ -283,7 +283,7 @@ impl store::Wake for Waker {
 }
 
 impl Shared {
-    fn read_ways(&self) -> std::sync::RwLockReadGuard<'_, HashMap<ChannelId, Arc<Way>>> {
+    fn read_ways(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<ChannelId, Arc<Way>>> {
         self.ways.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -378,8 +378,8 @@ impl Shared {
             }
             tokio::select! {
                 biased;
-                () = self.timers.wait(now) => {}
                 () = self.stopping.cancelled() => return,
+                () = self.timers.wait(now) => {}
             }
         }
     }

@@ -42,6 +42,7 @@ impl Timers {
         let next = self.heap.lock().unwrap_or_else(PoisonError::into_inner).peek().map(|Reverse((at, _))| *at);
         let pause = next.map_or(LOOK_AGAIN, |at| at.since(now).max(Duration::from_millis(1)).min(LOOK_AGAIN));
         tokio::select! {
+            biased;
             () = self.changed.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }

@@ -268,6 +268,7 @@ async fn open(shared: &Shared, row: &Channel) -> Result<Box<dyn Session>, delive
         Kind::Capture => &shared.parts.capture,
     };
     tokio::select! {
+        biased;
         opened = transport.open(&endpoint) => opened,
         () = shared.abandon.cancelled() => Err(delivery::OpenError::Stopped),
     }
