@@ -5,6 +5,7 @@ mod figures;
 mod fuzz;
 mod packages;
 mod shell;
+mod simulate;
 mod test;
 
 use anyhow::{Result, bail};
@@ -16,6 +17,8 @@ cargo xtask COMMAND
   breaks [NAME]     breaks the code on purpose, patch by patch: the named test must fail each time
   fuzz [--seconds N] [TARGET]
                     libFuzzer over each parser and session (needs a nightly toolchain)
+  simulate --seeds N [--from S] | --seed S [--trace]
+                    histories of the whole gateway on a simulated clock, disk and network, on all cores
   packages          installs the Debian and npm packages that the tests need, and nothing else
 ";
 
@@ -27,6 +30,7 @@ fn main() -> Result<()> {
         Some("test") => test::run(rest),
         Some("breaks") => breaks::run(rest),
         Some("fuzz") => fuzz::run(rest),
+        Some("simulate") => simulate::run(rest),
         Some("packages") => packages::install(),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");

@@ -1,0 +1,29 @@
+//! Histories of the whole gateway, as many as a test has time for. `cargo xtask simulate` runs more.
+#![allow(clippy::unwrap_used)]
+
+use simulation::{Failure, Report, run};
+
+/// The first seeds, or as many as `SENDERO_SEEDS` says.
+fn seeds() -> u64 {
+    std::env::var("SENDERO_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
+}
+
+#[test]
+fn whatever_goes_wrong_no_recipient_is_lost_and_none_is_doubled_without_excuse() {
+    let halves: Vec<Vec<Result<Report, Failure>>> = std::thread::scope(|scope| {
+        let half = |first: u64| scope.spawn(move || (first..=seeds()).step_by(2).map(|seed| run(seed, false)).collect());
+        [half(1), half(2)].into_iter().map(|half| half.join().unwrap()).collect()
+    });
+    let results: Vec<_> = halves.into_iter().flatten().collect();
+    let failures: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    let restarts: u64 = results.iter().flatten().map(|report| report.lives - 1).sum();
+    println!("SENDERO-FIGURE simulated_histories={} lost={} simulated_restarts={restarts}", results.len(), failures.len());
+    assert!(failures.is_empty(), "{} histories failed, the first:\n{}", failures.len(), failures[0]);
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    for seed in 1..20 {
+        assert_eq!(run(seed, false).unwrap(), run(seed, false).unwrap(), "seed {seed}");
+    }
+}
