@@ -17,6 +17,8 @@ pub enum Given {
     Refused,
     /// A transient reply about the recipient or the message.
     Deferred,
+    /// A reply about the channel: it must cost no attempt and end nothing.
+    Channel,
     /// The connection broke before the final dot.
     Broken,
     /// No reply after the final dot.
@@ -168,6 +170,12 @@ impl Book {
         }
         if after.state == RecipientState::Failed && recipient.given != Some(Given::Refused) {
             return wrong("failed, and no next hop refused it");
+        }
+        if recipient.given == Some(Given::Channel)
+            && (after.attempts > before.attempts || after.state.is_final())
+            && before.intended
+        {
+            return wrong("P4: a refusal about the channel cost an attempt, or ended it");
         }
         if after.attempts > before.attempts + 1 || after.attempts < before.attempts {
             return wrong("attempts are counted one by one");

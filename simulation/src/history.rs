@@ -116,12 +116,12 @@ impl<'a> History<'a> {
     /// Returns how many processes it took.
     fn run(&mut self) -> Result<u64> {
         let mut events: VecDeque<_> = self.plan.events.iter().cloned().collect();
-        let (mut lives, mut pause) = (0, 0);
+        let (mut lives, mut pause, mut boots) = (0, 0, false);
         loop {
             lives += 1;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
             let life = async {
-                self.world.begin(pause);
+                self.world.begin(pause, boots);
                 let place = Place {
                     world: &self.world,
                     office: &self.office,
@@ -138,12 +138,12 @@ impl<'a> History<'a> {
             match ending {
                 Ending::Finished | Ending::Failed => return Ok(lives),
                 Ending::Stopped { down } => {
-                    pause = down;
+                    (pause, boots) = (down, false);
                     self.unknown = Unknown::Nothing;
                     self.disk = self.disk.after_crash(self.disk.steps(), Loss::Nothing);
                 }
-                Ending::Crashed { step, loss, unknown, down } => {
-                    pause = down;
+                Ending::Crashed { step, loss, unknown, down, reboots } => {
+                    (pause, boots) = (down, reboots);
                     self.unknown = unknown;
                     self.disk = self.disk.after_crash(step, loss);
                 }

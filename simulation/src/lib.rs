@@ -8,9 +8,12 @@
 //!
 //! [`run`] runs a history; [`book::Book`] is what must be true after each of its steps.
 
+mod account;
 pub mod book;
+mod clock;
 mod history;
 mod life;
+mod limits;
 mod line;
 mod office;
 pub mod plan;

@@ -8,7 +8,9 @@ use crate::world::{State, World};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use mail::channel::ChannelMove;
+use mail::classify::Rules;
 use mail::retry::RetrySchedule;
+use mail::steady::Heartbeat;
 use mail::{BodyType, ChannelState, Envelope, MessageId, Move, Recipient, RecipientState, Surface};
 use sendero::scheduler::{Parts, Scheduler};
 use smtp::{ForwardPath, Mailbox, ReversePath};
@@ -19,7 +21,8 @@ use std::time::Duration;
 use store::disk::fake::{FakeDisk, Fault, Loss};
 use store::embedded::Options;
 use store::embedded::stepped::{MemoryIndex, Stepped};
-use store::{AcceptError, Idempotency, NewMessage, Queue, Steer};
+use store::{AcceptError, Idempotency, NewMessage, Queue, Skip, Steer};
+use web::gateway::LaneWait;
 
 /// Everything is looked at this often.
 const LOOK: u64 = 10 * MINUTE;
@@ -27,7 +30,7 @@ const LOOK: u64 = 10 * MINUTE;
 const LIES: u64 = 3 * MINUTE;
 /// From the end of all trouble until the last recipient has its fate: the longest retry and the
 /// longest pause of a channel, one after the other, and some.
-const SETTLES: u64 = 16 * HOUR;
+const SETTLES: u64 = 48 * HOUR;
 
 /// How a process ended.
 pub enum Ending {
@@ -43,6 +46,8 @@ pub enum Ending {
         unknown: Unknown,
         /// Milliseconds until it is started again.
         down: u64,
+        /// The machine boots again.
+        reboots: bool,
     },
     /// It was stopped.
     Stopped {
@@ -100,6 +105,7 @@ pub async fn live(place: Place<'_>, events: &mut VecDeque<(u64, Event)>) -> Resu
         ending: Mutex::default(),
     });
     tokio::spawn(Arc::clone(&life).write(plan.sync_takes));
+    tokio::spawn(Arc::clone(&life).keep_time(plan.beats));
     let waiting: Vec<Submission> = world.lock().waiting.values().cloned().collect();
     for submission in waiting {
         tokio::spawn(Arc::clone(&life).submit(submission));
@@ -117,9 +123,16 @@ pub async fn live(place: Place<'_>, events: &mut VecDeque<(u64, Event)>) -> Resu
     Ok(if world.lock().failure.is_some() { Ending::Failed } else { ending })
 }
 
-fn open(world: &World, plan: &Plan, disk: &FakeDisk, index: &MemoryIndex) -> Result<Stepped> {
+fn open(world: &Arc<World>, plan: &Plan, disk: &FakeDisk, index: &MemoryIndex) -> Result<Stepped> {
     let asks: Vec<_> = plan.channels.iter().filter(|channel| channel.asks).map(|channel| channel.id).collect();
+    let clock = Arc::clone(world);
+    let steady = move |last: Option<&Heartbeat>| {
+        let mut state = clock.lock();
+        let now = state.now();
+        state.machine.resume(last, now)
+    };
     let options = Options {
+        steady: Box::new(steady),
         min_free: 0,
         segment_size: plan.segment_size,
         cache_bytes: plan.cache_bytes,
@@ -150,18 +163,22 @@ fn recovered(world: &World, queue: &Stepped, unknown: &Unknown) {
 }
 
 fn parts(world: &Arc<World>, office: &Office, queue: &Arc<Stepped>) -> Parts {
-    let (clock, chance) = (Arc::clone(world), Arc::clone(world));
+    let (steady, wall, chance) = (Arc::clone(world), Arc::clone(world), Arc::clone(world));
     Parts {
         queue: Arc::clone(queue) as Arc<dyn Queue>,
         directory: Arc::clone(&office.directory),
         smarthosts: Arc::new(Network(Arc::clone(world))),
         capture: Arc::new(delivery::CaptureTransport),
         schedule: RetrySchedule::default(),
-        now: Arc::new(move || clock.wall()),
+        rules: Arc::new(Rules::default()),
+        steady: Arc::new(move || steady.steady()),
+        wall: Arc::new(move || wall.wall()),
         jitter: Arc::new(move || chance.lock().random.swing()),
         confirm_login_after: Duration::from_secs(30),
         keep_idle: Duration::from_secs(20),
         hash_addresses: false,
+        hostname: "gateway.example.com".into(),
+        notices: None,
     }
 }
 
@@ -199,14 +216,14 @@ impl Life {
         let Some(batch) = self.queue.step() else { return true };
         let mut state = self.world.lock();
         state.note(&format!("batch of {}", batch.durable.len()));
-        if let Some(down) = dies(&mut state) {
+        if let Some((down, reboots)) = dies(&mut state) {
             let (from, to) = (*batch.disk_steps.start() as u64, *batch.disk_steps.end() as u64);
             let step = state.random.between(from, to) as usize;
             let loss = loss(&mut state);
             state.note(&format!("the process dies at step {step} of {from} to {to}, {loss:?}"));
             drop(state);
             let unknown = if batch.failed { Unknown::Anything } else { Unknown::Batch(batch.durable) };
-            self.end(Ending::Crashed { step, loss, unknown, down });
+            self.end(Ending::Crashed { step, loss, unknown, down, reboots });
             return false;
         }
         let result = state.book.apply(&batch.durable).and_then(|()| state.book.compare(&self.queue.totals()));
@@ -216,11 +233,37 @@ impl Life {
             let step = self.disk.steps();
             let loss = loss(&mut self.world.lock());
             self.world.note("the disk has failed, and the process ends");
-            self.end(Ending::Crashed { step, loss, unknown: Unknown::Anything, down: 1_000 });
+            self.end(Ending::Crashed { step, loss, unknown: Unknown::Anything, down: 1_000, reboots: false });
             return false;
         }
         self.follow();
         true
+    }
+
+    /// Writes the clocks down, and forgets old spending now and then.
+    async fn keep_time(self: Arc<Self>, beats: u64) {
+        loop {
+            let (beat, tidies) = {
+                let mut state = self.world.lock();
+                let now = state.now();
+                let ahead = state.machine.ahead(now);
+                state.check(if ahead > 0 { Err(format!("the steady clock is {ahead} ms ahead")) } else { Ok(()) });
+                (state.machine.beat(now), state.random.percent(5))
+            };
+            if let Some((heartbeat, leapt)) = beat {
+                if leapt {
+                    self.world.note("the steady clock has leapt");
+                    self.scheduler.clock_leapt();
+                }
+                // A full disk is tried again with the next one.
+                let _ = self.queue.beat(heartbeat).await;
+                self.world.live().await;
+            }
+            if tidies {
+                self.scheduler.tidy();
+            }
+            self.world.pass(beats).await;
+        }
     }
 
     /// The index follows when it has time.
@@ -273,7 +316,8 @@ impl Life {
                 self.world.lock().waiting.insert(submission.number, submission.clone());
                 tokio::spawn(Arc::clone(self).submit(submission));
             }
-            Event::Crash { batches, down } => return Ok(self.crash(batches, down)),
+            Event::Crash { batches, down, reboots } => return Ok(self.crash(batches, down, reboots)),
+            Event::SetWall(wrong_by) => self.world.lock().machine.set_wall(wrong_by),
             Event::Stop { grace, down } => {
                 self.world.note("the process is stopped");
                 self.scheduler.stop(Duration::from_millis(grace)).await;
@@ -318,15 +362,15 @@ impl Life {
         Ok(None)
     }
 
-    fn crash(&self, batches: u64, down: u64) -> Option<Ending> {
+    fn crash(&self, batches: u64, down: u64, reboots: bool) -> Option<Ending> {
         let mut state = self.world.lock();
         if batches > 0 {
-            state.ends_at_batch = Some((batches, down));
+            state.ends_at_batch = Some((batches, down, reboots));
             return None;
         }
         let loss = loss(&mut state);
         state.note(&format!("the process dies between batches, {loss:?}"));
-        Some(Ending::Crashed { step: self.disk.steps(), loss, unknown: Unknown::Nothing, down })
+        Some(Ending::Crashed { step: self.disk.steps(), loss, unknown: Unknown::Nothing, down, reboots })
     }
 
     fn resume(self: &Arc<Self>, channel: mail::ChannelId) {
@@ -359,6 +403,13 @@ impl Life {
         let mut state = self.world.lock();
         state.note(&format!("{to:?} {message}: {answer:?}"));
         let Ok(moved) = answer else { return };
+        if to == Move::Release && !moved.is_empty() {
+            drop(state);
+            if let Ok(Some(view)) = self.queue.message(message) {
+                self.scheduler.released(view.channel);
+            }
+            return;
+        }
         let known = state.book.message(message).cloned();
         for index in moved {
             let standing = known.as_ref().and_then(|known| known.recipients.get(index as usize)?.standing);
@@ -402,7 +453,7 @@ impl Life {
     }
 
     fn message(&self, submission: &Submission) -> NewMessage {
-        let at = self.world.wall();
+        let (at, steady) = (self.world.wall(), self.world.steady());
         let mut random = [0; 10];
         random[..8].copy_from_slice(&self.world.lock().random.number().to_be_bytes());
         let from = office::address(submission.person);
@@ -414,12 +465,16 @@ impl Life {
         NewMessage {
             id: MessageId::new(at, random),
             at,
+            due: submission.delay.map_or(steady, |delay| steady.plus(Duration::from_millis(delay))),
             person: self.office.person(submission.person),
             team: None,
             token: None,
             surface: Surface::Smtp,
             channel: submission.channel,
             lane: submission.lane,
+            lane_reason: String::new(),
+            retry_of: None,
+            suppressed: Vec::new(),
             envelope: Envelope {
                 reverse_path: ReversePath::Mailbox(Mailbox::parse(&from).expect("the addresses here are addresses")),
                 recipients: (0..submission.recipients).map(recipient).collect(),
@@ -459,7 +514,7 @@ impl Life {
             if done {
                 return Ok(Ending::Finished);
             }
-            if now > began + SETTLES {
+            if now > began + SETTLES + 3 * plan.drain {
                 let unfinished = self.world.lock().book.ended().err().unwrap_or_else(|| "a submission".into());
                 self.world.check(Err(format!("liveness: not finished long after all trouble has ended: {unfinished}")));
                 return Ok(Ending::Failed);
@@ -475,6 +530,7 @@ impl Life {
             self.office.set_password(channel.id, password, self.world.wall())?;
             match self.scheduler.channel_state(channel.id) {
                 ChannelState::Paused { .. } | ChannelState::NeedsAttention { .. } => self.resume(channel.id),
+                _ if self.keeps_back(channel.id) => self.resume(channel.id),
                 _ => {}
             }
         }
@@ -492,25 +548,42 @@ impl Life {
         Ok(())
     }
 
+    /// The channel keeps mail back until a person acts.
+    fn keeps_back(&self, channel: mail::ChannelId) -> bool {
+        let outlook = self.scheduler.outlook(channel);
+        !outlook.paused_people.is_empty() || !outlook.refused_froms.is_empty()
+    }
+
     /// Looks at everything that is open.
     fn look(&self) {
-        let (wall, now) = (self.world.wall(), self.world.lock().now());
+        let (steady, now) = (self.world.steady(), self.world.lock().now());
         let channels: Vec<_> = self.world.lock().providers.keys().copied().collect();
         for channel in channels {
             let health = self.scheduler.channel_state(channel);
-            let Some(due) = self.queue.next_due(channel) else { continue };
             let quiet_since = {
                 let mut state = self.world.lock();
                 state.alive_since.max(state.provider(channel).spoken_to)
             };
-            let lies = wall.since(due).as_millis() as u64 > LIES && now > quiet_since + LIES + FINAL_PATIENCE;
-            let long_open = health.open_at(mail::Timestamp(wall.0 - LIES as i64)).is_ok();
-            if lies && long_open {
-                let name = office::name(channel);
-                self.world.check(Err(format!("liveness: mail of {name} ({health:?}) is due since {due} and nothing is tried")));
+            let since = mail::Timestamp(steady.0 - LIES as i64);
+            if now < quiet_since + LIES + FINAL_PATIENCE || health.open_at(since).is_err() || self.keeps_back(channel) {
+                continue;
+            }
+            let lanes = self.scheduler.outlook(channel).lanes;
+            let heads = self.queue.heads(channel, since, &Skip::default());
+            let waits = |lane: &LaneWait| lane.until.is_none_or(|until| until > since);
+            for (head, lane) in heads.iter().zip(&lanes) {
+                // What waits for room in a limit has booked it: all lanes behind it wait too.
+                if lane.as_ref().is_some_and(waits) {
+                    break;
+                }
+                if head.is_some() {
+                    let name = office::name(channel);
+                    let why = format!("liveness: {head:?} of {name} ({health:?}, {lanes:?}) is due and nothing is tried");
+                    self.world.check(Err(why));
+                }
             }
         }
-        self.explain(wall);
+        self.explain(steady);
     }
 
     /// P7: every open recipient waits for something that ends.
@@ -535,11 +608,11 @@ impl Life {
     }
 }
 
-/// Milliseconds until it is started again, when the process ends at this batch.
-fn dies(state: &mut State) -> Option<u64> {
-    let (left, down) = state.ends_at_batch.as_mut()?;
+/// Milliseconds until it is started again, when the process ends at this batch, and whether in a new boot.
+fn dies(state: &mut State) -> Option<(u64, bool)> {
+    let (left, down, reboots) = state.ends_at_batch.as_mut()?;
     *left = left.saturating_sub(1);
-    (*left == 0).then_some(*down)
+    (*left == 0).then_some((*down, *reboots))
 }
 
 fn loss(state: &mut State) -> Loss {

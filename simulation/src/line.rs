@@ -15,6 +15,9 @@ const PATIENCE: u64 = 30_000;
 /// How long the final reply is awaited, in milliseconds.
 pub const FINAL_PATIENCE: u64 = 600_000;
 
+/// A provider may count a transaction so much later whose connection broke after the final dot.
+const LATE: u64 = 240_000;
+
 /// The network of a history.
 pub struct Network(pub Arc<World>);
 
@@ -38,7 +41,7 @@ impl Transport for Network {
                 world.pass(PATIENCE).await;
             }
             opened(&mut world.lock(), endpoint, silent)?;
-            let line = Line { world: Arc::clone(world), channel: endpoint.channel, broken: false, dotted: None };
+            let line = Line { world: Arc::clone(world), channel: endpoint.channel, broken: false, dotted: None, counted: None };
             Ok(Box::new(line) as Box<dyn Session>)
         })
     }
@@ -84,12 +87,17 @@ struct Line {
     broken: bool,
     /// The transaction whose final dot has left and whose end is not known here.
     dotted: Option<(MessageId, Vec<u32>)>,
+    /// The transaction that the provider counts and that is not over.
+    counted: Option<usize>,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let mut state = self.world.lock();
+        let world = Arc::clone(&self.world);
+        let mut state = world.lock();
         state.provider(self.channel).sessions -= 1;
+        let may_count_later = self.dotted.is_some();
+        self.uncount(&mut state, may_count_later);
         if let Some((message, indices)) = self.dotted.take() {
             let taken = state.random.percent(50);
             end_unknown(&mut state, message, &indices, taken);
@@ -111,6 +119,23 @@ fn end_unknown(state: &mut State, message: MessageId, indices: &[u32], taken: bo
 }
 
 impl Line {
+    /// The provider counts this transaction from here on.
+    fn count(&mut self, recipients: usize, bytes: u64) {
+        let mut state = self.world.lock();
+        let (now, account) = (state.now(), state.provider(self.channel).account());
+        let (number, result) = state.accounts[account].begin(now, recipients as u32, bytes);
+        state.check(result);
+        self.counted = Some(number);
+    }
+
+    /// The transaction is over, for the provider perhaps a while later.
+    fn uncount(&mut self, state: &mut State, may_count_later: bool) {
+        let Some(number) = self.counted.take() else { return };
+        let later = if may_count_later { state.random.below(LATE) } else { 0 };
+        let (now, account) = (state.now(), state.provider(self.channel).account());
+        state.accounts[account].end(number, now + later);
+    }
+
     async fn round_trip(&self) {
         let latency = {
             let mut state = self.world.lock();
@@ -139,10 +164,13 @@ impl Line {
         let of = |texts: &[Refusal]| texts.iter().filter(|text| stages.contains(&text.stage)).copied().collect::<Vec<_>>();
         let never = self.strikes(|trouble| if let Trouble::Never(percent) = trouble { Some(percent) } else { None });
         let later = self.strikes(|trouble| if let Trouble::Later(percent) = trouble { Some(percent) } else { None });
-        let texts = match (never, later) {
-            (true, _) => of(&texts::NEVER),
-            (false, true) => of(&texts::LATER),
-            (false, false) => return None,
+        let channel = self.strikes(|trouble| if let Trouble::Channel(percent) = trouble { Some(percent) } else { None });
+        let speaks = self.world.lock().provider(self.channel).speaks();
+        let texts = match (channel, never, later) {
+            (true, ..) => of(&texts::about_channel(speaks).collect::<Vec<_>>()),
+            (_, true, _) => of(&texts::NEVER),
+            (_, _, true) => of(&texts::LATER),
+            (false, false, false) => return None,
         };
         (!texts.is_empty()).then(|| self.world.lock().random.pick(&texts))
     }
@@ -159,6 +187,24 @@ impl Line {
                 state.check(result);
             }
         }
+        let free = self.world.lock().provider(self.channel).refusals_free();
+        if !free {
+            self.count(all.len(), outgoing.lease.size_bytes);
+        }
+        let outcomes = self.spoken(message, all, outgoing.lease.size_bytes, go, free).await;
+        let world = Arc::clone(&self.world);
+        self.uncount(&mut world.lock(), self.broken);
+        outcomes
+    }
+
+    async fn spoken(
+        &mut self,
+        message: MessageId,
+        all: Vec<u32>,
+        bytes: u64,
+        go: BoxFuture<'_, bool>,
+        free: bool,
+    ) -> Vec<(u32, Outcome)> {
         self.round_trip().await;
         if self.strikes(|trouble| if let Trouble::Drops(percent) = trouble { Some(percent) } else { None }) {
             self.broken = true;
@@ -178,13 +224,20 @@ impl Line {
             }
         }
         if !rest.is_empty() {
-            outcomes.extend(self.body(message, rest, go).await);
+            outcomes.extend(self.body(message, rest, bytes, go, free).await);
         }
         outcomes.sort_by_key(|(index, _)| *index);
         outcomes
     }
 
-    async fn body(&mut self, message: MessageId, rest: Vec<u32>, go: BoxFuture<'_, bool>) -> Vec<(u32, Outcome)> {
+    async fn body(
+        &mut self,
+        message: MessageId,
+        rest: Vec<u32>,
+        bytes: u64,
+        go: BoxFuture<'_, bool>,
+        free: bool,
+    ) -> Vec<(u32, Outcome)> {
         let durable = go.await;
         self.world.live().await;
         if !durable {
@@ -195,6 +248,9 @@ impl Line {
             let mut state = self.world.lock();
             let result = state.book.dot(message, *index);
             state.check(result);
+        }
+        if free {
+            self.count(rest.len(), bytes);
         }
         self.dotted = Some((message, rest.clone()));
         self.round_trip().await;
@@ -239,7 +295,11 @@ impl Line {
 }
 
 fn given(refusal: &Refusal) -> Given {
-    if refusal.is_permanent() { Given::Refused } else { Given::Deferred }
+    match (refusal.about, refusal.is_permanent()) {
+        (texts::About::Channel, _) => Given::Channel,
+        (texts::About::Message, true) => Given::Refused,
+        (texts::About::Message, false) => Given::Deferred,
+    }
 }
 
 fn refused(refusal: &Refusal) -> Outcome {
@@ -254,6 +314,10 @@ impl Session for Line {
 
     fn is_reusable(&self) -> bool {
         !self.broken
+    }
+
+    fn offers_dsn(&self) -> bool {
+        true
     }
 
     fn relay(&self) -> &str {

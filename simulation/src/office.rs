@@ -1,6 +1,6 @@
 //! The directory of a history, and the people who change it.
 
-use crate::plan::Plan;
+use crate::plan::{ChannelPlan, Plan};
 use anyhow::{Context, Result};
 use mail::{ChannelId, PersonId, Timestamp};
 use std::collections::BTreeMap;
@@ -18,9 +18,8 @@ pub struct Office {
 
 #[derive(Clone)]
 struct Row {
+    plan: ChannelPlan,
     connections: u32,
-    messages_per_connection: Option<u32>,
-    asks: bool,
     password: u32,
 }
 
@@ -31,12 +30,7 @@ impl Office {
     /// The directory refuses it.
     pub fn open(plan: &Plan, now: Timestamp) -> Result<Self> {
         let directory = Arc::new(DirectoryStore::in_memory(sealer()?)?);
-        let row = |channel: &crate::plan::ChannelPlan| Row {
-            connections: channel.connections,
-            messages_per_connection: channel.messages_per_connection,
-            asks: channel.asks,
-            password: 0,
-        };
+        let row = |channel: &ChannelPlan| Row { plan: channel.clone(), connections: channel.connections, password: 0 };
         let rows = plan.channels.iter().map(|channel| (channel.id, row(channel))).collect();
         let office = Self { directory, people: plan.people, rows: Mutex::new(rows) };
         office.apply(now)?;
@@ -101,17 +95,22 @@ impl Office {
 }
 
 fn desired_channel(id: ChannelId, row: &Row) -> DesiredChannel {
+    let plan = &row.plan;
     let mut limits = vec![format!("{} connections", row.connections)];
-    limits.extend(row.messages_per_connection.map(|count| format!("{count} messages / connection")));
+    limits.extend(plan.messages_per_connection.map(|count| format!("{count} messages / connection")));
+    limits.extend(plan.recipients_per_message.map(|count| format!("{count} recipients / message")));
+    limits.extend(plan.limits.iter().map(ToString::to_string));
     DesiredChannel {
         name: name(id),
         owner: "team:sales".into(),
         host: Some("smtp.example.net".into()),
-        username: Some(name(id)),
+        username: Some(format!("account{}", plan.account)),
         password: Some(Secret::new(row.password.to_string())),
         domains: Some(vec!["example.com".into()]),
         limits,
-        on_uncertain: row.asks.then(|| "ask".into()),
+        refusals_free: plan.refusals_free,
+        provider: plan.provider.map(str::to_owned),
+        on_uncertain: plan.asks.then(|| "ask".into()),
         default: id == ChannelId(1),
         ..DesiredChannel::default()
     }

@@ -1,6 +1,8 @@
 //! What a seed means: channels and their next hops, and everything that is done from outside.
 
+use crate::limits::{AccountPlan, limit};
 use crate::random::Random;
+use mail::limits::Limit;
 use mail::{ChannelId, Lane};
 use std::ops::Range;
 
@@ -13,6 +15,12 @@ pub const HOUR: u64 = 60 * MINUTE;
 pub struct Plan {
     /// The channels, by row number.
     pub channels: Vec<ChannelPlan>,
+    /// The accounts behind them: limits, and how fast the provider's clock runs, in millionths.
+    pub accounts: Vec<AccountPlan>,
+    /// Milliseconds that all mail takes at the pace of the limits, about.
+    pub drain: u64,
+    /// Milliseconds between two heartbeats.
+    pub beats: u64,
     /// How many people submit.
     pub people: u32,
     /// What is done when, in order of time.
@@ -32,6 +40,16 @@ pub struct Plan {
 pub struct ChannelPlan {
     /// Its row.
     pub id: ChannelId,
+    /// Its login.
+    pub account: usize,
+    /// What it and its provider are held to.
+    pub limits: Vec<Limit>,
+    /// The provider counts no transaction that it refuses before the data.
+    pub refusals_free: bool,
+    /// Whose replies it speaks.
+    pub provider: Option<&'static str>,
+    /// Our cap on recipients of a transaction.
+    pub recipients_per_message: Option<u32>,
     /// Our cap on connections.
     pub connections: u32,
     /// Our cap on messages of a connection.
@@ -67,6 +85,8 @@ pub enum Trouble {
     Never(u64),
     /// 421 to so many percent of the sessions, in the greeting.
     Busy(u64),
+    /// So many percent of the transactions are refused for the channel's sake.
+    Channel(u64),
 }
 
 /// A message to be submitted.
@@ -101,7 +121,11 @@ pub enum Event {
         batches: u64,
         /// Milliseconds until it is started again.
         down: u64,
+        /// The machine boots again.
+        reboots: bool,
     },
+    /// Somebody sets the wall clock to so many milliseconds beside the truth.
+    SetWall(i64),
     /// The process is stopped politely, and started again.
     Stop {
         /// Milliseconds for open transactions.
@@ -138,16 +162,20 @@ impl Plan {
     pub fn new(random: &mut Random) -> Self {
         let span = random.pick(&[5 * MINUTE, 40 * MINUTE, 6 * HOUR, 30 * HOUR]);
         let count = random.pick(&[1, 1, 2, 2, 3, 5]);
-        let channels: Vec<ChannelPlan> = (1..=count).map(|id| channel(ChannelId(id), span, random)).collect();
+        let mut channels: Vec<ChannelPlan> = (1..=count).map(|id| channel(ChannelId(id), span, random)).collect();
         let people = random.between(2, 4) as u32;
         let mut events = Vec::new();
         let messages = random.between(20, 150) as u32;
         submissions(messages, span, people, &channels, &mut events, random);
         disturbances(span, &channels, &mut events, random);
+        let (accounts, drain) = limit(span, &mut channels, &events, random);
         events.sort_by_key(|(at, _)| *at);
         let trouble_ends = events.last().map_or(0, |(at, _)| *at).max(span) + MINUTE;
         Self {
             channels,
+            accounts,
+            drain,
+            beats: if span > HOUR { 10 * MINUTE } else { 30_000 },
             people,
             events,
             trouble_ends,
@@ -174,11 +202,17 @@ fn channel(id: ChannelId, span: u64, random: &mut Random) -> ChannelPlan {
             Trouble::Later(percent),
             Trouble::Never(percent),
             Trouble::Busy(percent),
+            Trouble::Channel(percent),
         ]);
         troubles.push((from..(from + long).min(span), trouble));
     }
     ChannelPlan {
         id,
+        account: 0,
+        limits: Vec::new(),
+        refusals_free: random.percent(25),
+        provider: random.pick(&[None, Some("gmail"), Some("microsoft365"), Some("amazon_ses"), Some("postfix")]),
+        recipients_per_message: random.percent(20).then(|| random.between(1, 10) as u32),
         connections,
         messages_per_connection: random.percent(40).then(|| random.between(1, 6) as u32),
         asks: random.percent(15),
@@ -216,11 +250,17 @@ fn disturbances(span: u64, channels: &[ChannelPlan], events: &mut Vec<(u64, Even
     for _ in 0..random.below(4) {
         let down = random.pick(&[0, 500, 20_000, HOUR]);
         let batches = random.below(12);
-        events.push((random.below(span), Event::Crash { batches, down }));
+        let reboots = down > 0 && random.percent(40);
+        events.push((random.below(span), Event::Crash { batches, down, reboots }));
     }
     if random.percent(25) {
         let grace = random.pick(&[0, 1_000, 25_000]);
         events.push((random.below(span), Event::Stop { grace, down: random.below(30_000) }));
+    }
+    if random.percent(30) {
+        let (at, hours) = (random.below(span), random.pick(&[3, -24, 40 * 24]));
+        events.push((at, Event::SetWall(hours * HOUR as i64)));
+        events.push((at + random.below(span), Event::SetWall(0)));
     }
     if random.percent(20) {
         let at = random.below(span);

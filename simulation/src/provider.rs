@@ -47,6 +47,24 @@ impl Provider {
         self.sessions >= self.plan.sessions
     }
 
+    /// Its login.
+    #[must_use]
+    pub fn account(&self) -> usize {
+        self.plan.account
+    }
+
+    /// It counts no transaction that it refuses before the data.
+    #[must_use]
+    pub fn refusals_free(&self) -> bool {
+        self.plan.refusals_free
+    }
+
+    /// Whose replies it speaks.
+    #[must_use]
+    pub fn speaks(&self) -> Option<&'static str> {
+        self.plan.provider
+    }
+
     /// When it closes a session that is idle.
     #[must_use]
     pub fn closes_idle(&self) -> Option<u64> {

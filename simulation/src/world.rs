@@ -1,6 +1,8 @@
 //! One history's clock, chance, next hops and book, shared by everything that acts in it.
 
+use crate::account::Account;
 use crate::book::Book;
+use crate::clock::Machine;
 use crate::plan::{Plan, Submission};
 use crate::provider::Provider;
 use crate::random::Random;
@@ -11,9 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// The wall clock when a history begins.
-const EPOCH: i64 = 1_800_000_000_000;
 
 /// What acts in a history shares this.
 pub struct World {
@@ -31,10 +30,15 @@ pub struct State {
     pub book: Book,
     /// The next hops.
     pub providers: BTreeMap<ChannelId, Provider>,
+    /// Their accounts, by number.
+    pub accounts: Vec<Account>,
+    /// The clocks of the machine.
+    pub machine: Machine,
     /// What was submitted and not yet answered with yes.
     pub waiting: BTreeMap<u32, Submission>,
-    /// At which of the next batches the process ends, and after how many milliseconds it is started again.
-    pub ends_at_batch: Option<(u64, u64)>,
+    /// At which of the next batches the process ends, after how many milliseconds it is started again, and
+    /// whether the machine boots again.
+    pub ends_at_batch: Option<(u64, u64, bool)>,
     /// When the present process began.
     pub alive_since: u64,
     /// A segment of the log was removed: no index from before belongs to it.
@@ -89,6 +93,8 @@ impl World {
             trace: Trace::new(print),
             book: Book::default(),
             providers: plan.channels.iter().map(|channel| (channel.id, Provider::new(channel))).collect(),
+            accounts: plan.accounts.iter().map(|(limits, drift)| Account::new(limits.clone(), *drift)).collect(),
+            machine: Machine::default(),
             waiting: BTreeMap::new(),
             ends_at_batch: None,
             alive_since: 0,
@@ -109,13 +115,27 @@ impl World {
     /// The wall clock.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
-        Timestamp(EPOCH + self.lock().now() as i64)
+        let state = self.lock();
+        state.machine.wall(state.now())
     }
 
-    /// A process begins, so many milliseconds after the last one ended. Inside its runtime.
-    pub fn begin(&self, pause: u64) {
+    /// The steady clock.
+    #[must_use]
+    pub fn steady(&self) -> Timestamp {
+        let state = self.lock();
+        state.machine.steady(state.now())
+    }
+
+    /// A process begins, so many milliseconds after the last one ended, in a new boot or not. Inside its runtime.
+    pub fn begin(&self, pause: u64, reboots: bool) {
         let mut state = self.lock();
         state.base += pause;
+        if reboots {
+            // The machine was up for some seconds before we were.
+            let booted_at = state.base - pause.min(15_000);
+            let State { machine, random, .. } = &mut *state;
+            machine.reboot(booted_at, random);
+        }
         state.alive_since = state.base;
         state.began = Some(Instant::now());
         state.frozen = false;
