@@ -594,11 +594,23 @@ impl Life {
                 self.world.check(Err(format!("{id} is open and is not found")));
                 continue;
             };
-            let (health, name) = (self.scheduler.channel_state(view.channel), office::name(view.channel));
+            let outlook = self.scheduler.outlook(view.channel);
+            let health = outlook.state.clone();
+            let place = self
+                .queue
+                .ahead(view.channel, &[*id])
+                .pop()
+                .map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: self.scheduler.forecast(view.channel, lane, ahead) });
+            let mail = web::waiting::Mail { person: view.person, from: &view.from, lane: view.lane, place };
+            let clocks = web::clocks::Clocks { wall, steady: wall };
+            let way = web::waiting::Way { name: office::name(view.channel), outlook, clocks, words: true };
             for recipient in view.recipients.iter().filter(|recipient| !recipient.state.is_final()) {
-                let reason = web::waiting::of_recipient(recipient, &name, &health, wall);
+                let reason = web::waiting::of_recipient(recipient, &mail, &way);
                 let acts = |reason: &mail::WaitingOn| {
-                    reason.next_try.is_some() || recipient.state == RecipientState::Held || health.open_at(wall) == Err(None)
+                    reason.next_try.is_some()
+                        || reason.kind == mail::WaitingKind::Person
+                        || recipient.state == RecipientState::Held
+                        || health.open_at(wall) == Err(None)
                 };
                 if !reason.as_ref().is_some_and(acts) {
                     self.world.check(Err(format!("P7: {id} recipient {} waits for {reason:?}", recipient.index)));

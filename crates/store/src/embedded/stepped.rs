@@ -334,8 +334,8 @@ impl Queue for Stepped {
         self.read()?.list(filter, page)
     }
 
-    fn queue(&self) -> Result<Vec<ChannelQueue>, StoreError> {
-        self.queue.queue()
+    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
+        self.queue.queue(now)
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
