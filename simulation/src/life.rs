@@ -568,15 +568,18 @@ impl Life {
             if now < quiet_since + LIES + FINAL_PATIENCE || health.open_at(since).is_err() || self.keeps_back(channel) {
                 continue;
             }
-            let lanes = self.scheduler.outlook(channel).lanes;
-            let heads = self.queue.heads(channel, since, &Skip::default());
+            let outlook = self.scheduler.outlook(channel);
+            let lanes = outlook.lanes;
+            // Whose mail is kept back waits for a person.
+            let people = outlook.paused_people.iter().map(|(person, _)| *person).collect();
+            let heads = self.queue.heads(channel, since, &Skip { people, ..Skip::default() });
             let waits = |lane: &LaneWait| lane.until.is_none_or(|until| until > since);
             for (head, lane) in heads.iter().zip(&lanes) {
                 // What waits for room in a limit has booked it: all lanes behind it wait too.
                 if lane.as_ref().is_some_and(waits) {
                     break;
                 }
-                if head.is_some() {
+                if head.is_some_and(|head| head.recipients > 0) {
                     let name = office::name(channel);
                     let why = format!("liveness: {head:?} of {name} ({health:?}, {lanes:?}) is due and nothing is tried");
                     self.world.check(Err(why));

@@ -47,6 +47,9 @@ pub trait Queue: Send + Sync + 'static {
     /// The earliest moment at which a queued recipient of this channel is due. When one is due, any past moment.
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp>;
 
+    /// The earliest moment after `now` at which further mail of this channel becomes due.
+    fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp>;
+
     /// The body of a leased message. Comes from memory while it is fresh, else from the disk.
     ///
     /// # Errors

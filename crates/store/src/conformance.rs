@@ -319,6 +319,7 @@ impl Run {
         for channel in CHANNELS {
             let past = |queue: &dyn Queue| queue.next_due(channel).map(|due| due.max(self.now));
             same("next_due", &past(model), &past(queue))?;
+            same("next_due_after", &model.next_due_after(channel, self.now), &queue.next_due_after(channel, self.now))?;
             let ids: Vec<MessageId> = all_ids(model).into_iter().step_by(3).collect();
             same("ahead", &model.ahead(channel, &ids), &queue.ahead(channel, &ids))?;
             let before = Timestamp(self.now.0 - 5_000);

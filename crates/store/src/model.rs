@@ -646,6 +646,12 @@ impl Queue for Model {
         state.messages.values().filter(late).take(limit).map(|stored| stored.new.id).collect()
     }
 
+    fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
+        let state = self.lock();
+        let on = state.messages.values().filter(|stored| stored.channel == channel);
+        on.filter_map(Stored::earliest).filter(|due| *due > now).min()
+    }
+
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
         let state = self.lock();
         state.messages.values().filter(|stored| stored.channel == channel).filter_map(Stored::earliest).min()

@@ -182,6 +182,9 @@ impl Queue for Told {
     fn overdue(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<MessageId> {
         Vec::new()
     }
+    fn next_due_after(&self, _: ChannelId, _: Timestamp) -> Option<Timestamp> {
+        None
+    }
     fn next_due(&self, _: ChannelId) -> Option<Timestamp> {
         None
     }

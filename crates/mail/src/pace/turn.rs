@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Of so many units that leave while bulk waits, one is bulk's.
 const BULK_SHARE: u64 = 20;
 
+/// Normal mail stands still for bulk at most this long.
+const BOOKED: Duration = Duration::from_secs(60);
+
 /// The message that would leave next in a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -82,8 +85,7 @@ impl Turn {
         if let Some(head) = urgent {
             return lane_choice(Lane::Now, head, terms, ledger, now);
         }
-        // The chosen head books units as they free: normal mail does not overtake it.
-        let books = owed && matches!(bulk_ready, Some(Err((_, Why::Limit(limit)))) if limit.scope == LimitScope::Account);
+        let books = owed && bulk_ready.is_some_and(|ready| books(ready, bulk.as_ref(), terms, ledger, now));
         let of_normal = normal.as_ref().filter(|_| !books).map(|head| lane_choice(Lane::Normal, head, terms, ledger, now));
         match (of_normal, bulk_ready) {
             (None, None) => Choice::Idle,
@@ -129,6 +131,21 @@ impl Turn {
             self.bulk_open = self.bulk_open.saturating_sub(1);
         }
     }
+}
+
+/// The chosen head books units as they free, so that normal mail does not overtake it; but normal mail does not stand
+/// still for long while the reserve alone keeps bulk back.
+fn books(
+    ready: Result<(), (Option<Timestamp>, Why)>,
+    bulk: Option<&Head>,
+    terms: &Terms,
+    ledger: &mut Ledger,
+    now: Timestamp,
+) -> bool {
+    let Err((until, Why::Limit(limit))) = ready else { return false };
+    let is_short = until.is_none_or(|until| until.since(now) <= BOOKED);
+    let is_full = |head: &Head| terms.free(ledger, Lane::Normal, head.from, head.cost, now).is_err();
+    limit.scope == LimitScope::Account && (is_short || bulk.is_some_and(is_full))
 }
 
 /// What must have left beside a bulk transaction of this cost.

@@ -183,6 +183,10 @@ impl Shared {
             None => {}
             Some((reaction, said)) => self.react(way, row, *reaction, said.to_string()).await,
         }
+        if way.health().open_at(now).is_err() {
+            // A timer for the moment when it goes on.
+            self.kick(way, None, now);
+        }
     }
 
     async fn react(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reaction: ForChannel, reason: String) {

@@ -1,7 +1,7 @@
 //! The next message of a channel, or why there is none.
 
 use super::Shared;
-use super::pace::{Ended, Ticket, gates};
+use super::pace::{Ended, Ticket};
 use super::way::Way;
 use mail::pace::{Choice, Head, Units};
 use mail::{Channel, Lane, Timestamp};
@@ -33,7 +33,7 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         let mut ticket = match pace.take(&heads, now) {
             Ok(ticket) => ticket,
             Err(Choice::Wait(wait)) => {
-                way.close_gates(gates(&wait));
+                way.close_gates(pace.gates(&wait, now));
                 let froms = pace.skips_until();
                 return Next::Wait(wait.until.into_iter().chain(froms).min());
             }

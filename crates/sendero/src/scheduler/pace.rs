@@ -169,6 +169,23 @@ impl Pace {
         Ok(Ticket { lane, cost: head.cost, from: head.from, counted: ledger.is_some() })
     }
 
+    /// When each lane may be looked at again, so that mail which cannot go yet wakes nobody.
+    ///
+    /// It is when the smallest message could go: what comes later may be smaller than what waits, or come before it.
+    pub(super) fn gates(&self, wait: &Wait, now: Timestamp) -> [Timestamp; 3] {
+        [Lane::Now, Lane::Normal, Lane::Bulk].map(|lane| {
+            if lane < wait.lane {
+                return Timestamp(0);
+            }
+            let mut heads = [None, None, None];
+            heads[lane as usize] = Some(Head { cost: Units::transaction(1, 0), from: None });
+            match self.look(&heads, now) {
+                Choice::Wait(smallest) => smallest.until.unwrap_or(Timestamp(i64::MAX)),
+                Choice::Go(_) | Choice::PassFrom { .. } | Choice::Idle => Timestamp(0),
+            }
+        })
+    }
+
     /// The lease turned out cheaper than the place taken for it; false when it does not fit there.
     pub(super) fn fit(&mut self, ticket: &mut Ticket, cost: Units, from: FromId) -> bool {
         if !ticket.counted {
@@ -262,10 +279,4 @@ fn alike(said: &Diagnostic) -> String {
     let is_word = |word: &&str| word.chars().all(|c| c.is_alphabetic() || ",.:;'\"()".contains(c));
     let words: Vec<&str> = said.text.split_whitespace().filter(is_word).collect();
     format!("{} {:?} {}", said.code, said.enhanced, words.join(" ").to_lowercase())
-}
-
-/// When a lane may be looked at again, so that mail which cannot go yet wakes nobody.
-pub(super) fn gates(wait: &Wait) -> [Timestamp; 3] {
-    let until = wait.until.unwrap_or(Timestamp(i64::MAX));
-    [Lane::Now, Lane::Normal, Lane::Bulk].map(|lane| if lane >= wait.lane { until } else { Timestamp(0) })
 }

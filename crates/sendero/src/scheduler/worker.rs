@@ -26,9 +26,6 @@ const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 /// After a time-out the provider may still have taken the message so long.
 const REPLY_MAY_TAKE: Duration = Duration::from_secs(600);
 
-/// Where somebody's mail is kept back, that of others is looked for this often.
-const LOOK_BEHIND: Duration = Duration::from_secs(30);
-
 /// What a worker has in hand.
 #[derive(Default)]
 struct Desk {
@@ -94,15 +91,16 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         return Step::Leave;
     };
     shared.relax(way, row);
+    let looked = shared.steady();
     let (lease, ticket) = match next(shared, way, row) {
         Next::Message(lease, ticket) => (*lease, ticket),
         Next::Wait(until) => {
             flush(shared, desk).await;
-            return wait(shared, way, row, desk, seen, until).await;
+            return wait(shared, way, row, desk, (seen, looked), until).await;
         }
         Next::Nothing => {
             flush(shared, desk).await;
-            return rest(shared, way, desk, seen).await;
+            return rest(shared, way, desk, (seen, looked)).await;
         }
     };
     grow(shared, way);
@@ -144,7 +142,15 @@ fn grow(shared: &Arc<Shared>, way: &Arc<Way>) {
 
 /// Mail is due and may not leave before `until`: the connection is opened ahead of that moment, and kept while
 /// it is near.
-async fn wait(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &mut Desk, seen: u64, until: Option<Timestamp>) -> Step {
+async fn wait(
+    shared: &Arc<Shared>,
+    way: &Arc<Way>,
+    row: &Channel,
+    desk: &mut Desk,
+    (seen, looked): (u64, Timestamp),
+    until: Option<Timestamp>,
+) -> Step {
+    look_later(shared, way, looked);
     let now = shared.steady();
     let Some(until) = until else {
         // Whoever ends the open transaction looks again.
@@ -172,19 +178,16 @@ async fn wait(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &mut De
     idle(shared, way, desk, seen, Some(until)).await
 }
 
-/// Nothing is due: sleeps with the connection open, until woken, or leaves.
-async fn rest(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk, seen: u64) -> Step {
-    if let Some(due) = shared.parts.queue.next_due(way.channel) {
-        let now = shared.steady();
-        if due > now {
-            shared.timers.add(due, way.channel);
-        } else if way.pace().paused_people.is_empty() {
-            return Step::Again;
-        } else {
-            // What is passed by hides what becomes due behind it.
-            shared.timers.add(now.plus(LOOK_BEHIND), way.channel);
-        }
+/// Sees to it that mail which is not due yet finds a worker then.
+fn look_later(shared: &Shared, way: &Way, looked: Timestamp) {
+    if let Some(due) = shared.parts.queue.next_due_after(way.channel, looked) {
+        shared.timers.add(due, way.channel);
     }
+}
+
+/// Nothing is due: sleeps with the connection open, until woken, or leaves.
+async fn rest(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk, (seen, looked): (u64, Timestamp)) -> Step {
+    look_later(shared, way, looked);
     idle(shared, way, desk, seen, None).await
 }
 
@@ -420,9 +423,16 @@ fn ended(row: &Channel, recorded: bool, outcomes: &[(u32, Outcome)], now: Timest
     if !recorded || (row.refusals_free && is_free(outcomes)) {
         return Ended::Refunded;
     }
-    let is_uncertain = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Uncertain(_)));
+    let has_no_reply = |outcome: &Outcome| match outcome {
+        Outcome::Uncertain(_) | Outcome::Untried => true,
+        Outcome::Deferred(cause) | Outcome::Failed(cause) => {
+            matches!(cause, Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted)
+        }
+        Outcome::Sent(_) | Outcome::Captured => false,
+    };
+    let is_open = outcomes.iter().any(|(_, outcome)| has_no_reply(outcome));
     // A clock of milliseconds may read up to one too early.
-    Ended::Spent(now.plus(if is_uncertain { REPLY_MAY_TAKE } else { Duration::from_millis(1) }))
+    Ended::Spent(now.plus(if is_open { REPLY_MAY_TAKE } else { Duration::from_millis(1) }))
 }
 
 fn all(lease: &Lease, outcome: &Outcome) -> Vec<(u32, Outcome)> {

@@ -81,6 +81,12 @@ impl Lines {
         queue.later.iter().map(|(key, (slot, _))| (*key, *slot)).chain(ready)
     }
 
+    /// When something that is not due yet will be.
+    pub(crate) fn next_later(&self, lane: Lane, now: Timestamp) -> Option<Timestamp> {
+        let after = (Timestamp(now.0.saturating_add(1)), Position::default());
+        self.lanes[place(lane)].later.range(after..).next().map(|((due, _), _)| *due)
+    }
+
     /// When something is due, and in which lanes: a past moment where it is ready.
     pub(crate) fn next_due(&self, lane: Lane) -> Option<Timestamp> {
         let queue = &self.lanes[place(lane)];

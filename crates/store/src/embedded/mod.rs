@@ -866,6 +866,10 @@ impl<D: Disk> Queue for Embedded<D> {
         lock(&self.shared.open).next_due(channel)
     }
 
+    fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
+        lock(&self.shared.open).next_due_after(channel, now)
+    }
+
     fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
         let place = {
             let open = lock(&self.shared.open);

@@ -396,6 +396,11 @@ impl OpenSet {
         LANES.iter().filter_map(|lane| lines.next_due(*lane)).min()
     }
 
+    pub(crate) fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
+        let lines = self.lines.get(&channel)?;
+        LANES.iter().filter_map(|lane| lines.next_later(*lane, now)).min()
+    }
+
     /// When the first message of each channel and lane is due.
     pub(crate) fn all_due(&self) -> Vec<Wakeup> {
         let of_channel =
@@ -646,7 +651,10 @@ impl OpenSet {
             effects.rerouted = Some((message, channel));
         }
         let moved = effects.moved.clone();
+        let Standing { channel, lane, .. } = self.open_mut(slot).standing;
         self.finish(slot, at, &moved, &mut effects);
+        // What stood behind it may go now.
+        effects.wakes.extend(self.next_due(channel).map(|due| (channel, lane, due)));
         effects
     }
 

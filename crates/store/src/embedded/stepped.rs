@@ -262,6 +262,10 @@ impl Queue for Stepped {
         self.queue.overdue(channel, before, limit)
     }
 
+    fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
+        self.queue.next_due_after(channel, now)
+    }
+
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
         self.queue.next_due(channel)
     }
