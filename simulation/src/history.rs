@@ -59,6 +59,9 @@ pub fn run(seed: u64, print: bool) -> Result<Report, Failure> {
     let mut random = Random::new(seed);
     let plan = Plan::new(&mut random);
     let world = Arc::new(World::new(random, &plan, print));
+    for channel in &plan.channels {
+        world.note(&format!("{channel:?}"));
+    }
     let lived = History::new(&world, &plan).and_then(|mut history| history.run());
     let mut state = world.lock();
     let why = lived.as_ref().err().map(|error| format!("{error:#}")).or_else(|| state.failure.clone());

@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use mail::channel::ChannelMove;
 use mail::classify::Rules;
+use mail::limits::Limit;
 use mail::retry::RetrySchedule;
 use mail::steady::Heartbeat;
-use mail::{BodyType, ChannelState, Envelope, MessageId, Move, Recipient, RecipientState, Surface};
+use mail::{BodyType, ChannelId, ChannelState, Envelope, MessageId, Move, Recipient, RecipientState, Surface, Timestamp};
 use sendero::scheduler::{Parts, Scheduler};
 use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use store::disk::fake::{FakeDisk, Fault, Loss};
 use store::embedded::Options;
 use store::embedded::stepped::{MemoryIndex, Stepped};
-use store::{AcceptError, Idempotency, NewMessage, Queue, Skip, Steer};
+use store::{AcceptError, Idempotency, NewMessage, Queue, Steer};
 use web::gateway::LaneWait;
 
 /// Everything is looked at this often.
@@ -373,7 +374,7 @@ impl Life {
         Some(Ending::Crashed { step: self.disk.steps(), loss, unknown: Unknown::Nothing, down, reboots })
     }
 
-    fn resume(self: &Arc<Self>, channel: mail::ChannelId) {
+    fn resume(self: &Arc<Self>, channel: ChannelId) {
         self.world.lock().provider(channel).refused_logins = 0;
         let life = Arc::clone(self);
         tokio::spawn(async move { life.scheduler.steer(channel, ChannelMove::Resume).await });
@@ -549,9 +550,15 @@ impl Life {
     }
 
     /// The channel keeps mail back until a person acts.
-    fn keeps_back(&self, channel: mail::ChannelId) -> bool {
+    fn keeps_back(&self, channel: ChannelId) -> bool {
         let outlook = self.scheduler.outlook(channel);
         !outlook.paused_people.is_empty() || !outlook.refused_froms.is_empty()
+    }
+
+    /// What a channel is held to.
+    fn limits(&self, channel: ChannelId) -> impl Iterator<Item = Limit> + use<> {
+        let directory = self.office.directory.directory();
+        directory.channel(channel).map(|row| row.limits.clone()).unwrap_or_default().into_iter()
     }
 
     /// Looks at everything that is open.
@@ -564,33 +571,25 @@ impl Life {
                 let mut state = self.world.lock();
                 state.alive_since.max(state.provider(channel).spoken_to)
             };
-            let since = mail::Timestamp(steady.0 - LIES as i64);
-            if now < quiet_since + LIES + FINAL_PATIENCE || health.open_at(since).is_err() || self.keeps_back(channel) {
+            // A lane that was found waiting for room is looked at again when the room is there.
+            let window = self.limits(channel).map(|limit| limit.window.as_millis() as u64 * 1_001 / 1_000).max().unwrap_or(0);
+            let since = Timestamp(steady.0 - (LIES + window) as i64);
+            if now < quiet_since + LIES + window + FINAL_PATIENCE || health.open_at(since).is_err() || self.keeps_back(channel) {
                 continue;
             }
-            let outlook = self.scheduler.outlook(channel);
-            let lanes = outlook.lanes;
-            // Whose mail is kept back waits for a person.
-            let people = outlook.paused_people.iter().map(|(person, _)| *person).collect();
-            let heads = self.queue.heads(channel, since, &Skip { people, ..Skip::default() });
+            let (lanes, overdue) = (self.scheduler.outlook(channel).lanes, self.queue.overdue(channel, since, 1));
             let waits = |lane: &LaneWait| lane.until.is_none_or(|until| until > since);
-            for (head, lane) in heads.iter().zip(&lanes) {
-                // What waits for room in a limit has booked it: all lanes behind it wait too.
-                if lane.as_ref().is_some_and(waits) {
-                    break;
-                }
-                if head.is_some_and(|head| head.recipients > 0) {
-                    let name = office::name(channel);
-                    let why = format!("liveness: {head:?} of {name} ({health:?}, {lanes:?}) is due and nothing is tried");
-                    self.world.check(Err(why));
-                }
+            if !overdue.is_empty() && !lanes.iter().flatten().any(waits) {
+                let name = office::name(channel);
+                let why = format!("liveness: {overdue:?} of {name} ({health:?}, {lanes:?}) is due and nothing is tried");
+                self.world.check(Err(why));
             }
         }
         self.explain(steady);
     }
 
     /// P7: every open recipient waits for something that ends.
-    fn explain(&self, wall: mail::Timestamp) {
+    fn explain(&self, wall: Timestamp) {
         let open = self.queue.open_recipients();
         for (id, _) in open.iter().take(8) {
             let Ok(Some(view)) = self.queue.message(*id) else {

@@ -193,7 +193,7 @@ impl Line {
         }
         let outcomes = self.spoken(message, all, outgoing.lease.size_bytes, go, free).await;
         let world = Arc::clone(&self.world);
-        self.uncount(&mut world.lock(), self.broken);
+        self.uncount(&mut world.lock(), outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Uncertain(_))));
         outcomes
     }
 

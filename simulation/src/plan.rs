@@ -36,7 +36,7 @@ pub struct Plan {
 }
 
 /// A channel and its next hop.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ChannelPlan {
     /// Its row.
     pub id: ChannelId,

@@ -293,9 +293,9 @@ impl ChannelState {
                 Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
             },
             ChannelMove::Accepted => match self {
-                Self::Unverified | Self::Throttled { .. } | Self::Unreachable { .. } | Self::LoginRefused { .. } => {
-                    Some(Self::Active)
-                }
+                Self::Unverified | Self::Throttled { .. } | Self::Unreachable { .. } => Some(Self::Active),
+                // A session that was open before the refusal proves nothing about the next login.
+                Self::LoginRefused { .. } => None,
                 Self::Active | Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
             },
             ChannelMove::Changed => match self {
@@ -369,8 +369,10 @@ impl ChannelState {
 
     fn after_limit(&self, until: Timestamp, reason: String) -> Option<Self> {
         match self {
-            Self::Unverified | Self::Active | Self::Unreachable { .. } | Self::LoginRefused { .. } => {
-                Some(Self::Throttled { until, reason, replies: 1 })
+            Self::Unverified | Self::Active | Self::Unreachable { .. } => Some(Self::Throttled { until, reason, replies: 1 }),
+            // The refusal is remembered: the confirming try is still owed, and no sooner than the limit allows.
+            Self::LoginRefused { until: confirm_at, reason } => {
+                Some(Self::LoginRefused { until: until.max(*confirm_at), reason: reason.clone() })
             }
             Self::Throttled { replies, .. } => Some(Self::Throttled { until, reason, replies: replies.saturating_add(1) }),
             Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,

@@ -51,7 +51,7 @@ fn the_moves_are_those_of_the_table_and_no_others() {
         paused           -       -              -                -          -                -         -           paused  unverified  disabled  -
         throttled        -       throttled      login_refused    throttled  needs_attention  active    unverified  paused  unverified  disabled  -
         unreachable      active  unreachable    login_refused    throttled  needs_attention  active    unverified  paused  unverified  disabled  -
-        login_refused    active  login_refused  needs_attention  throttled  needs_attention  active    unverified  paused  unverified  disabled  -
+        login_refused    active  login_refused  needs_attention  login_refused  needs_attention  -     unverified  paused  unverified  disabled  -
         needs_attention  -       -              -                -          -                -         unverified  paused  unverified  disabled  -
         disabled         -       -              -                -          -                -         -           -       -           -         unverified";
     let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split_whitespace().collect()).collect();
@@ -80,6 +80,15 @@ fn a_login_that_works_again_clears_the_refusal() {
     let works = once.after(ChannelMove::Opened).unwrap();
     assert_eq!(works, ChannelState::Active);
     assert_eq!(works.after(refused()).unwrap().name(), "unreachable");
+}
+
+#[test]
+fn what_an_older_session_is_told_neither_clears_nor_forgets_a_refused_login() {
+    let once = ChannelState::Active.after(refused()).unwrap();
+    assert_eq!(once.after(ChannelMove::Accepted), None);
+    let limited = once.after(ChannelMove::Throttled { until: Timestamp(LATER.0 + 1), reason: "450 slow down".into() }).unwrap();
+    assert_eq!((limited.reason(), limited.open_at(LATER)), ("535 5.7.8 no", Err(Some(Timestamp(LATER.0 + 1)))));
+    assert_eq!(limited.after(refused()).unwrap().name(), "needs_attention");
 }
 
 #[test]

@@ -44,8 +44,11 @@ impl Shared {
         if let Err(problem) = self.parts.queue.set_channel_state(way.channel, after.clone(), self.wall()).await {
             tracing::error!(channel.name = name, %problem, "channel state not stored");
         }
-        if after.open_at(Timestamp(i64::MAX)).is_err() {
-            way.wake_all();
+        match after.open_at(self.steady()) {
+            Ok(()) => {}
+            // Nothing else may happen until then: its own timer ends it.
+            Err(Some(_)) => self.kick(way, None, Timestamp(0)),
+            Err(None) => way.wake_all(),
         }
     }
 
@@ -182,10 +185,6 @@ impl Shared {
             None if verdict.accepted => self.move_channel(way, ChannelMove::Accepted).await,
             None => {}
             Some((reaction, said)) => self.react(way, row, *reaction, said.to_string()).await,
-        }
-        if way.health().open_at(now).is_err() {
-            // A timer for the moment when it goes on.
-            self.kick(way, None, now);
         }
     }
 
