@@ -477,7 +477,7 @@ impl State {
             row.view.since = order.at;
             row.view.said = format!("{} by {}", word(order.to), order.by);
             if order.to == Move::Release {
-                row.view.due = Some(order.at);
+                row.view.due = Some(Timestamp(0));
             }
             moved.push((row.view.index, row.view.said.clone()));
         }

@@ -159,7 +159,8 @@ impl<'a> Glance<'a> {
             state: recipient.state,
             since: recipient.since,
             attempts: recipient.attempts,
-            due: due.map(|due| self.clocks.shown(due)),
+            // Released mail is due at once, since no moment in particular.
+            due: due.map(|due| self.clocks.shown(if due == Timestamp(0) { self.clocks.steady } else { due })),
             said: recipient.said,
             relay: recipient.relay,
         }

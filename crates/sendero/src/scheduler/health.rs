@@ -12,8 +12,10 @@ use mail::pace::Lessons;
 use mail::{Channel, ChannelState, Diagnostic, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Lease;
+use store::{Lease, StoreError};
 
+/// How long until a state is offered again that the disk had no room for.
+const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 /// When one message is tried after a limit reply that says no time: the last one repeats.
 const PROBES: [Duration; 3] = [Duration::from_secs(15 * 60), Duration::from_secs(30 * 60), Duration::from_secs(60 * 60)];
 /// How long a channel is left alone where attempts prolong the block and nothing says for how long it is.
@@ -43,6 +45,9 @@ impl Shared {
         }
         if let Err(problem) = self.parts.queue.set_channel_state(way.channel, after.clone(), self.wall()).await {
             tracing::error!(channel.name = name, %problem, "channel state not stored");
+            if let StoreError::NoSpace(_) = problem {
+                self.store_state_later(way);
+            }
         }
         match after.open_at(self.steady()) {
             Ok(()) => {}
@@ -50,6 +55,24 @@ impl Shared {
             Err(Some(_)) => self.kick(way, None, Timestamp(0)),
             Err(None) => way.wake_all(),
         }
+    }
+
+    /// The disk had no room for the state: it is offered again until there is, so that a restart does not forget it.
+    fn store_state_later(self: &Arc<Self>, way: &Arc<Way>) {
+        if !way.begin_storing() {
+            return;
+        }
+        let (shared, way) = (Arc::clone(self), Arc::clone(way));
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(NO_SPACE_PAUSE).await;
+                way.end_storing();
+                let stored = shared.parts.queue.set_channel_state(way.channel, way.health(), shared.wall()).await;
+                if !matches!(stored, Err(StoreError::NoSpace(_))) || !way.begin_storing() {
+                    return;
+                }
+            }
+        });
     }
 
     /// A session could not be opened: what that means for the channel.

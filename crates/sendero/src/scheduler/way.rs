@@ -22,6 +22,8 @@ pub(super) struct Way {
 
 struct Inner {
     health: ChannelState,
+    /// The state is to be stored again when the disk has room.
+    unstored: bool,
     /// The directory row's revision that the health is about.
     revision: Option<u64>,
     /// Goes up whenever mail becomes due: a worker that saw an older value looks again before it sleeps.
@@ -52,6 +54,7 @@ impl Way {
     pub(super) fn new(channel: ChannelId, health: ChannelState, lessons: Lessons) -> Self {
         let inner = Inner {
             health,
+            unstored: false,
             revision: None,
             generation: 0,
             workers: 0,
@@ -93,6 +96,16 @@ impl Way {
         let after = inner.health.after(what)?;
         let before = std::mem::replace(&mut inner.health, after.clone());
         Some((before, after))
+    }
+
+    /// Somebody sees to it that the state is stored later; false when somebody does already.
+    pub(super) fn begin_storing(&self) -> bool {
+        !std::mem::replace(&mut self.lock().unstored, true)
+    }
+
+    /// The state is about to be stored: what changes from here on has to be stored again.
+    pub(super) fn end_storing(&self) {
+        self.lock().unstored = false;
     }
 
     /// Remembers the row's revision; true when it differs from the last one seen.

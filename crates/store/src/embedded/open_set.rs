@@ -637,7 +637,8 @@ impl OpenSet {
             let Some(after) = from.after(to) else { continue };
             row.state = after;
             if to == Move::Release {
-                row.due = at;
+                // At once: the order's time is of the wall clock, by which nothing is due.
+                row.due = Timestamp(0);
             }
             effects.moved.push((from, after));
             let said = format!("{} by {by}", word(to));
