@@ -23,7 +23,7 @@ impl Glance<'_> {
             leased: line.leased,
             held: line.held,
             bytes: line.bytes,
-            next_due: line.next_due.map(|due| self.clocks.shown(due)),
+            next_due: line.next_due.map(|due| self.clocks.shown(due.max(self.clocks.steady))),
             oldest: line.oldest,
             reason: way.outlook.state.reason().to_owned(),
             causes: causes(line, parked, &way.outlook.lanes),
