@@ -13,6 +13,9 @@ submission = []
 [http]
 listen = ["127.0.0.1:0"]
 
+[queue]
+min_free = "1MiB"
+
 [secrets]
 master_key_file = "master.key"
 "#;
