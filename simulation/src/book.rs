@@ -376,12 +376,14 @@ fn adopted(
             continue;
         };
         for (recipient, (state, attempts, doubts)) in message.recipients.iter_mut().zip(there) {
-            let before = recipient.standing.map(|standing| restarted(standing, message.asks));
+            let known = recipient.standing;
             let now = Standing { state: *state, intended: false, attempts: *attempts, doubts: *doubts };
-            if before.is_some_and(|before| before.state.is_final() && before != now) {
-                return Err(format!("P1: {id} was {before:?} and is {now:?}"));
+            let before = known.map(|known| restarted(known, message.asks));
+            let forgot = known.is_some_and(|known| now.attempts < known.attempts || now.doubts < known.doubts);
+            if forgot || before.is_some_and(|before| before.state.is_final() && before != now) {
+                return Err(format!("P1: {id} was {known:?} and is {now:?}"));
             }
-            recipient.excused |= before != Some(now);
+            recipient.excused |= known.is_some_and(|known| known.intended) || before != Some(now);
             recipient.standing = Some(now);
         }
     }

@@ -12,8 +12,8 @@ const EPOCH: i64 = 1_800_000_000_000;
 pub struct Machine {
     boot: u8,
     booted_at: u64,
-    /// From here on the kernel calls the wall clock synchronised, if it is right.
-    proved_from: u64,
+    /// The kernel calls the wall clock synchronised in this boot, while it is right.
+    provable: bool,
     /// How wrong the wall clock is, in milliseconds.
     wrong_by: i64,
     steady: Option<SteadyClock>,
@@ -21,17 +21,17 @@ pub struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { boot: 1, booted_at: 0, proved_from: 0, wrong_by: 0, steady: None }
+        Self { boot: 1, booted_at: 0, provable: true, wrong_by: 0, steady: None }
     }
 }
 
 impl Machine {
-    /// It has booted at this moment; its clock is proved before the gateway starts, or not in this boot. A proof that comes
-    /// while mail leaves is not simulated: what was spent since the boot would then look older than it is.
+    /// It has booted at this moment. Its clock is proved before the gateway starts, or not in this boot: a proof that comes
+    /// while mail leaves is not simulated, since what was spent since the boot would then look older than it is.
     pub fn reboot(&mut self, at: u64, random: &mut Random) {
         self.boot += 1;
         self.booted_at = at;
-        self.proved_from = if random.percent(70) { at } else { u64::MAX };
+        self.provable = self.wrong_by == 0 && random.percent(70);
     }
 
     /// Somebody sets the wall clock to so many milliseconds beside the truth.
@@ -50,7 +50,7 @@ impl Machine {
             boot: [self.boot; 16],
             since_boot: Duration::from_millis(now - self.booted_at),
             wall: self.wall(now),
-            proved: self.wrong_by == 0 && now >= self.proved_from,
+            proved: self.wrong_by == 0 && self.provable,
         }
     }
 

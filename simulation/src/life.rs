@@ -1,37 +1,31 @@
 //! One process: from opening its queue to its end, polite or not.
 
+mod look;
+mod people;
+
 use crate::book::{Found, Unknown};
-use crate::line::{FINAL_PATIENCE, Network};
-use crate::office::{self, Office};
-use crate::plan::{Event, HOUR, MINUTE, Plan, Submission};
+use crate::line::Network;
+use crate::office::Office;
+use crate::plan::{Event, MINUTE, Plan, Submission};
 use crate::world::{State, World};
 use anyhow::{Context, Result};
-use bytes::Bytes;
+use mail::MessageId;
 use mail::channel::ChannelMove;
 use mail::classify::Rules;
-use mail::limits::Limit;
 use mail::retry::RetrySchedule;
 use mail::steady::Heartbeat;
-use mail::{BodyType, ChannelId, ChannelState, Envelope, MessageId, Move, Recipient, RecipientState, Surface, Timestamp};
 use sendero::scheduler::{Parts, Scheduler};
-use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use store::Queue;
 use store::disk::fake::{FakeDisk, Fault, Loss};
 use store::embedded::Options;
 use store::embedded::stepped::{MemoryIndex, Stepped};
-use store::{AcceptError, Idempotency, NewMessage, Queue, Steer};
-use web::gateway::LaneWait;
 
 /// Everything is looked at this often.
 const LOOK: u64 = 10 * MINUTE;
-/// Due mail of an open channel does not lie longer than this without anything being tried.
-const LIES: u64 = 3 * MINUTE;
-/// From the end of all trouble until the last recipient has its fate: the longest retry and the
-/// longest pause of a channel, one after the other, and some.
-const SETTLES: u64 = 48 * HOUR;
 
 /// How a process ended.
 pub enum Ending {
@@ -322,14 +316,7 @@ impl Life {
             Event::Stop { grace, down } => {
                 self.world.note("the process is stopped");
                 self.scheduler.stop(Duration::from_millis(grace)).await;
-                while let Some(batch) = self.queue.step() {
-                    let mut state = self.world.lock();
-                    let result = state.book.apply(&batch.durable);
-                    state.check(result);
-                    drop(state);
-                    self.queue.answer(batch);
-                }
-                return Ok(Some(Ending::Stopped { down }));
+                return Ok(Some(self.close(down)));
             }
             Event::DiskFull => self.disk.fail(Fault::NoSpace),
             Event::DiskRoom => self.disk.fail(Fault::None),
@@ -363,6 +350,21 @@ impl Life {
         Ok(None)
     }
 
+    /// Writes what still waits, and closes.
+    fn close(&self, down: u64) -> Ending {
+        while let Some(batch) = self.queue.step() {
+            let mut state = self.world.lock();
+            let result = state.book.apply(&batch.durable);
+            state.check(result);
+            drop(state);
+            if !self.queue.answer(batch) {
+                let loss = loss(&mut self.world.lock());
+                return Ending::Crashed { step: self.disk.steps(), loss, unknown: Unknown::Anything, down, reboots: false };
+            }
+        }
+        Ending::Stopped { down }
+    }
+
     fn crash(&self, batches: u64, down: u64, reboots: bool) -> Option<Ending> {
         let mut state = self.world.lock();
         if batches > 0 {
@@ -372,253 +374,6 @@ impl Life {
         let loss = loss(&mut state);
         state.note(&format!("the process dies between batches, {loss:?}"));
         Some(Ending::Crashed { step: self.disk.steps(), loss, unknown: Unknown::Nothing, down, reboots })
-    }
-
-    fn resume(self: &Arc<Self>, channel: ChannelId) {
-        self.world.lock().provider(channel).refused_logins = 0;
-        let life = Arc::clone(self);
-        tokio::spawn(async move { life.scheduler.steer(channel, ChannelMove::Resume).await });
-    }
-
-    /// Somebody steers one of the open messages.
-    fn steer(self: &Arc<Self>, to: Move) {
-        let chosen = {
-            let mut state = self.world.lock();
-            let is_open = |message: &crate::book::Message| {
-                let mut standings = message.recipients.iter().filter_map(|recipient| recipient.standing);
-                standings.any(|standing| !standing.state.is_final())
-            };
-            let open: Vec<MessageId> = state.book.messages().filter(|(_, message)| is_open(message)).map(|(id, _)| *id).collect();
-            if open.is_empty() { None } else { Some(state.random.pick(&open)) }
-        };
-        if let Some(message) = chosen {
-            tokio::spawn(Arc::clone(self).steer_one(message, to));
-        }
-    }
-
-    async fn steer_one(self: Arc<Self>, message: MessageId, to: Move) {
-        let order =
-            Steer { message, recipients: Vec::new(), to, channel: None, by: "ana@example.com".into(), at: self.world.wall() };
-        let answer = self.queue.steer(order).await;
-        self.world.live().await;
-        let mut state = self.world.lock();
-        state.note(&format!("{to:?} {message}: {answer:?}"));
-        let Ok(moved) = answer else { return };
-        if to == Move::Release && !moved.is_empty() {
-            drop(state);
-            if let Ok(Some(view)) = self.queue.message(message) {
-                self.scheduler.released(view.channel);
-            }
-            return;
-        }
-        let known = state.book.message(message).cloned();
-        for index in moved {
-            let standing = known.as_ref().and_then(|known| known.recipients.get(index as usize)?.standing);
-            let cancelled = standing.is_some_and(|standing| standing.state == RecipientState::Cancelled);
-            if to == Move::Cancel && !cancelled {
-                state.check(Err(format!("{message} recipient {index} was cancelled, and is {standing:?}")));
-            }
-        }
-    }
-
-    /// Submits until it is safe.
-    async fn submit(self: Arc<Self>, submission: Submission) {
-        loop {
-            let message = self.message(&submission);
-            let id = message.id;
-            let asks = self
-                .office
-                .directory
-                .directory()
-                .channel(submission.channel)
-                .is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask);
-            self.world.lock().book.submitted(id, submission.recipients, asks);
-            let answer = self.queue.accept(vec![message]).await;
-            self.world.live().await;
-            match answer {
-                Ok(accepted) => {
-                    let mut state = self.world.lock();
-                    state.note(&format!("submission {} is {accepted:?}", submission.number));
-                    state.waiting.remove(&submission.number);
-                    for one in accepted {
-                        let result = state.book.promised(one.id);
-                        state.check(result);
-                    }
-                    return;
-                }
-                Err(AcceptError::NoSpace(_)) => self.world.pass(20_000).await,
-                Err(AcceptError::Closed(_)) => return,
-                Err(error @ AcceptError::KeyReused { .. }) => return self.world.check(Err(error.to_string())),
-            }
-        }
-    }
-
-    fn message(&self, submission: &Submission) -> NewMessage {
-        let (at, steady) = (self.world.wall(), self.world.steady());
-        let mut random = [0; 10];
-        random[..8].copy_from_slice(&self.world.lock().random.number().to_be_bytes());
-        let from = office::address(submission.person);
-        let recipient = |place: u32| {
-            let path = ForwardPath::parse(&format!("<r{}.{place}@example.org>", submission.number));
-            Recipient::new(path.expect("the addresses here are addresses"))
-        };
-        let text = "x".repeat(submission.size);
-        NewMessage {
-            id: MessageId::new(at, random),
-            at,
-            due: submission.delay.map_or(steady, |delay| steady.plus(Duration::from_millis(delay))),
-            person: self.office.person(submission.person),
-            team: None,
-            token: None,
-            surface: Surface::Smtp,
-            channel: submission.channel,
-            lane: submission.lane,
-            lane_reason: String::new(),
-            retry_of: None,
-            suppressed: Vec::new(),
-            envelope: Envelope {
-                reverse_path: ReversePath::Mailbox(Mailbox::parse(&from).expect("the addresses here are addresses")),
-                recipients: (0..submission.recipients).map(recipient).collect(),
-                body: BodyType::SevenBit,
-                smtputf8: false,
-                ret: None,
-                envid: None,
-            },
-            from: from.clone(),
-            subject: format!("number {}", submission.number),
-            message_id: format!("{}@example.com", submission.number),
-            tags: vec![],
-            idempotency: submission.keyed.then(|| Idempotency {
-                key: submission.number.to_string(),
-                fingerprint: [submission.number as u8; 32],
-                parts: submission.number.is_multiple_of(2),
-            }),
-            scheduled_at: submission.delay.map(|delay| at.plus(Duration::from_millis(delay))),
-            expires_at: None,
-            body: Bytes::from(format!("From: {from}\r\nSubject: number {}\r\n\r\n{text}\r\n", submission.number)),
-        }
-    }
-
-    /// The trouble is over: everything gets its fate in time.
-    async fn settle(self: &Arc<Self>, plan: &Plan) -> Result<Ending> {
-        let began = self.world.lock().now().max(plan.trouble_ends);
-        loop {
-            let now = self.world.lock().now();
-            if now >= plan.trouble_ends {
-                self.mend_everything(plan)?;
-            }
-            self.look();
-            let done = {
-                let state = self.world.lock();
-                state.waiting.is_empty() && state.book.open() == 0 && now >= plan.trouble_ends
-            };
-            if done {
-                return Ok(Ending::Finished);
-            }
-            if now > began + SETTLES + 3 * plan.drain {
-                let unfinished = self.world.lock().book.ended().err().unwrap_or_else(|| "a submission".into());
-                self.world.check(Err(format!("liveness: not finished long after all trouble has ended: {unfinished}")));
-                return Ok(Ending::Failed);
-            }
-            self.world.pass(LOOK).await;
-        }
-    }
-
-    fn mend_everything(self: &Arc<Self>, plan: &Plan) -> Result<()> {
-        self.disk.fail(Fault::None);
-        for channel in &plan.channels {
-            let password = self.world.lock().provider(channel.id).password;
-            self.office.set_password(channel.id, password, self.world.wall())?;
-            match self.scheduler.channel_state(channel.id) {
-                ChannelState::Paused { .. } | ChannelState::NeedsAttention { .. } => self.resume(channel.id),
-                _ if self.keeps_back(channel.id) => self.resume(channel.id),
-                _ => {}
-            }
-        }
-        let held: Vec<MessageId> = {
-            let state = self.world.lock();
-            let is_held = |message: &crate::book::Message| {
-                let mut standings = message.recipients.iter().filter_map(|recipient| recipient.standing);
-                standings.any(|standing| standing.state == RecipientState::Held)
-            };
-            state.book.messages().filter(|(_, message)| is_held(message)).map(|(id, _)| *id).collect()
-        };
-        for message in held {
-            tokio::spawn(Arc::clone(self).steer_one(message, Move::Release));
-        }
-        Ok(())
-    }
-
-    /// The channel keeps mail back until a person acts.
-    fn keeps_back(&self, channel: ChannelId) -> bool {
-        let outlook = self.scheduler.outlook(channel);
-        !outlook.paused_people.is_empty() || !outlook.refused_froms.is_empty()
-    }
-
-    /// What a channel is held to.
-    fn limits(&self, channel: ChannelId) -> impl Iterator<Item = Limit> + use<> {
-        let directory = self.office.directory.directory();
-        directory.channel(channel).map(|row| row.limits.clone()).unwrap_or_default().into_iter()
-    }
-
-    /// Looks at everything that is open.
-    fn look(&self) {
-        let (steady, now) = (self.world.steady(), self.world.lock().now());
-        let channels: Vec<_> = self.world.lock().providers.keys().copied().collect();
-        for channel in channels {
-            let health = self.scheduler.channel_state(channel);
-            let quiet_since = {
-                let mut state = self.world.lock();
-                state.alive_since.max(state.provider(channel).spoken_to)
-            };
-            // A lane that was found waiting for room is looked at again when the room is there.
-            let window = self.limits(channel).map(|limit| limit.window.as_millis() as u64 * 1_001 / 1_000).max().unwrap_or(0);
-            let since = Timestamp(steady.0 - (LIES + window) as i64);
-            if now < quiet_since + LIES + window + FINAL_PATIENCE || health.open_at(since).is_err() || self.keeps_back(channel) {
-                continue;
-            }
-            let (lanes, overdue) = (self.scheduler.outlook(channel).lanes, self.queue.overdue(channel, since, 1));
-            let waits = |lane: &LaneWait| lane.until.is_none_or(|until| until > since);
-            if !overdue.is_empty() && !lanes.iter().flatten().any(waits) {
-                let name = office::name(channel);
-                let why = format!("liveness: {overdue:?} of {name} ({health:?}, {lanes:?}) is due and nothing is tried");
-                self.world.check(Err(why));
-            }
-        }
-        self.explain(steady);
-    }
-
-    /// P7: every open recipient waits for something that ends.
-    fn explain(&self, wall: Timestamp) {
-        let open = self.queue.open_recipients();
-        for (id, _) in open.iter().take(8) {
-            let Ok(Some(view)) = self.queue.message(*id) else {
-                self.world.check(Err(format!("{id} is open and is not found")));
-                continue;
-            };
-            let outlook = self.scheduler.outlook(view.channel);
-            let health = outlook.state.clone();
-            let place = self
-                .queue
-                .ahead(view.channel, &[*id])
-                .pop()
-                .map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: self.scheduler.forecast(view.channel, lane, ahead) });
-            let mail = web::waiting::Mail { person: view.person, from: &view.from, lane: view.lane, place };
-            let clocks = web::clocks::Clocks { wall, steady: wall };
-            let way = web::waiting::Way { name: office::name(view.channel), outlook, clocks, words: true };
-            for recipient in view.recipients.iter().filter(|recipient| !recipient.state.is_final()) {
-                let reason = web::waiting::of_recipient(recipient, &mail, &way);
-                let acts = |reason: &mail::WaitingOn| {
-                    reason.next_try.is_some()
-                        || reason.kind == mail::WaitingKind::Person
-                        || recipient.state == RecipientState::Held
-                        || health.open_at(wall) == Err(None)
-                };
-                if !reason.as_ref().is_some_and(acts) {
-                    self.world.check(Err(format!("P7: {id} recipient {} waits for {reason:?}", recipient.index)));
-                }
-            }
-        }
     }
 }
 

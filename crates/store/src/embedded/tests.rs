@@ -217,6 +217,19 @@ fn a_person_moves_what_is_not_in_the_hands_of_a_delivery() {
 }
 
 #[test]
+fn released_mail_may_leave_at_once_whatever_the_wall_clock_says() {
+    let bench = Bench::new();
+    bench.accept(message(1, &["luis@example.org"])).unwrap();
+    for ahead in [40 * 86_400_000, -86_400_000] {
+        assert_eq!(bench.queue().steer(steer(1, Move::Hold)).wait(), Ok(vec![0]));
+        let released = Steer { at: Timestamp(NOW.0 + ahead), ..steer(1, Move::Release) };
+        assert_eq!(bench.queue().steer(released).wait(), Ok(vec![0]));
+        let lease = leases(bench.queue(), NOW, 1).pop().unwrap();
+        bench.queue().give_back(lease.message, &[0]);
+    }
+}
+
+#[test]
 fn what_is_not_leased_cannot_be_settled() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();

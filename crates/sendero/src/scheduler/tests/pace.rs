@@ -213,3 +213,16 @@ async fn a_reply_that_asks_for_a_lower_pace_lowers_it_and_it_recovers() {
     world.after(60).await;
     assert_eq!(world.hop.answered.lock().unwrap().len(), 303);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_a_reply_has_parked_goes_on_by_itself() {
+    let world = World::held_to(&["2 recipients / message", "1 connections"]);
+    world.says(Stage::Rcpt, 550, "5.4.5 Daily user sending quota exceeded");
+    // Of a message in parts one is put off, and the other stays due: nothing becomes due later and wakes the channel.
+    world.submit_in(1, Lane::Normal, 3).await;
+    world.after(5).await;
+    assert_eq!(world.state(), "throttled");
+    world.says_yes();
+    world.after(2 * 3600).await;
+    assert_eq!((world.answered(), world.state()), (2, "active"));
+}
