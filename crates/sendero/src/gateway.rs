@@ -366,7 +366,7 @@ async fn open_doors(
     doors: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Vec<ListenerView>> {
-    let mut views = Vec::new();
+    let (mut views, mut ready) = (Vec::new(), Vec::new());
     for listener in &settings.submission {
         let wanted = match &listener.bind {
             intake::Bind::Tcp(address) => address.to_string(),
@@ -380,6 +380,10 @@ async fn open_doors(
         let bound = listener.clone().bind().await.with_context(|| format!("cannot listen on {wanted} for mail"))?;
         let address = bound.local_addr().map_or(wanted, |address| address.to_string());
         views.push(ListenerView { service: "submission".into(), address, tls: tls.into() });
+        ready.push(bound);
+    }
+    // Whoever is greeted by one finds the others open.
+    for bound in ready {
         doors.spawn(bound.serve(Arc::clone(door), stop.clone()));
     }
     Ok(views)
