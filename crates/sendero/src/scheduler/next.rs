@@ -25,10 +25,14 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
     let queue = &shared.parts.queue;
     loop {
         let now = shared.steady();
-        let skip = way.pace().skip(now);
+        let skip = {
+            let mut pace = way.pace();
+            // A new row forgives: that must be known before anybody is passed by.
+            pace.follow(row, |name| shared.accounts.get(name));
+            pace.skip(now)
+        };
         let waiting = queue.heads(way.channel, now, &skip);
         let mut pace = way.pace();
-        pace.follow(row, |name| shared.accounts.get(name));
         let heads = LANES.map(|lane| waiting[lane as usize].as_ref().map(|head| pace.head(head, lane)));
         let mut ticket = match pace.take(&heads, now) {
             Ok(ticket) => ticket,
@@ -72,10 +76,13 @@ pub(super) fn from_of(lease: &Lease) -> mail::pace::FromId {
 /// What the heads of the lanes wait for at this moment.
 pub(super) fn look(shared: &Shared, way: &Way, row: &Channel) -> [Option<Choice>; 3] {
     let now = shared.steady();
-    let skip: Skip = way.pace().skip(now);
+    let skip: Skip = {
+        let mut pace = way.pace();
+        pace.follow(row, |name| shared.accounts.get(name));
+        pace.skip(now)
+    };
     let waiting = shared.parts.queue.heads(way.channel, now, &skip);
-    let mut pace = way.pace();
-    pace.follow(row, |name| shared.accounts.get(name));
+    let pace = way.pace();
     LANES.map(|lane| {
         let one = Head { cost: Units::transaction(1, 1), from: None };
         let head = waiting[lane as usize].as_ref().map_or(one, |head| pace.head(head, lane));

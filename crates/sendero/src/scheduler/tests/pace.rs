@@ -160,6 +160,18 @@ async fn twenty_unknown_recipients_in_a_row_keep_that_persons_mail_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_changed_row_lets_mail_go_that_was_kept_back_for_its_person() {
+    let world = World::held_to(&["1 connections"]);
+    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+    world.fill(40, Lane::Normal).await;
+    world.after(300).await;
+    world.says_yes();
+    apply(&world.directory, &wanted_with("right", true, &["2 connections"]));
+    world.after(30).await;
+    assert_eq!(world.answered(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_72_hour_login_outage_costs_two_logins_and_then_now_goes_first() {
     let world = World::held_to(&["60 messages / 1 minute", "3 connections"]);
     *world.hop.password.lock().unwrap() = "changed".into();
