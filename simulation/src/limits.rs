@@ -34,7 +34,9 @@ pub fn limit(span: u64, channels: &mut [ChannelPlan], events: &[(u64, Event)], r
             let count = (all * window / takes).max(least) + random.below(3);
             let limit = Limit { count, unit, window: Duration::from_millis(window), scope: LimitScope::Account };
             if limits.iter().all(|known: &Limit| (known.unit, known.window) != (limit.unit, limit.window)) {
-                drain = drain.max((all / count + 2) * window);
+                // A limit on recipients may split a message into one transaction for each.
+                let most = if unit == Unit::Messages { wanted.get(&number).map_or(0, |sent| sent[1]) } else { all };
+                drain = drain.max((most / count + 2) * window);
                 limits.push(limit);
             }
         }

@@ -262,6 +262,8 @@ impl Line {
             self.broken = true;
             self.dotted = None;
             let mut state = self.world.lock();
+            let now = state.now();
+            state.provider(self.channel).spoken_to = now;
             let taken = state.random.percent(50);
             end_unknown(&mut state, message, &rest, taken);
             let outcome = Outcome::Uncertain(Cause::LostAfterData("connection reset by peer".into()));
