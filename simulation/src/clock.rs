@@ -2,18 +2,21 @@
 
 use crate::random::Random;
 use mail::Timestamp;
-use mail::steady::{Heartbeat, Reading, SteadyClock};
+use mail::steady::{Credit, Heartbeat, Reading, SteadyClock};
 use std::time::Duration;
 
 /// The wall clock when a history begins.
 const EPOCH: i64 = 1_800_000_000_000;
 
+/// A clock is proved at most so long after the boot.
+const LATE_PROOF: u64 = 3_600_000;
+
 /// The clocks of the machine on which the gateway runs. Times are true milliseconds since the history began.
 pub struct Machine {
     boot: u8,
     booted_at: u64,
-    /// The kernel calls the wall clock synchronised in this boot, while it is right.
-    provable: bool,
+    /// From when on the kernel calls the wall clock synchronised in this boot, while it is right.
+    provable_from: u64,
     /// How wrong the wall clock is, in milliseconds.
     wrong_by: i64,
     steady: Option<SteadyClock>,
@@ -21,17 +24,21 @@ pub struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { boot: 1, booted_at: 0, provable: true, wrong_by: 0, steady: None }
+        Self { boot: 1, booted_at: 0, provable_from: 0, wrong_by: 0, steady: None }
     }
 }
 
 impl Machine {
-    /// It has booted at this moment. Its clock is proved before the gateway starts, or not in this boot: a proof that comes
-    /// while mail leaves is not simulated, since what was spent since the boot would then look older than it is.
+    /// It has booted at this moment. Its clock is proved before the gateway starts, later while mail leaves, or not in this
+    /// boot.
     pub fn reboot(&mut self, at: u64, random: &mut Random) {
         self.boot += 1;
         self.booted_at = at;
-        self.provable = self.wrong_by == 0 && random.percent(70);
+        self.provable_from = match random.below(10) {
+            0..=3 => at,
+            4..=7 => at + random.below(LATE_PROOF),
+            _ => u64::MAX,
+        };
     }
 
     /// Somebody sets the wall clock to so many milliseconds beside the truth.
@@ -50,7 +57,7 @@ impl Machine {
             boot: [self.boot; 16],
             since_boot: Duration::from_millis(now - self.booted_at),
             wall: self.wall(now),
-            proved: self.wrong_by == 0 && self.provable,
+            proved: self.wrong_by == 0 && now >= self.provable_from,
         }
     }
 
@@ -67,12 +74,17 @@ impl Machine {
         self.steady.map_or(reading.wall, |clock| clock.at(reading.since_boot))
     }
 
-    /// What is to be written down; true when the steady clock has leapt forward.
-    pub fn beat(&mut self, now: u64) -> Option<(Heartbeat, bool)> {
-        let reading = self.reading(now);
-        let clock = self.steady.as_mut()?;
-        let leapt = clock.observe(&reading);
-        Some((clock.heartbeat(&reading), leapt))
+    /// What is to be written down.
+    #[must_use]
+    pub fn beat(&self, now: u64) -> Option<(Heartbeat, Option<Credit>)> {
+        self.steady.map(|clock| clock.beat(&self.reading(now)))
+    }
+
+    /// The heartbeat is durable.
+    pub fn written(&mut self, heartbeat: &Heartbeat) {
+        if let Some(clock) = self.steady.as_mut() {
+            clock.written(heartbeat);
+        }
     }
 
     /// How far the steady clock is ahead of true time, in milliseconds: it must never be.

@@ -245,13 +245,15 @@ impl Life {
                 state.check(if ahead > 0 { Err(format!("the steady clock is {ahead} ms ahead")) } else { Ok(()) });
                 (state.machine.beat(now), state.random.percent(5))
             };
-            if let Some((heartbeat, leapt)) = beat {
-                if leapt {
-                    self.world.note("the steady clock has leapt");
-                    self.scheduler.clock_leapt();
-                }
+            if let Some((heartbeat, credit)) = beat {
                 // A full disk is tried again with the next one.
-                let _ = self.queue.beat(heartbeat).await;
+                if self.queue.beat(heartbeat, credit).await.is_ok() {
+                    self.world.lock().machine.written(&heartbeat);
+                    if let Some(credit) = credit {
+                        self.world.note(&format!("{credit:?}"));
+                        self.scheduler.credited(&credit);
+                    }
+                }
                 self.world.live().await;
             }
             if tidies {

@@ -1,11 +1,11 @@
 //! The steady clock: one line of time that no step of the wall clock bends, and that goes on after a restart.
 //!
-//! Windows, retries and parked channels count on it. It runs with boot time, so it goes on in sleep, and it
-//! is written down in heartbeats. After a restart in the same boot it continues exactly. After a reboot it is
-//! certain only that the time since that boot has passed; the rest of the wall clock's difference is credited
-//! when both clocks are proved, that of the heartbeat and today's. So it is never ahead of real time by more
-//! than the wall clock was wrong while the kernel called it synchronised, and a window is never thought to be
-//! over too early.
+//! Windows, retries and parked channels count on it. It runs with boot time, so it goes on in sleep, stands still while
+//! the machine is off, and is written down in heartbeats. So it is never ahead of real time.
+//!
+//! What passed while the machine was off is a [`Credit`]: what was spent before grows older by it, once both clocks are
+//! proved, that of the last heartbeat before and today's. The clock itself does not leap, since what was spent after
+//! the boot would then look older than it is.
 
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -33,6 +33,26 @@ pub struct Heartbeat {
     pub reading: Reading,
     /// The steady clock at that moment.
     pub steady: Timestamp,
+    /// Since when time between boots is not credited.
+    pub owed: Option<Owed>,
+}
+
+/// The last proved moment of an earlier boot: what the steady clock has missed since is still to be credited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The steady clock.
+    pub steady: Timestamp,
+}
+
+/// Time that passed while the machine was off: what was spent before a moment is older by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// The moment, by the steady clock.
+    pub before: Timestamp,
+    /// How much older.
+    pub by: Duration,
 }
 
 /// The steady clock. Its first moment ever is the wall clock's, so that it usually reads the same.
@@ -41,8 +61,7 @@ pub struct SteadyClock {
     boot: BootId,
     /// The steady clock at the boot itself.
     at_boot: Timestamp,
-    /// A heartbeat of an earlier boot, while what passed between the boots is not credited.
-    owed: Option<Heartbeat>,
+    owed: Option<Owed>,
 }
 
 impl SteadyClock {
@@ -53,11 +72,10 @@ impl SteadyClock {
             return Self { boot: now.boot, at_boot: before(now.wall, now.since_boot), owed: None };
         };
         if last.reading.boot == now.boot {
-            return Self { boot: now.boot, at_boot: before(last.steady, last.reading.since_boot), owed: None };
+            return Self { boot: now.boot, at_boot: before(last.steady, last.reading.since_boot), owed: last.owed };
         }
-        let mut clock = Self { boot: now.boot, at_boot: last.steady, owed: Some(*last) };
-        clock.observe(now);
-        clock
+        let last_proved = last.reading.proved.then_some(Owed { wall: last.reading.wall, steady: last.steady });
+        Self { boot: now.boot, at_boot: last.steady, owed: last.owed.or(last_proved) }
     }
 
     /// The steady clock so long after the boot.
@@ -66,26 +84,21 @@ impl SteadyClock {
         self.at_boot.plus(since_boot)
     }
 
-    /// Credits what passed between two boots, once it is proved; true when the clock has leapt forward.
-    pub fn observe(&mut self, now: &Reading) -> bool {
-        let Some(last) = self.owed.filter(|_| now.proved && now.boot == self.boot) else {
-            return false;
-        };
-        self.owed = None;
-        if !last.reading.proved {
-            return false;
-        }
-        let passed = now.wall.since(last.reading.wall);
-        let proved = last.steady.plus(passed.saturating_sub(now.since_boot));
-        let leaps = proved > self.at_boot;
-        self.at_boot = self.at_boot.max(proved);
-        leaps
+    /// What is to be written down, and what is to be credited with it: in one record, so that it is credited once.
+    #[must_use]
+    pub fn beat(&self, now: &Reading) -> (Heartbeat, Option<Credit>) {
+        let steady = self.at(now.since_boot);
+        let credit = self
+            .owed
+            .filter(|_| now.proved && now.boot == self.boot)
+            .map(|owed| Credit { before: owed.steady, by: now.wall.since(owed.wall).saturating_sub(steady.since(owed.steady)) });
+        let owed = if credit.is_some() { None } else { self.owed };
+        (Heartbeat { reading: *now, steady, owed }, credit)
     }
 
-    /// What is to be written down.
-    #[must_use]
-    pub fn heartbeat(&self, now: &Reading) -> Heartbeat {
-        Heartbeat { reading: *now, steady: self.at(now.since_boot) }
+    /// The heartbeat is durable, and with it what it credits.
+    pub fn written(&mut self, heartbeat: &Heartbeat) {
+        self.owed = heartbeat.owed;
     }
 }
 
@@ -107,6 +120,11 @@ mod tests {
         (clock.at(now.since_boot).0 - NOON.0) / 1000
     }
 
+    /// The last heartbeat of a machine that began at noon.
+    fn last(now: &Reading) -> Heartbeat {
+        SteadyClock::resume(None, &reading(1, 100, 0, true)).beat(now).0
+    }
+
     #[test]
     fn it_starts_with_the_wall_clock_and_ignores_its_steps() {
         let start = reading(1, 100, 0, true);
@@ -119,35 +137,44 @@ mod tests {
 
     #[test]
     fn in_the_same_boot_it_goes_on_exactly() {
-        let start = reading(1, 100, 0, false);
-        let beat = SteadyClock::resume(None, &start).heartbeat(&reading(1, 130, 30, false));
         let later = reading(1, 190, -500, false);
-        assert_eq!(seconds(&SteadyClock::resume(Some(&beat), &later), &later), 90);
+        assert_eq!(seconds(&SteadyClock::resume(Some(&last(&reading(1, 130, 30, false))), &later), &later), 90);
     }
 
     #[test]
-    fn after_a_reboot_only_the_new_boot_counts_until_the_clock_is_proved() {
-        let beat = SteadyClock::resume(None, &reading(1, 100, 0, true)).heartbeat(&reading(1, 100, 0, true));
+    fn it_stands_still_while_the_machine_is_off_and_what_was_spent_before_is_credited_once_the_clock_is_proved() {
         let up = reading(2, 10, 7200, false);
-        let mut clock = SteadyClock::resume(Some(&beat), &up);
-        assert_eq!(seconds(&clock, &up), 10);
-        let proved = reading(2, 70, 7260, true);
-        assert!(clock.observe(&proved));
-        assert_eq!(seconds(&clock, &proved), 7260);
-        assert!(!clock.observe(&reading(2, 80, 99_999, true)), "credited once");
+        let mut clock = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &up);
+        let (unproved, nothing) = clock.beat(&up);
+        assert_eq!((seconds(&clock, &up), nothing), (10, None));
+        clock.written(&unproved);
+        // The process starts again before the clock is proved.
+        let mut clock = SteadyClock::resume(Some(&unproved), &reading(2, 60, 7250, false));
+        let (heartbeat, credit) = clock.beat(&reading(2, 70, 7260, true));
+        assert_eq!(credit, Some(Credit { before: NOON, by: Duration::from_secs(7260 - 70) }));
+        assert_eq!(clock.beat(&reading(2, 71, 7261, true)).1, credit, "it is owed until it is durable");
+        clock.written(&heartbeat);
+        assert_eq!((clock.beat(&reading(2, 80, 99_999, true)).1, heartbeat.owed), (None, None), "credited once");
+        assert_eq!(seconds(&clock, &reading(2, 80, 99_999, true)), 80, "the clock itself does not leap");
+    }
+
+    #[test]
+    fn a_second_reboot_before_the_proof_forgets_nothing() {
+        let second = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &reading(2, 10, 500, false));
+        let third = SteadyClock::resume(Some(&second.beat(&reading(2, 20, 510, false)).0), &reading(3, 5, 1005, true));
+        assert_eq!(third.beat(&reading(3, 5, 1005, true)).1, Some(Credit { before: NOON, by: Duration::from_secs(1005 - 25) }));
     }
 
     #[test]
     fn a_heartbeat_of_an_unproved_clock_credits_nothing() {
-        let beat = SteadyClock::resume(None, &reading(1, 100, 0, true)).heartbeat(&reading(1, 100, -40 * 86_400, false));
         let up = reading(2, 10, 7200, true);
-        assert_eq!(seconds(&SteadyClock::resume(Some(&beat), &up), &up), 10);
+        assert_eq!(SteadyClock::resume(Some(&last(&reading(1, 100, -40 * 86_400, false))), &up).beat(&up).1, None);
     }
 
     #[test]
-    fn it_never_runs_backwards() {
-        let beat = SteadyClock::resume(None, &reading(1, 100, 0, true)).heartbeat(&reading(1, 100, 0, true));
+    fn a_wall_clock_that_is_behind_credits_nothing_and_it_never_runs_backwards() {
         let back = reading(2, 10, -86_400, true);
-        assert_eq!(seconds(&SteadyClock::resume(Some(&beat), &back), &back), 10);
+        let clock = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &back);
+        assert_eq!((seconds(&clock, &back), clock.beat(&back).1.map(|credit| credit.by)), (10, Some(Duration::ZERO)));
     }
 }

@@ -4,7 +4,7 @@ use crate::directory_wire;
 use crate::metrics;
 use crate::scheduler::{Parts, Scheduler};
 use crate::settings::Settings;
-use crate::steady::{BEAT_EVERY, PROVE_EVERY, Steady};
+use crate::steady::{BEAT_EVERY, Steady};
 use anyhow::{Context, Result};
 use delivery::{CaptureTransport, Endpoint, SmarthostTransport};
 use intake::accept::{ExplicitWishes, Incoming, Trace};
@@ -13,6 +13,7 @@ use intake::{Deadlines, Door, Intake, IntakeSettings, ServerTls, wall_clock};
 use mail::channel::ChannelMove;
 use mail::classify::Rules;
 use mail::pace::Ahead;
+use mail::steady::Credit;
 use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Lane, Recipient, Surface, Timestamp};
 use smtp::ReversePath;
 use std::net::SocketAddr;
@@ -181,6 +182,8 @@ impl Running {
             self.connections.ended(),
             self.local_connections.ended()
         );
+        // What was spent until now is known to be older than a machine that is off from here on.
+        beat(&self.gateway.clock, &self.gateway.queue).await;
         let queue = Arc::clone(&self.gateway.queue);
         if tokio::task::spawn_blocking(move || queue.close()).await.is_err() {
             tracing::error!("the queue did not close in order; its log is whole");
@@ -324,23 +327,13 @@ fn parts(
     }
 }
 
-/// Writes the clocks down, asks whether the wall clock is right, and forgets old spending, until the stop.
+/// Writes the clocks down and forgets old spending, until the stop.
 async fn keep_time(clock: Arc<Steady>, queue: Arc<dyn Queue>, scheduler: Scheduler, stop: CancellationToken) {
-    let (mut asked, mut tidied) = (clock.now(), clock.now());
+    let mut tidied = clock.now();
     loop {
-        let ask = !clock.is_proved() && clock.now().since(asked) >= PROVE_EVERY;
-        if ask {
-            asked = clock.now();
-        }
-        let beating = Arc::clone(&clock);
-        if let Ok((Some(heartbeat), leapt)) = tokio::task::spawn_blocking(move || beating.beat(ask)).await {
-            if leapt {
-                tracing::info!("the clock is proved: the time while the machine was off counts");
-                scheduler.clock_leapt();
-            }
-            if let Err(problem) = queue.beat(heartbeat).await {
-                tracing::warn!(%problem, "the clocks were not written down");
-            }
+        if let Some(credit) = beat(&clock, &queue).await {
+            tracing::info!(seconds = credit.by.as_secs(), "the clock is proved: the time while the machine was off counts");
+            scheduler.credited(&credit);
         }
         if clock.now().since(tidied) >= TIDY_EVERY {
             tidied = clock.now();
@@ -349,6 +342,22 @@ async fn keep_time(clock: Arc<Steady>, queue: Arc<dyn Queue>, scheduler: Schedul
         tokio::select! {
             () = tokio::time::sleep(BEAT_EVERY) => {}
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Writes the clocks down; what was credited by it, durably.
+async fn beat(clock: &Arc<Steady>, queue: &Arc<dyn Queue>) -> Option<Credit> {
+    let reading = Arc::clone(clock);
+    let (heartbeat, credit) = tokio::task::spawn_blocking(move || reading.beat()).await.ok().flatten()?;
+    match queue.beat(heartbeat, credit).await {
+        Ok(()) => {
+            clock.written(&heartbeat);
+            credit
+        }
+        Err(problem) => {
+            tracing::warn!(%problem, "the clocks were not written down");
+            None
         }
     }
 }

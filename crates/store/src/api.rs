@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{
     Cause, ChannelId, Diagnostic, Envelope, Event, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId, Timestamp,
     TokenId,
@@ -82,8 +82,9 @@ pub trait Queue: Send + Sync + 'static {
     /// What was learned about the channels.
     fn lessons(&self) -> BTreeMap<ChannelId, Lessons>;
 
-    /// Writes the clocks down, so that the steady clock can go on after a restart.
-    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>>;
+    /// Writes the clocks down, so that the steady clock can go on after a restart, and makes what was spent
+    /// before older by a credit.
+    fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>>;
 
     /// True when mail of this party must not be written to that address. From memory.
     fn is_suppressed(&self, party: Party, address: &str) -> bool;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::header::address_in;
 use mail::pace::{FromId, LearnedCap, LearnedPace, Lessons, Spent, Units};
-use mail::steady::{Heartbeat, Reading};
+use mail::steady::{Credit, Heartbeat, Owed, Reading};
 use mail::{
     BodyType, ChannelId, Diagnostic, Envelope, Lane, MessageId, Move, PersonId, Recipient, RecipientState, Surface, TeamId,
     Timestamp, TokenId,
@@ -293,8 +293,11 @@ impl Run {
             }
             1 => {
                 let reading = Reading { boot: [c; 16], since_boot: Duration::from_secs(9), wall: now, proved: b > 9 };
-                let heartbeat = Heartbeat { reading, steady: now };
-                same("beat", &self.model.beat(heartbeat).wait(), &queue.beat(heartbeat).wait())
+                let owed = (b % 4 > 1).then_some(Owed { wall: now, steady: now });
+                let heartbeat = Heartbeat { reading, steady: now, owed };
+                let credit =
+                    b.is_multiple_of(2).then(|| Credit { before: Timestamp(now.0 - 5), by: Duration::from_secs(b.into()) });
+                same("beat", &self.model.beat(heartbeat, credit).wait(), &queue.beat(heartbeat, credit).wait())
             }
             2 => {
                 let before = Timestamp(now.0 - 20_000);

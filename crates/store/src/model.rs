@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::header::address_in;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -733,12 +733,16 @@ impl Queue for Model {
         self.lock().lessons.clone()
     }
 
-    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>> {
+    fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>> {
         let mut state = self.lock();
         if state.closed {
             return Commit::done(Err(StoreError::Closed(CLOSED.into())));
         }
         state.heartbeat = Some(heartbeat);
+        if let Some(Credit { before, by }) = credit {
+            let old = state.spent.iter_mut().filter(|one| one.age_from < before);
+            old.for_each(|one| one.age_from.0 -= by.as_millis() as i64);
+        }
         Commit::done(Ok(()))
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mail::channel::{ChannelState, DomainPattern, OnUncertain, Owner, ReturnPath, Scope};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::pace::{Ahead, Lessons, Spent};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{
     BodyType, Channel, ChannelId, Directory, Envelope, Event, Lane, MessageId, Person, PersonId, Recipient, Role, Surface, Team,
     TeamId, Timestamp, Token, TokenId, Transport,
@@ -238,7 +238,7 @@ impl Queue for Told {
     fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
         BTreeMap::new()
     }
-    fn beat(&self, _: Heartbeat) -> Commit<Result<(), StoreError>> {
+    fn beat(&self, _: Heartbeat, _: Option<Credit>) -> Commit<Result<(), StoreError>> {
         Commit::done(Ok(()))
     }
     fn is_suppressed(&self, _: Party, address: &str) -> bool {

@@ -1,6 +1,7 @@
 //! What an account has spent.
 
 use crate::limits::{Limit, LimitScope, Unit};
+use crate::steady::Credit;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -212,6 +213,15 @@ impl Ledger {
                 }
             }
             Some(book) => book.free(limit, cost, room, now),
+        }
+    }
+
+    /// What was spent before a moment is older than it was thought: the machine was off meanwhile.
+    pub fn credit(&mut self, credit: &Credit) {
+        for book in std::iter::once(&mut self.account).chain(self.froms.values_mut()) {
+            for entry in book.entries.iter_mut().take_while(|entry| entry.at < credit.before) {
+                entry.at = Timestamp(entry.at.0.saturating_sub(i64::try_from(credit.by.as_millis()).unwrap_or(i64::MAX)));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::envelope::Lane;
 use crate::limits::{Limit, Limits};
+use crate::steady::Credit;
 use crate::time::Timestamp;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -163,6 +164,23 @@ fn lessons_halve_the_pace_and_are_unlearned_step_by_step() {
     assert_eq!(lessons, Lessons::default());
     lessons.fewer(4, "421 too many connections", at(0.0));
     assert_eq!((lessons.connections(4), lessons.connections(2)), (3, 2));
+}
+
+#[test]
+fn time_while_the_machine_was_off_makes_only_what_was_spent_before_older() {
+    let terms = terms(&["2 messages / 1 minute"]);
+    let mut ledger = ledger(&terms);
+    let one = Units::transaction(1, 10);
+    ledger.settle(ALL, one, at(0.0));
+    ledger.settle(ALL, one, at(20.0));
+    ledger.credit(&Credit { before: at(10.0), by: Duration::from_secs(3600) });
+    assert_eq!(ledger.used(&terms.limits[0], ALL, at(25.0)), 1);
+    ledger.settle(ALL, one, at(25.0));
+    assert_eq!(
+        ledger.free(&terms.limits[0], ALL, one, 0, at(30.0)),
+        Free::At(at(80.06)),
+        "the one of this boot is as young as it was"
+    );
 }
 
 /// One channel with a provider that counts at both ends of each transaction.

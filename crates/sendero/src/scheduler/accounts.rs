@@ -1,6 +1,7 @@
 //! The ledgers, by account: two channels on one login share one.
 
 use mail::pace::{Ledger, Spent};
+use mail::steady::Credit;
 use mail::{ChannelId, Directory, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +88,11 @@ impl Accounts {
 
     pub(super) fn get(&self, name: &str) -> Option<Arc<Account>> {
         self.lock().accounts.get(name).cloned()
+    }
+
+    /// What was spent before a moment is older than it was thought. What no channel has now keeps its age.
+    pub(super) fn credit(&self, credit: &Credit) {
+        self.lock().accounts.values().for_each(|account| account.ledger().credit(credit));
     }
 
     /// Drops what no window holds any more; for each account, before when the store may forget.

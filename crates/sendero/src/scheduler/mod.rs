@@ -28,6 +28,7 @@ use mail::channel::ChannelMove;
 use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
+use mail::steady::Credit;
 use mail::{ChannelId, ChannelState, Lane, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -176,8 +177,9 @@ impl Scheduler {
         self.0.kick(&way, None, Timestamp(0));
     }
 
-    /// The steady clock has leapt forward, since what passed between two boots was proved.
-    pub fn clock_leapt(&self) {
+    /// What passed while the machine was off is credited, durably: what was spent before is older than it was thought.
+    pub fn credited(&self, credit: &Credit) {
+        self.0.accounts.credit(credit);
         let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
         for way in ways {
             way.open_gates();

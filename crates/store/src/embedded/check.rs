@@ -151,7 +151,7 @@ fn read(frame: &Frame, payload: &[u8], open: &mut OpenSet, recipients: &mut Hash
                 }
             }
         }
-        Record::Channel { .. } | Record::Lessons { .. } | Record::Beat(_) | Record::Unsuppress { .. } => {}
+        Record::Channel { .. } | Record::Lessons { .. } | Record::Beat { .. } | Record::Unsuppress { .. } => {}
     }
     open.apply(record, place);
 }

@@ -11,7 +11,7 @@ use crate::disk::Disk;
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::Lessons;
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, MessageId, PersonId, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -30,7 +30,7 @@ pub(crate) enum Op {
     Steer(Steer, oneshot::Sender<Result<Vec<u32>, StoreError>>),
     Channel(ChannelId, ChannelState, Timestamp, oneshot::Sender<Result<(), StoreError>>),
     Lessons(ChannelId, Lessons, Timestamp, oneshot::Sender<Result<(), StoreError>>),
-    Beat(Heartbeat, oneshot::Sender<Result<(), StoreError>>),
+    Beat(Heartbeat, Option<Credit>, oneshot::Sender<Result<(), StoreError>>),
     Unsuppress(Unsuppress, oneshot::Sender<Result<bool, StoreError>>),
 }
 
@@ -57,7 +57,7 @@ impl Op {
         let closed = || StoreError::Closed(why.to_owned());
         match self {
             Self::Accept(_, answer) => drop(answer.send(Err(AcceptError::Closed(why.to_owned())))),
-            Self::Attempt(_, answer) | Self::Channel(.., answer) | Self::Lessons(.., answer) | Self::Beat(_, answer) => {
+            Self::Attempt(_, answer) | Self::Channel(.., answer) | Self::Lessons(.., answer) | Self::Beat(.., answer) => {
                 drop(answer.send(Err(closed())));
             }
             Self::Unsuppress(_, answer) => drop(answer.send(Err(closed()))),
@@ -256,8 +256,8 @@ impl<D: Disk> Core<D> {
                 self.write(Record::Lessons { channel, lessons, at }, None, written);
                 staged.push(Staged::Done(answer));
             }
-            Op::Beat(heartbeat, answer) => {
-                self.write(Record::Beat(heartbeat), None, written);
+            Op::Beat(heartbeat, credit, answer) => {
+                self.write(Record::Beat { heartbeat, credit }, None, written);
                 staged.push(Staged::Done(answer));
             }
             Op::Unsuppress(Unsuppress { party, address, by, at }, answer) => {

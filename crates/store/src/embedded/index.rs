@@ -10,7 +10,7 @@ use super::record::{
 use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
 use mail::channel::ChannelState;
 use mail::pace::{Lessons, Spent, Units};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, Transaction, params, params_from_iter};
@@ -368,7 +368,7 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
 
 /// What a record did beside messages and channels.
 fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
-    let Effects { lessons, heartbeat, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
+    let Effects { lessons, heartbeat, credit, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
     if let Some((channel, lessons)) = lessons {
         transaction
             .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
@@ -376,6 +376,11 @@ fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreE
     }
     if let Some(heartbeat) = heartbeat {
         transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
+    }
+    if let Some(Credit { before, by }) = credit {
+        transaction
+            .prepare_cached("UPDATE spent SET age_from = age_from - ?2 WHERE age_from < ?1")?
+            .execute(params![before.0, by.as_millis() as i64])?;
     }
     match spending {
         None => {}

@@ -32,7 +32,7 @@ use crate::disk::{Disk, RealDisk};
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, Lessons, Spent};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Event, Lane, MessageId, Move, Timestamp};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
@@ -910,8 +910,8 @@ impl<D: Disk> Queue for Embedded<D> {
         lock(&self.shared.open).lessons.clone()
     }
 
-    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>> {
-        self.submit(|answer| Op::Beat(heartbeat, answer), closed)
+    fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>> {
+        self.submit(|answer| Op::Beat(heartbeat, credit, answer), closed)
     }
 
     fn is_suppressed(&self, party: Party, address: &str) -> bool {

@@ -9,7 +9,7 @@ use crate::api::{ChannelQueue, Head, LeasedRecipient, Party, Skip, Spend, Suppre
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Envelope, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -148,6 +148,7 @@ pub(crate) struct Effects {
     pub channel: Option<(ChannelId, ChannelState)>,
     pub lessons: Option<(ChannelId, Lessons)>,
     pub heartbeat: Option<Heartbeat>,
+    pub credit: Option<Credit>,
     /// What the open transactions of a message spend from now on; nothing when none is left.
     pub spending: Option<(MessageId, Option<Spend>)>,
     pub spent: Option<Spent>,
@@ -465,9 +466,9 @@ impl OpenSet {
             Record::Steer { message, recipients, to, channel, by, at } => self.steer(message, &recipients, to, channel, &by, at),
             Record::Channel { channel, state, at } => self.channel(channel, state, at),
             Record::Lessons { channel, lessons, at } => self.learn(channel, lessons, at),
-            Record::Beat(heartbeat) => {
+            Record::Beat { heartbeat, credit } => {
                 self.heartbeat = Some(heartbeat);
-                Effects { heartbeat: Some(heartbeat), ..Effects::default() }
+                Effects { heartbeat: Some(heartbeat), credit, ..Effects::default() }
             }
             Record::Unsuppress { party, address, .. } => {
                 self.suppressed.remove(&(party, address.clone()));

@@ -7,9 +7,10 @@ use crate::api::{Idempotency, NewMessage, Party, Spend};
 use mail::channel::ChannelState;
 use mail::envelope::{BodyType, Notify, Recipient, Ret};
 use mail::pace::{LearnedCap, LearnedPace, Lessons, Spent, Units};
-use mail::steady::{Heartbeat, Reading};
+use mail::steady::{Credit, Heartbeat, Owed, Reading};
 use mail::{ChannelId, Envelope, Lane, MessageId, Move, PersonId, Surface, TeamId, Timestamp, TokenId};
 use smtp::{ForwardPath, Mailbox, ReversePath};
+use std::time::Duration;
 
 const ACCEPT: u8 = 1;
 const ATTEMPT: u8 = 2;
@@ -32,8 +33,8 @@ pub(crate) enum Record {
     Channel { channel: ChannelId, state: ChannelState, at: Timestamp },
     /// What was learned about a channel.
     Lessons { channel: ChannelId, lessons: Lessons, at: Timestamp },
-    /// The clocks.
-    Beat(Heartbeat),
+    /// The clocks, and what passed while the machine was off.
+    Beat { heartbeat: Heartbeat, credit: Option<Credit> },
     /// A person took an address off the list of those that must not be written to.
     Unsuppress { party: Party, address: String, by: String, at: Timestamp },
 }
@@ -165,9 +166,13 @@ impl Record {
                 put_lessons(out, lessons);
                 put_time(out, *at);
             }
-            Self::Beat(heartbeat) => {
+            Self::Beat { heartbeat, credit } => {
                 out.push(BEAT);
                 put_heartbeat(out, heartbeat);
+                put_option(out, *credit, |out, Credit { before, by }| {
+                    put_time(out, before);
+                    put_number(out, by.as_millis() as u64);
+                });
             }
             Self::Unsuppress { party, address, by, at } => {
                 out.push(UNSUPPRESS);
@@ -207,7 +212,11 @@ impl Record {
             LESSONS => {
                 Self::Lessons { channel: ChannelId(input.small()?), lessons: take_lessons(&mut input)?, at: take_time(&mut input)? }
             }
-            BEAT => Self::Beat(take_heartbeat(&mut input)?),
+            BEAT => Self::Beat {
+                heartbeat: take_heartbeat(&mut input)?,
+                credit: input
+                    .option(|input| Some(Credit { before: take_time(input)?, by: Duration::from_millis(input.number()?) }))?,
+            },
             UNSUPPRESS => Self::Unsuppress {
                 party: take_party(&mut input)?,
                 address: input.text()?.to_owned(),
@@ -355,22 +364,28 @@ pub(crate) fn lessons_from(bytes: &[u8]) -> Option<Lessons> {
 }
 
 fn put_heartbeat(out: &mut Vec<u8>, heartbeat: &Heartbeat) {
-    let Heartbeat { reading, steady } = heartbeat;
+    let Heartbeat { reading, steady, owed } = heartbeat;
     out.extend_from_slice(&reading.boot);
     put_number(out, reading.since_boot.as_millis() as u64);
     put_time(out, reading.wall);
     out.push(u8::from(reading.proved));
     put_time(out, *steady);
+    put_option(out, *owed, |out, Owed { wall, steady }| {
+        put_time(out, wall);
+        put_time(out, steady);
+    });
 }
 
 fn take_heartbeat(input: &mut Input<'_>) -> Option<Heartbeat> {
     let reading = Reading {
         boot: input.fixed(16)?.try_into().ok()?,
-        since_boot: std::time::Duration::from_millis(input.number()?),
+        since_boot: Duration::from_millis(input.number()?),
         wall: take_time(input)?,
         proved: input.byte()? == 1,
     };
-    Some(Heartbeat { reading, steady: take_time(input)? })
+    let steady = take_time(input)?;
+    let owed = input.option(|input| Some(Owed { wall: take_time(input)?, steady: take_time(input)? }))?;
+    Some(Heartbeat { reading, steady, owed })
 }
 
 /// A heartbeat as bytes, for the index.

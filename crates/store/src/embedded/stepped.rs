@@ -12,7 +12,7 @@ use crate::disk::fake::FakeDisk;
 use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, Lessons, Spent};
-use mail::steady::Heartbeat;
+use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Event, Lane, MessageId, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -302,8 +302,8 @@ impl Queue for Stepped {
         self.queue.lessons()
     }
 
-    fn beat(&self, heartbeat: Heartbeat) -> Commit<Result<(), StoreError>> {
-        self.told(self.queue.beat(heartbeat))
+    fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>> {
+        self.told(self.queue.beat(heartbeat, credit))
     }
 
     fn is_suppressed(&self, party: Party, address: &str) -> bool {
