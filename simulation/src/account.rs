@@ -1,5 +1,6 @@
 //! What a provider counts, in sliding windows of its own.
 
+use mail::Lane;
 use mail::limits::{Limit, Unit};
 
 /// The account behind one login.
@@ -13,6 +14,7 @@ pub struct Account {
 
 /// One transaction: the provider counts it at a moment between its start and its end that only it knows.
 struct Transaction {
+    lane: Lane,
     began: u64,
     ended: Option<u64>,
     messages: u64,
@@ -30,22 +32,28 @@ impl Account {
     /// A transaction begins; its number.
     ///
     /// # Errors
-    /// P3: a window of the provider may now hold more than its limit.
-    pub fn begin(&mut self, now: u64, recipients: u32, bytes: u64) -> (usize, Result<(), String>) {
-        let transaction = Transaction { began: now, ended: None, messages: 1, recipients: u64::from(recipients), bytes };
+    /// P3: a window of the provider may now hold more than its limit, or more bulk than the reserve leaves.
+    pub fn begin(&mut self, now: u64, lane: Lane, recipients: u32, bytes: u64) -> (usize, Result<(), String>) {
+        let transaction = Transaction { lane, began: now, ended: None, messages: 1, recipients: u64::from(recipients), bytes };
         self.transactions.push(transaction);
         let over = self.limits.iter().find_map(|limit| {
-            let held = self.held(limit, now);
-            (held > limit.count).then(|| Err(format!("P3: {held} of '{limit}' at the provider")))
+            let (held, bulk) = (self.held(limit, now, None), self.held(limit, now, Some(Lane::Bulk)));
+            let for_bulk = limit.count - limit.count.div_ceil(20).max(1).min(limit.count - 1);
+            if held > limit.count {
+                return Some(Err(format!("P3: {held} of '{limit}' at the provider")));
+            }
+            (bulk > for_bulk).then(|| Err(format!("P3: {bulk} of bulk at the provider, which leaves a reserve of '{limit}'")))
         });
         (self.transactions.len() - 1, over.unwrap_or(Ok(())))
     }
 
     /// What the window that ends now may hold at the provider, whenever between start and end it counts.
-    fn held(&self, limit: &Limit, now: u64) -> u64 {
+    fn held(&self, limit: &Limit, now: u64, lane: Option<Lane>) -> u64 {
         let window = limit.window.as_millis() as i64;
         let begins = now as i64 - window - window * self.drift / 1_000_000;
-        let inside = |transaction: &&Transaction| transaction.ended.is_none_or(|ended| ended as i64 > begins);
+        let inside = |transaction: &&Transaction| {
+            lane.is_none_or(|lane| lane == transaction.lane) && transaction.ended.is_none_or(|ended| ended as i64 > begins)
+        };
         let of = |transaction: &Transaction| match limit.unit {
             Unit::Messages => transaction.messages,
             Unit::Recipients => transaction.recipients,

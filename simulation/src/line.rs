@@ -6,7 +6,7 @@ use crate::texts::{self, Refusal};
 use crate::world::{State, World};
 use delivery::{Endpoint, OpenError, Outgoing, Session, Transport};
 use futures_util::future::BoxFuture;
-use mail::{Cause, ChannelId, Diagnostic, MessageId, Outcome, Stage};
+use mail::{Cause, ChannelId, Diagnostic, Lane, MessageId, Outcome, Stage};
 use smtp::Reply;
 use std::sync::Arc;
 
@@ -41,7 +41,14 @@ impl Transport for Network {
                 world.pass(PATIENCE).await;
             }
             opened(&mut world.lock(), endpoint, silent)?;
-            let line = Line { world: Arc::clone(world), channel: endpoint.channel, broken: false, dotted: None, counted: None };
+            let line = Line {
+                lane: Lane::Normal,
+                world: Arc::clone(world),
+                channel: endpoint.channel,
+                broken: false,
+                dotted: None,
+                counted: None,
+            };
             Ok(Box::new(line) as Box<dyn Session>)
         })
     }
@@ -82,6 +89,8 @@ fn opened(state: &mut State, endpoint: &Endpoint, silent: bool) -> Result<(), Op
 
 /// One session.
 struct Line {
+    /// That of the transaction.
+    lane: Lane,
     world: Arc<World>,
     channel: ChannelId,
     broken: bool,
@@ -123,7 +132,7 @@ impl Line {
     fn count(&mut self, recipients: usize, bytes: u64) {
         let mut state = self.world.lock();
         let (now, account) = (state.now(), state.provider(self.channel).account());
-        let (number, result) = state.accounts[account].begin(now, recipients as u32, bytes);
+        let (number, result) = state.accounts[account].begin(now, self.lane, recipients as u32, bytes);
         state.check(result);
         self.counted = Some(number);
     }
@@ -187,6 +196,7 @@ impl Line {
                 state.check(result);
             }
         }
+        self.lane = outgoing.lease.lane;
         let free = self.world.lock().provider(self.channel).refusals_free();
         if !free {
             self.count(all.len(), outgoing.lease.size_bytes);
