@@ -16,9 +16,9 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use mail::header::{WishError, Wishes};
 use mail::pace::{Lessons, Terms};
-use mail::resolve::{Refusal, Request, resolve};
-use mail::rewrite::{Stamp, prepare};
-use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, TokenId, lane};
+use mail::resolve::{Refusal, Request, Route, resolve};
+use mail::rewrite::{Prepared, Stamp, prepare};
+use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, Timestamp, TokenId, lane};
 use std::net::IpAddr;
 use std::sync::Arc;
 use store::{Idempotency, NewMessage, Party, Queue};
@@ -99,6 +99,18 @@ pub struct IntakeSettings {
     pub max_message_size: u64,
     /// Most recipients of one message.
     pub max_recipients: usize,
+}
+
+/// A message on its way to the store, whose channel is known.
+struct Draft {
+    id: MessageId,
+    at: Timestamp,
+    principal: Principal,
+    surface: Surface,
+    route: Route,
+    lane: Lane,
+    envelope: Envelope,
+    body: Bytes,
 }
 
 /// The way in.
@@ -194,8 +206,8 @@ impl Intake {
             recipient: recipient.as_deref(),
             control_fields: false,
         };
-        let prepared = prepare(&submitted, &stamp)?;
-        let wishes = agree(prepared.wishes, wishes).map_err(Refusal::Wish)?;
+        let mut prepared = prepare(&submitted, &stamp)?;
+        let wishes = agree(std::mem::take(&mut prepared.wishes), wishes).map_err(Refusal::Wish)?;
         let route = resolve(
             &self.people.directory(),
             &Request {
@@ -207,14 +219,26 @@ impl Intake {
             },
         )?;
         let (lane, lane_reason) =
-            lane::decide(wishes.lane, self.token_lane(principal), envelope.recipients.len(), prepared.bulk_sign);
-        self.fits_channel(route.channel, lane, prepared.bytes.len() as u64)?;
-        let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
+            lane::decide(wishes.lane, self.token_lane(principal), envelope.recipients.len(), prepared.bulk_sign.take());
         let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted));
-        if prepared.eight_bit {
+        envelope.smtputf8 |= prepared.utf8_header;
+        let bytes = Bytes::from(std::mem::take(&mut prepared.bytes));
+        let draft = Draft { id, at, principal, surface, route, lane, envelope, body: bytes };
+        let message = self.compose(draft, prepared)?;
+        Ok(NewMessage { lane_reason: lane_reason.as_text(), tags: wishes.tags, idempotency, ..message })
+    }
+
+    /// A message as the store takes it, without what only its submitter or its first acceptance knows.
+    ///
+    /// Every message comes by here: what its channel can never take is refused, and who must not be written to is found.
+    fn compose(&self, draft: Draft, read: Prepared) -> Result<NewMessage, AcceptRefusal> {
+        let Draft { id, at, principal, surface, route, lane, mut envelope, body } = draft;
+        self.fits_channel(route.channel, lane, body.len() as u64)?;
+        let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
+        if read.eight_bit {
             envelope.body = BodyType::EightBitMime;
         }
-        envelope.smtputf8 |= prepared.utf8_header || has_utf8_address(&envelope);
+        envelope.smtputf8 |= has_utf8_address(&envelope);
         Ok(NewMessage {
             id,
             at,
@@ -225,18 +249,18 @@ impl Intake {
             surface,
             channel: route.channel,
             lane,
-            lane_reason: lane_reason.as_text(),
+            lane_reason: String::new(),
             retry_of: None,
             envelope,
             suppressed,
-            from: prepared.from_line,
-            subject: prepared.subject,
-            message_id: prepared.message_id,
-            tags: wishes.tags,
-            idempotency,
+            from: read.from_line,
+            subject: read.subject,
+            message_id: read.message_id,
+            tags: Vec::new(),
+            idempotency: None,
             scheduled_at: None,
             expires_at: None,
-            body: Bytes::from(prepared.bytes),
+            body,
         })
     }
 

@@ -343,12 +343,8 @@ pub struct Lease {
     pub surface: Surface,
     /// When it was accepted, by the wall clock.
     pub accepted_at: Timestamp,
-    /// Not after this time of the wall clock.
-    pub expires_at: Option<Timestamp>,
     /// How urgent.
     pub lane: Lane,
-    /// The Message-ID field without angle brackets.
-    pub message_id: Arc<str>,
     /// The whole envelope, shared.
     pub envelope: Arc<Envelope>,
     /// The From field of the message, on one line.

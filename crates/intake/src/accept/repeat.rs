@@ -1,13 +1,13 @@
 //! Trying again what was given up: a new message with the bytes of an earlier one.
 
-use super::{Intake, Principal, Receipt, has_utf8_address};
+use super::{Draft, Intake, Principal, Receipt};
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use mail::resolve::{Request, resolve};
 use mail::rewrite::{Stamp, prepare};
-use mail::{BodyType, Envelope, Lane, MessageId, Surface};
-use store::{Idempotency, NewMessage, Party};
+use mail::{Envelope, Lane, MessageId, Surface};
+use store::{Idempotency, NewMessage};
 
 /// Recipients of an earlier message, to be tried again.
 #[derive(Clone, Debug)]
@@ -77,35 +77,10 @@ impl Intake {
             channel: Some(&channel),
         };
         let route = resolve(&self.people.directory(), &request)?;
-        self.fits_channel(route.channel, lane, body.len() as u64)?;
-        let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
-        if read.eight_bit {
-            envelope.body = BodyType::EightBitMime;
-        }
-        envelope.smtputf8 = read.utf8_header || has_utf8_address(&envelope);
-        Ok(NewMessage {
-            id,
-            at,
-            due: self.clock.steady(),
-            person: principal.person,
-            team: route.team,
-            token: principal.token,
-            surface,
-            channel: route.channel,
-            lane,
-            lane_reason,
-            retry_of: Some(of),
-            envelope,
-            suppressed,
-            from: read.from_line,
-            subject: read.subject,
-            message_id: read.message_id,
-            tags,
-            idempotency: Some(once(of, &body)),
-            scheduled_at: None,
-            expires_at: None,
-            body,
-        })
+        envelope.smtputf8 = read.utf8_header;
+        let idempotency = Some(once(of, &body));
+        let message = self.compose(Draft { id, at, principal, surface, route, lane, envelope, body }, read)?;
+        Ok(NewMessage { lane_reason, retry_of: Some(of), tags, idempotency, ..message })
     }
 }
 

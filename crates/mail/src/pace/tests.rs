@@ -130,6 +130,23 @@ fn bulk_gets_one_unit_in_twenty_while_others_wait() {
 }
 
 #[test]
+fn bulk_is_spread_from_its_first_message_on_and_a_late_start_moves_none_after_it() {
+    let terms = terms(&["31 messages / 1 minute"]);
+    let (mut turn, mut ledger) = (Turn::default(), ledger(&terms));
+    let cost = Units::transaction(1, 10);
+    let next = |turn: &Turn, ledger: &mut Ledger, now| match turn.choose(&[None, None, head(1)], &terms, ledger, now) {
+        Choice::Wait(Wait { until: Some(until), why: Why::Spread, .. }) => until.since(START).as_millis(),
+        other => panic!("{other:?}"),
+    };
+    turn.started(Lane::Bulk, cost, None, &terms, at(100.0));
+    turn.ended(Lane::Bulk);
+    assert_eq!(next(&turn, &mut ledger, at(100.0)), 102_071);
+    turn.started(Lane::Bulk, cost, None, &terms, at(103.0));
+    turn.ended(Lane::Bulk);
+    assert_eq!(next(&turn, &mut ledger, at(103.0)), 104_142);
+}
+
+#[test]
 fn a_from_at_its_own_limit_stops_nobody_else() {
     let terms = terms(&["2 messages / 1 minute / from", "100 messages / 1 minute"]);
     let mut ledger = ledger(&terms);

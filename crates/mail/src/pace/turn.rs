@@ -118,8 +118,9 @@ impl Turn {
             let apart = terms.spread(cost);
             self.bulk_open += 1;
             self.credit = self.credit.saturating_sub(owed(cost));
-            // A start that was a little late does not move the ones after it.
-            self.bulk_next = self.bulk_next.max(earlier(now, apart)).plus(apart);
+            // A start that was a little late does not move the ones after it; after a pause nothing is caught up.
+            let is_late = self.bulk_next.plus(apart) >= now;
+            self.bulk_next = if is_late { self.bulk_next } else { now }.plus(apart);
         } else if let Some(bulk) = bulk_waits {
             self.credit = (self.credit + u64::from(cost.recipients)).min(owed(bulk));
         }
@@ -173,8 +174,4 @@ fn at(free: Free) -> Option<Timestamp> {
         Free::At(at) => Some(at),
         Free::Now | Free::WhenSettled => None,
     }
-}
-
-fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    Timestamp(at.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
 }

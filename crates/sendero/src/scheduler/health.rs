@@ -1,8 +1,7 @@
 //! Moves of a channel: made durable, then obeyed, and told in the log.
 
 use super::Shared;
-use super::next::from_of;
-use super::pace::Breaker;
+use super::pace::{Breaker, from_of};
 use super::verdict::{Verdict, of_opening};
 use super::way::Way;
 use delivery::OpenError;

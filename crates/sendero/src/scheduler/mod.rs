@@ -331,14 +331,10 @@ impl Shared {
     }
 
     /// A transaction is over: its place in the pace is free or grows old, and whoever waited for it looks again.
-    fn end(self: &Arc<Self>, way: &Way, ticket: Ticket, ended: Ended) {
-        let account = {
-            let mut pace = way.pace();
-            pace.end(ticket, ended);
-            pace.account.clone().filter(|_| ticket.counted)
-        };
+    fn end(self: &Arc<Self>, way: &Way, ticket: &Ticket, ended: Ended) {
+        way.pace().end(ticket, ended);
         way.open_gates();
-        for other in account.map(|account| account.others(way.channel)).unwrap_or_default() {
+        for other in ticket.account.as_ref().map(|account| account.others(way.channel)).unwrap_or_default() {
             let other = self.way(other);
             other.pace().account_settled();
             other.open_gates();

@@ -54,23 +54,17 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         let most = ticket.cost.recipients;
         let Some(lease) = queue.lease(way.channel, ticket.lane, now, most, &skip) else {
             // Another worker was faster.
-            shared.end(way, ticket, Ended::Refunded);
+            shared.end(way, &ticket, Ended::Refunded);
             continue;
         };
-        let cost = Units::transaction(lease.recipients.len() as u32, lease.size_bytes);
-        let fits = way.pace().fit(&mut ticket, cost, from_of(&lease));
+        let fits = way.pace().fit(&mut ticket, &lease);
         if fits {
             return Next::Message(Box::new(lease), ticket);
         }
         let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
         queue.give_back(lease.message, &indices);
-        shared.end(way, ticket, Ended::Refunded);
+        shared.end(way, &ticket, Ended::Refunded);
     }
-}
-
-/// The From of a lease, as limits tell it apart.
-pub(super) fn from_of(lease: &Lease) -> mail::pace::FromId {
-    mail::pace::FromId::of(mail::header::address_in(&lease.from))
 }
 
 /// What the heads of the lanes wait for at this moment.

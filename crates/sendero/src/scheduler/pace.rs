@@ -7,7 +7,7 @@ use mail::pace::{Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait
 use mail::{Channel, Diagnostic, Lane, MessageId, PersonId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use store::Skip;
+use store::{Lease, Skip};
 
 /// So many equal refusals in a row of different messages say something about the channel.
 const EQUAL_REFUSALS: usize = 5;
@@ -70,14 +70,14 @@ impl Meter {
 }
 
 /// A place in the pace, from the choice of a message to the end of its transaction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 #[must_use = "a place that is not given back stays taken"]
 pub(super) struct Ticket {
     pub(super) lane: Lane,
     pub(super) cost: Units,
     pub(super) from: Option<FromId>,
-    /// The ledger counts it.
-    pub(super) counted: bool,
+    /// The account that counts it; it stays that one, whatever becomes of the channel's row meanwhile.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 /// How a ticket ends.
@@ -166,7 +166,8 @@ impl Pace {
         if let Some(ledger) = ledger.as_mut() {
             ledger.spend(head.from, head.cost);
         }
-        Ok(Ticket { lane, cost: head.cost, from: head.from, counted: ledger.is_some() })
+        drop(ledger);
+        Ok(Ticket { lane, cost: head.cost, from: head.from, account: counted })
     }
 
     /// When each lane may be looked at again, so that mail which cannot go yet wakes nobody.
@@ -187,29 +188,29 @@ impl Pace {
     }
 
     /// The lease turned out cheaper than the place taken for it; false when it does not fit there.
-    pub(super) fn fit(&mut self, ticket: &mut Ticket, cost: Units, from: FromId) -> bool {
-        if !ticket.counted {
+    pub(super) fn fit(&self, ticket: &mut Ticket, lease: &Lease) -> bool {
+        let cost = Units::transaction(lease.recipients.len() as u32, lease.size_bytes);
+        let Some(account) = &ticket.account else {
             ticket.cost = cost;
             return true;
-        }
+        };
         let counts_bytes = self.terms.limits.iter().any(|limit| limit.unit == Unit::Bytes);
-        let is_other = ticket.from.is_some_and(|known| known != from) || cost.recipients > ticket.cost.recipients;
+        let is_other = ticket.from.is_some_and(|known| known != from_of(lease)) || cost.recipients > ticket.cost.recipients;
         if is_other || (counts_bytes && cost.bytes > ticket.cost.bytes) {
             return false;
         }
-        if let Some(account) = &self.account {
-            let mut ledger = account.ledger();
-            ledger.refund(ticket.from, ticket.cost);
-            ledger.spend(ticket.from, cost);
-        }
+        let mut ledger = account.ledger();
+        ledger.refund(ticket.from, ticket.cost);
+        ledger.spend(ticket.from, cost);
+        drop(ledger);
         ticket.cost = cost;
         true
     }
 
     /// The transaction of a ticket is over.
-    pub(super) fn end(&mut self, ticket: Ticket, ended: Ended) {
+    pub(super) fn end(&mut self, ticket: &Ticket, ended: Ended) {
         self.turn.ended(ticket.lane);
-        if let Some(account) = self.account.as_ref().filter(|_| ticket.counted) {
+        if let Some(account) = &ticket.account {
             let mut ledger = account.ledger();
             match ended {
                 Ended::Spent(age_from) => ledger.settle(ticket.from, ticket.cost, age_from),
@@ -272,6 +273,11 @@ pub(super) enum Breaker {
     Channel(String),
     /// The person's mail on it.
     Person(String),
+}
+
+/// The From of a lease, as limits tell it apart.
+pub(super) fn from_of(lease: &Lease) -> FromId {
+    FromId::of(mail::header::address_in(&lease.from))
 }
 
 /// A reply without what differs from message to message: its numbers and ids.

@@ -35,6 +35,8 @@ struct Hop {
     answered: Mutex<Vec<(i64, Lane)>>,
     /// What it says to everything at this stage.
     says: Mutex<Option<(Stage, u16, &'static str)>>,
+    /// Told when a stalled connection is lost.
+    lost: tokio::sync::Notify,
     /// Transactions it has seen.
     seen: AtomicUsize,
     began: Option<Instant>,
@@ -100,7 +102,8 @@ impl Session for Line {
                 return all(&Outcome::Untried);
             }
             if self.hop.stalls.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
+                self.hop.lost.notified().await;
+                return all(&Outcome::Uncertain(Cause::LostAfterData("connection reset by peer".into())));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             let to = outgoing.lease.envelope.recipients[0].path.to_string();

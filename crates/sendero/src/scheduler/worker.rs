@@ -1,8 +1,8 @@
 //! One connection of one channel: lease, hand over, settle, again.
 
 use super::Shared;
-use super::next::{Next, from_of, next};
-use super::pace::{Ended, Ticket};
+use super::next::{Next, next};
+use super::pace::{Ended, Ticket, from_of};
 use super::report::log_attempt;
 use super::reports::report;
 use super::verdict::{Judge, is_free};
@@ -107,17 +107,17 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
     let body = match shared.parts.queue.body(lease.message) {
         Ok(body) => body,
         Err(problem) => {
-            hold(shared, way, desk, &lease, ticket, &format!("its bytes cannot be read: {problem}"));
+            hold(shared, way, desk, &lease, &ticket, &format!("its bytes cannot be read: {problem}"));
             return Step::Again;
         }
     };
     if let Err(reason) = may_leave(shared, way, &directory, row, &lease, &body) {
-        hold(shared, way, desk, &lease, ticket, &reason);
+        hold(shared, way, desk, &lease, &ticket, &reason);
         return Step::Again;
     }
     if !ensure_session(shared, way, row, desk).await {
         flush(shared, desk).await;
-        shared.end(way, ticket, Ended::Refunded);
+        shared.end(way, &ticket, Ended::Refunded);
         return give_back(shared, &lease);
     }
     hand_over(shared, way, row, desk, lease, ticket, body).await;
@@ -282,7 +282,9 @@ async fn open(shared: &Shared, row: &Channel) -> Result<Box<dyn Session>, delive
 fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Bytes) -> Result<(), String> {
     {
         let pace = way.pace();
-        if let Some((address, said)) = pace.refused_froms.get(&from_of(lease)) {
+        if !pace.refused_froms.is_empty()
+            && let Some((address, said)) = pace.refused_froms.get(&from_of(lease))
+        {
             return Err(format!("the provider refuses {address} as sender: {said}"));
         }
         let most = pace.terms.most_bytes(lease.lane);
@@ -304,7 +306,7 @@ fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, l
         .map_err(|refusal| refusal.to_string())
 }
 
-fn hold(shared: &Arc<Shared>, way: &Way, desk: &mut Desk, lease: &Lease, ticket: Ticket, reason: &str) {
+fn hold(shared: &Arc<Shared>, way: &Way, desk: &mut Desk, lease: &Lease, ticket: &Ticket, reason: &str) {
     shared.end(way, ticket, Ended::Refunded);
     let recipients = lease.recipients.iter().map(|recipient| Settled {
         index: recipient.index,
@@ -340,7 +342,7 @@ async fn hand_over(
 ) {
     let began = shared.wall();
     let reverse_path = mail::resolve::return_path(row, &lease.envelope, &body);
-    let spend = spend(way, &lease, ticket);
+    let spend = spend(&lease, &ticket);
     let intent = Intent {
         message: lease.message,
         channel: lease.channel,
@@ -363,7 +365,7 @@ async fn hand_over(
     shared.counters.attempts.fetch_add(1, Ordering::Relaxed);
     let open = desk.session.as_mut().expect("a session was ensured");
     let outgoing = Outgoing { lease, body, reverse_path };
-    let waits = ticket.counted && !row.refusals_free;
+    let waits = ticket.account.is_some() && !row.refusals_free;
     let outcomes = if waits && commit.clone().await.is_err() {
         all(&outgoing.lease, &Outcome::Untried)
     } else {
@@ -407,15 +409,15 @@ async fn hand_over(
     if desk.pending.len() > 1 || !verdict.accepted {
         flush(shared, desk).await;
     }
-    shared.end(way, ticket, ended);
+    shared.end(way, &ticket, ended);
     shared.heed(way, row, &outgoing.lease, &verdict).await;
 }
 
 /// What a transaction spends, as it is written down.
-fn spend(way: &Way, lease: &Lease, ticket: Ticket) -> Option<Spend> {
-    let account = way.pace().account.clone().filter(|_| ticket.counted)?;
+fn spend(lease: &Lease, ticket: &Ticket) -> Option<Spend> {
+    let account = Arc::clone(&ticket.account.as_ref()?.name);
     let from = if ticket.from.is_some() { mail::header::address_in(&lease.from).to_lowercase() } else { String::new() };
-    Some(Spend { account: Arc::clone(&account.name), from: from.into(), units: ticket.cost })
+    Some(Spend { account, from: from.into(), units: ticket.cost })
 }
 
 /// What becomes of the units.

@@ -131,7 +131,7 @@ impl Screen {
                 "event": "pace", "used": used, "limit": limit, "waiting": { "now": now, "normal": normal, "bulk": bulk },
                 "arrived": { "one_off": one_off, "bulk": of_bulk }, "last_waits": reason,
             })),
-            Kind::Lines => print(&format!("  {words}")),
+            Kind::Lines => print(&format!("  {words}\n    {reason}")),
             Kind::Terminal => {
                 let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
                 write(&format!("{up}\x1b[2K  {words}\n\x1b[2K  {reason}\n"));

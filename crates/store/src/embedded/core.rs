@@ -469,9 +469,7 @@ pub(crate) fn shared(meta: &Meta) -> Shared {
         surface: meta.surface,
         lane: meta.lane,
         at: meta.at,
-        expires_at: meta.expires_at,
         from: meta.from.as_str().into(),
-        message_id: meta.message_id.as_str().into(),
         envelope: Arc::new(meta.envelope.clone()),
     }
 }

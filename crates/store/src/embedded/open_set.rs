@@ -105,9 +105,7 @@ pub(crate) struct Shared {
     pub surface: mail::Surface,
     pub lane: Lane,
     pub at: Timestamp,
-    pub expires_at: Option<Timestamp>,
     pub from: Arc<str>,
-    pub message_id: Arc<str>,
     pub envelope: Arc<Envelope>,
 }
 

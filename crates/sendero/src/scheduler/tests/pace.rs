@@ -238,3 +238,28 @@ async fn a_channel_that_a_reply_has_parked_goes_on_by_itself() {
     world.after(2 * 3600).await;
     assert_eq!((world.answered(), world.state()), (2, "active"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_changes_under_an_open_transaction_leaves_the_units_with_the_old_one() {
+    let limits = ["1 messages / 1 minute", "1 connections"];
+    let world = World::held_to(&limits);
+    world.fill(1, Lane::Normal).await;
+    world.after(1).await;
+    let mut other = wanted_with("right", true, &limits);
+    other.channels[0].username = Some("another".into());
+    world.after(120).await;
+    world.hop.stalls.store(true, Ordering::Relaxed);
+    world.submit_in(10, Lane::Normal, 1).await;
+    world.after(1).await;
+    apply(&world.directory, &other);
+    world.hop.stalls.store(false, Ordering::Relaxed);
+    world.hop.lost.notify_waiters();
+    world.after(5).await;
+    assert_eq!(world.scheduler.outlook(world.channel()).limits[0].used, 0, "the new login has spent nothing");
+    apply(&world.directory, &wanted_with("right", true, &limits));
+    world.submit_in(11, Lane::Normal, 1).await;
+    world.after(1).await;
+    assert_eq!(world.scheduler.outlook(world.channel()).limits[0].used, 1, "what the old one spent is still its own");
+    world.after(1300).await;
+    assert_eq!(world.hop.answered.lock().unwrap().len(), 3, "and grows old");
+}
