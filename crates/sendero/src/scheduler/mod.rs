@@ -347,7 +347,7 @@ impl Shared {
         if self.stopping.is_cancelled() {
             return;
         }
-        match way.plan(due, lane, self.steady(), || self.cap(way)) {
+        match way.plan(due, lane, self.steady(), self.cap(way)) {
             Plan::Nothing => {}
             Plan::Later(at) => self.timers.add(at, way.channel),
             Plan::Spawn => self.spawn_worker(Arc::clone(way)),
