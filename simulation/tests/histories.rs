@@ -5,7 +5,7 @@ use simulation::{Failure, Report, run};
 
 /// The first seeds, or as many as `SENDERO_SEEDS` says.
 fn seeds() -> u64 {
-    std::env::var("SENDERO_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
+    std::env::var("SENDERO_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_500)
 }
 
 #[test]
