@@ -335,21 +335,26 @@ impl Life {
                 provider.refused_logins = 0;
             }
             Event::Mend(channel) => {
-                let password = {
-                    let mut state = self.world.lock();
-                    state.provider(channel).refused_logins = 0;
-                    state.provider(channel).password
-                };
+                let password = self.tried_afresh(channel);
                 self.office.set_password(channel, password, wall)?;
             }
             Event::Connections(channel, count) => {
-                // Whoever changes the row may have mended it: it is tried afresh.
-                self.world.lock().provider(channel).refused_logins = 0;
+                self.tried_afresh(channel);
                 self.office.set_connections(channel, count, wall)?;
             }
             Event::Steer(to) => self.steer(to),
         }
         Ok(None)
+    }
+
+    /// Whoever changes the row may have mended it: from this moment on it is tried afresh. Its present password.
+    fn tried_afresh(&self, channel: mail::ChannelId) -> u32 {
+        let mut state = self.world.lock();
+        let now = state.now();
+        let provider = state.provider(channel);
+        provider.refused_logins = 0;
+        provider.spoken_to = now;
+        provider.password
     }
 
     /// Writes what still waits, and closes.
