@@ -48,6 +48,7 @@ impl Transport for Network {
                 broken: false,
                 dotted: None,
                 counted: None,
+                said: Vec::new(),
             };
             Ok(Box::new(line) as Box<dyn Session>)
         })
@@ -98,6 +99,8 @@ struct Line {
     dotted: Option<(MessageId, Vec<u32>)>,
     /// The transaction that the provider counts and that is not over.
     counted: Option<usize>,
+    /// What was said about recipients of the last transaction.
+    said: Vec<(u32, Outcome)>,
 }
 
 impl Drop for Line {
@@ -197,6 +200,7 @@ impl Line {
             }
         }
         self.lane = outgoing.lease.lane;
+        self.said.clear();
         let free = self.world.lock().provider(self.channel).refusals_free();
         if !free {
             self.count(all.len(), outgoing.lease.size_bytes);
@@ -295,14 +299,18 @@ impl Line {
         self.end(message, &rest, &Outcome::Sent(said), Given::Taken)
     }
 
-    fn end(&self, message: MessageId, indices: &[u32], outcome: &Outcome, given: Given) -> Vec<(u32, Outcome)> {
+    fn end(&mut self, message: MessageId, indices: &[u32], outcome: &Outcome, given: Given) -> Vec<(u32, Outcome)> {
+        let outcomes: Vec<_> = indices.iter().map(|index| (*index, outcome.clone())).collect();
+        if given != Given::Broken {
+            self.said.extend_from_slice(&outcomes);
+        }
         let mut state = self.world.lock();
         state.note(&format!("{message} {indices:?} {given:?}"));
         for index in indices {
             let result = state.book.given(message, *index, given);
             state.check(result);
         }
-        indices.iter().map(|index| (*index, outcome.clone())).collect()
+        outcomes
     }
 }
 
@@ -322,6 +330,10 @@ fn refused(refusal: &Refusal) -> Outcome {
 impl Session for Line {
     fn deliver<'a>(&'a mut self, outgoing: &'a Outgoing, go: BoxFuture<'a, bool>) -> BoxFuture<'a, Vec<(u32, Outcome)>> {
         Box::pin(self.transaction(outgoing, go))
+    }
+
+    fn given_up(&mut self, _: &Outgoing) -> Vec<(u32, Outcome)> {
+        std::mem::take(&mut self.said)
     }
 
     fn is_reusable(&self) -> bool {

@@ -24,6 +24,10 @@ impl Session for Capture {
         })
     }
 
+    fn given_up(&mut self, _: &Outgoing) -> Vec<(u32, Outcome)> {
+        Vec::new()
+    }
+
     fn is_reusable(&self) -> bool {
         true
     }

@@ -122,6 +122,10 @@ pub trait Session: Send {
     /// it, and the recipients are [`Outcome::Untried`]. Dropping the future gives up the session.
     fn deliver<'a>(&'a mut self, outgoing: &'a Outgoing, go: BoxFuture<'a, bool>) -> BoxFuture<'a, Vec<(u32, Outcome)>>;
 
+    /// What the next hop has said for certain about recipients of a transaction whose future was dropped: those it
+    /// refused, or took. Whoever is not among them has no reply. To be asked right after the drop.
+    fn given_up(&mut self, outgoing: &Outgoing) -> Vec<(u32, Outcome)>;
+
     /// True while another message may be handed over here; false after any trouble.
     fn is_reusable(&self) -> bool;
 

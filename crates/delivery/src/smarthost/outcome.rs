@@ -28,6 +28,14 @@ fn in_words(error: &SessionError, trouble: Option<&str>) -> String {
     }
 }
 
+/// True where a reply stands behind it, so that it stays true whatever becomes of the connection.
+pub(super) fn is_said(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Sent(_) | Outcome::Deferred(Cause::Refused(..)) | Outcome::Failed(Cause::Refused(..)) => true,
+        Outcome::Deferred(_) | Outcome::Failed(_) | Outcome::Captured | Outcome::Uncertain(_) | Outcome::Untried => false,
+    }
+}
+
 /// True if the next hop closed an idle session before it had answered anything: it was told of the
 /// sender at most, and the message deserves another connection rather than a mark.
 pub(super) fn is_stale(verdict: &Verdict) -> bool {

@@ -1,7 +1,7 @@
 //! One transaction after the other over an open session.
 
 use super::line::{Line, Write};
-use super::outcome::{is_stale, outcome, unsupported, without_the_dot};
+use super::outcome::{is_said, is_stale, outcome, unsupported, without_the_dot};
 use crate::{Outgoing, Session};
 use futures_util::future::BoxFuture;
 use mail::envelope::{Notify, Ret};
@@ -23,6 +23,8 @@ pub(crate) struct SmarthostSession {
     usable: bool,
     /// Transactions that came to their end.
     ended: u64,
+    /// What came of the last transaction, once that is known.
+    known: Vec<(u32, Outcome)>,
 }
 
 /// How the wait for the caller's word ended.
@@ -35,10 +37,11 @@ enum Word {
 
 impl SmarthostSession {
     pub(crate) fn new(line: Line, relay: String) -> Self {
-        Self { line, relay, usable: true, ended: 0 }
+        Self { line, relay, usable: true, ended: 0, known: Vec::new() }
     }
 
     async fn transact(&mut self, outgoing: &Outgoing, go: BoxFuture<'_, bool>) -> Vec<(u32, Outcome)> {
+        self.known.clear();
         if has_odd_bytes(&outgoing.body) {
             return outgoing.all(&odd_bytes());
         }
@@ -64,6 +67,7 @@ impl SmarthostSession {
         };
         let outcomes = self.outcomes(outgoing, result);
         self.ended += 1;
+        self.known.clone_from(&outcomes);
         self.tidy_up().await;
         outcomes
     }
@@ -170,6 +174,19 @@ impl SmarthostSession {
         each.collect()
     }
 
+    /// What the replies so far say for certain, in a transaction that nobody brings to its end.
+    fn certain(&mut self, outgoing: &Outgoing) -> Vec<(u32, Outcome)> {
+        let mut outcomes = std::mem::take(&mut self.known);
+        if outcomes.is_empty() {
+            self.line.wire.closed();
+            if let ClientAction::Done(result) = self.line.next_action() {
+                outcomes = self.outcomes(outgoing, result);
+            }
+        }
+        outcomes.retain(|(_, outcome)| is_said(outcome));
+        outcomes
+    }
+
     /// Sees whether the session can be used again; a transaction that nobody was accepted in ends by RSET.
     async fn tidy_up(&mut self) {
         if self.line.has_unwritten() {
@@ -223,6 +240,10 @@ impl SmarthostSession {
 impl Session for SmarthostSession {
     fn deliver<'a>(&'a mut self, outgoing: &'a Outgoing, go: BoxFuture<'a, bool>) -> BoxFuture<'a, Vec<(u32, Outcome)>> {
         Box::pin(self.transact(outgoing, go))
+    }
+
+    fn given_up(&mut self, outgoing: &Outgoing) -> Vec<(u32, Outcome)> {
+        self.certain(outgoing)
     }
 
     fn is_reusable(&self) -> bool {

@@ -55,6 +55,22 @@ async fn without_the_word_the_next_hop_never_gets_the_dot() {
 }
 
 #[tokio::test]
+async fn who_was_refused_stays_refused_when_the_transaction_is_given_up() {
+    let hop = Hop::start(Script::clear().with_fault(Point::Rcpt, Fault::Permanent)).await;
+    let mut session = open(&hop, TlsMode::None).await;
+    let outgoing = outgoing_to(&["luis@example.org", "eva@example.org"], b"a\r\n");
+    // The word never comes.
+    let (_say, go) = word();
+    tokio::select! {
+        _ = session.deliver(&outgoing, go) => panic!("it waits for the word"),
+        () = hop.until(|seen| seen.data_bytes == 3) => {}
+    }
+    let known = session.given_up(&outgoing);
+    assert!(matches!(known[..], [(0, Outcome::Failed(Cause::Refused(Stage::Rcpt, _)))]), "{known:?}");
+    assert!(!session.is_reusable());
+}
+
+#[tokio::test]
 async fn a_next_hop_that_leaves_while_the_word_is_awaited_has_nothing() {
     let hop = Hop::start(Script::clear().with_fault(Point::Body, Fault::Drop)).await;
     let mut session = open(&hop, TlsMode::None).await;

@@ -37,6 +37,8 @@ struct Hop {
     says: Mutex<Option<(Stage, u16, &'static str)>>,
     /// Told when a stalled connection is lost.
     lost: tokio::sync::Notify,
+    /// What is known of a transaction that was given up.
+    known: Mutex<Vec<(u32, Outcome)>>,
     /// Transactions it has seen.
     seen: AtomicUsize,
     began: Option<Instant>,
@@ -112,6 +114,10 @@ impl Session for Line {
             self.hop.answered.lock().unwrap().push((at, outgoing.lease.lane));
             all(&Outcome::Sent(Diagnostic { code: 250, enhanced: None, text: "ok".into() }))
         })
+    }
+
+    fn given_up(&mut self, _: &Outgoing) -> Vec<(u32, Outcome)> {
+        self.hop.known.lock().unwrap().clone()
     }
 
     fn is_reusable(&self) -> bool {
@@ -436,6 +442,19 @@ async fn a_stop_waits_for_open_transactions_and_doubts_only_what_passed_its_dot(
     let totals = world.queue.totals();
     assert_eq!(totals.by_state[usize::from(RecipientState::Leased.code())], 0, "nothing stays in anybody's hands");
     assert_eq!(totals.by_state[usize::from(RecipientState::Queued.code())], 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_doubt_whom_the_next_hop_has_refused() {
+    let world = World::new();
+    world.hop.stalls.store(true, Ordering::Relaxed);
+    let said = Diagnostic { code: 550, enhanced: Some((5, 1, 1).into()), text: "no such user".into() };
+    *world.hop.known.lock().unwrap() = vec![(0, Outcome::Failed(Cause::Refused(Stage::Rcpt, said)))];
+    let open = world.submit(1, ANA).await;
+    world.after(1).await;
+    world.scheduler.stop(Duration::from_secs(25)).await;
+    let recipient = world.recipient(open);
+    assert_eq!((recipient.state, recipient.doubts), (RecipientState::Failed, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -369,11 +369,15 @@ async fn hand_over(
     let outcomes = if waits && commit.clone().await.is_err() {
         all(&outgoing.lease, &Outcome::Untried)
     } else {
-        tokio::select! {
+        let delivered = tokio::select! {
             biased;
-            outcomes = open.session.deliver(&outgoing, go) => outcomes,
-            () = shared.abandon.cancelled() => abandoned(&outgoing.lease, passed.load(Ordering::Relaxed)),
-        }
+            outcomes = open.session.deliver(&outgoing, go) => Some(outcomes),
+            () = shared.abandon.cancelled() => None,
+        };
+        delivered.unwrap_or_else(|| {
+            let known = open.session.given_up(&outgoing);
+            abandoned(&outgoing.lease, passed.load(Ordering::Relaxed), known)
+        })
     };
     open.handed_over += 1;
     let (relay, offers_dsn) = (open.session.relay().to_owned(), open.session.offers_dsn());
@@ -466,9 +470,16 @@ fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Set
     }
 }
 
-/// The stop's grace is over: what passed its final dot may have arrived.
-fn abandoned(lease: &Lease, passed: bool) -> Vec<(u32, Outcome)> {
-    all(lease, &if passed { Outcome::Uncertain(Cause::Interrupted) } else { Outcome::Untried })
+/// The stop's grace is over: what passed its final dot may have arrived, except where the next hop has said what
+/// became of it.
+fn abandoned(lease: &Lease, passed: bool, known: Vec<(u32, Outcome)>) -> Vec<(u32, Outcome)> {
+    let mut outcomes = all(lease, &if passed { Outcome::Uncertain(Cause::Interrupted) } else { Outcome::Untried });
+    for (index, said) in known {
+        if let Some((_, outcome)) = outcomes.iter_mut().find(|(of, _)| *of == index) {
+            *outcome = said;
+        }
+    }
+    outcomes
 }
 
 /// Makes outcomes durable that no next transaction takes along.
