@@ -13,7 +13,7 @@ pub type AccountPlan = (Vec<Limit>, i64);
 /// that takes, about.
 pub fn limit(span: u64, channels: &mut [ChannelPlan], events: &[(u64, Event)], random: &mut Random) -> (Vec<AccountPlan>, u64) {
     let mut accounts: Vec<AccountPlan> = Vec::new();
-    let mut wanted: BTreeMap<usize, [u64; 3]> = BTreeMap::new();
+    let mut wanted: BTreeMap<usize, [u64; 4]> = BTreeMap::new();
     for channel in channels.iter_mut() {
         let shared = !accounts.is_empty() && random.percent(20);
         if !shared {
@@ -34,8 +34,8 @@ pub fn limit(span: u64, channels: &mut [ChannelPlan], events: &[(u64, Event)], r
             let count = (all * window / takes).max(least) + random.below(3);
             let limit = Limit { count, unit, window: Duration::from_millis(window), scope: LimitScope::Account };
             if limits.iter().all(|known: &Limit| (known.unit, known.window) != (limit.unit, limit.window)) {
-                // A limit on recipients may split a message into one transaction for each.
-                let most = if unit == Unit::Messages { wanted.get(&number).map_or(0, |sent| sent[1]) } else { all };
+                // A limit on recipients may split a message into one transaction for each, with all its bytes.
+                let most = wanted.get(&number).map_or(0, |sent| if unit == Unit::Bytes { sent[3] } else { sent[1] });
                 drain = drain.max((most / count + 2) * window);
                 limits.push(limit);
             }
@@ -47,15 +47,16 @@ pub fn limit(span: u64, channels: &mut [ChannelPlan], events: &[(u64, Event)], r
     (accounts, drain)
 }
 
-/// What a channel's mail costs: messages, recipients, bytes.
-fn units(channel: &ChannelPlan, events: &[(u64, Event)]) -> [u64; 3] {
-    let mut sum = [0; 3];
+/// What a channel's mail costs: messages, recipients, bytes; and bytes with a transaction for each recipient.
+fn units(channel: &ChannelPlan, events: &[(u64, Event)]) -> [u64; 4] {
+    let mut sum = [0; 4];
     for (_, event) in events {
         if let Event::Submit(one) = event
             && one.channel == channel.id
         {
             let parts = u64::from(channel.recipients_per_message.map_or(1, |most| one.recipients.div_ceil(most)));
-            let all = [parts, u64::from(one.recipients), (one.size as u64 + 100) * parts];
+            let (recipients, bytes) = (u64::from(one.recipients), one.size as u64 + 100);
+            let all = [parts, recipients, bytes * parts, bytes * recipients];
             sum.iter_mut().zip(all).for_each(|(sum, one)| *sum += one);
         }
     }

@@ -61,7 +61,13 @@ impl Office {
     fn change(&self, channel: ChannelId, how: impl FnOnce(&mut Row), now: Timestamp) -> Result<()> {
         {
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            how(rows.get_mut(&channel).context("a channel of the plan")?);
+            let row = rows.get_mut(&channel).context("a channel of the plan")?;
+            let before = (row.connections, row.password);
+            how(row);
+            if (row.connections, row.password) == before {
+                // Nothing would come of it, at some cost.
+                return Ok(());
+            }
         }
         self.apply(now)
     }

@@ -55,3 +55,13 @@ fn a_released_message_leaves_although_the_wall_clock_is_ahead() {
 fn a_refused_login_is_remembered_although_the_disk_was_full() {
     goes_well(753);
 }
+
+#[test]
+fn a_stop_does_not_doubt_whom_the_next_hop_has_refused() {
+    goes_well(38_509);
+}
+
+#[test]
+fn a_limit_on_bytes_has_time_for_messages_that_a_limit_on_recipients_splits() {
+    goes_well(51_486);
+}
