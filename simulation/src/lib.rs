@@ -11,6 +11,7 @@
 mod account;
 pub mod book;
 mod clock;
+mod fairness;
 mod history;
 mod life;
 mod limits;

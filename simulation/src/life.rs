@@ -4,6 +4,7 @@ mod look;
 mod people;
 
 use crate::book::{Found, Unknown};
+use crate::fairness::Fairness;
 use crate::line::Network;
 use crate::office::Office;
 use crate::plan::{Event, MINUTE, Plan, Submission};
@@ -89,6 +90,7 @@ pub async fn live(place: Place<'_>, events: &mut VecDeque<(u64, Event)>) -> Resu
     let Place { world, office, plan, disk, index, .. } = place;
     let queue = Arc::new(open(world, plan, &disk, index)?);
     recovered(world, &queue, place.unknown);
+    watch(world, &queue, plan);
     let scheduler = Scheduler::start(parts(world, office, &queue));
     *place.scheduler.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheduler.clone());
     let life = Arc::new(Life {
@@ -135,6 +137,17 @@ fn open(world: &Arc<World>, plan: &Plan, disk: &FakeDisk, index: &MemoryIndex) -
         ..Options::new("simulated", world.wall())
     };
     Stepped::open(disk.clone(), index, options).context("the queue does not open")
+}
+
+/// From now on whoever is served is held against who waits.
+fn watch(world: &Arc<World>, queue: &Stepped, plan: &Plan) {
+    world.lock().fairness = Fairness::new(plan.unhindered());
+    let world = Arc::clone(world);
+    queue.watch(move |served| {
+        let mut state = world.lock();
+        let result = state.fairness.served(served);
+        state.check(result);
+    });
 }
 
 /// Holds what recovery found against what must be there.

@@ -2,7 +2,7 @@
 
 use crate::plan::{ChannelPlan, Plan};
 use anyhow::{Context, Result};
-use mail::{ChannelId, PersonId, Timestamp};
+use mail::{ChannelId, PersonId, TeamId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use store::directory::{ApplyOptions, DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam, DirectoryStore};
@@ -90,6 +90,12 @@ impl Office {
         }
     }
 
+    /// The team for which a person's mail stands in line.
+    #[must_use]
+    pub fn team(&self, person: u32) -> Option<TeamId> {
+        team(person, self.people)
+    }
+
     /// A person's row.
     ///
     /// # Panics
@@ -98,6 +104,11 @@ impl Office {
     pub fn person(&self, person: u32) -> PersonId {
         self.directory.directory().person_by_address(&address(person)).expect("everybody of the plan is there").id
     }
+}
+
+/// Four people are two teams; fewer stand in line each for themselves.
+fn team(person: u32, people: u32) -> Option<TeamId> {
+    (people == 4).then_some(TeamId(1 + person % 2))
 }
 
 fn desired_channel(id: ChannelId, row: &Row) -> DesiredChannel {

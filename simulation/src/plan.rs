@@ -4,6 +4,7 @@ use crate::limits::{AccountPlan, limit};
 use crate::random::Random;
 use mail::limits::Limit;
 use mail::{ChannelId, Lane};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// A minute, in milliseconds.
@@ -183,6 +184,14 @@ impl Plan {
             cache_bytes: random.pick(&[0, 5_000, 1_000_000]),
             sync_takes: random.pick(&[0, 3, 12, 80]),
         }
+    }
+
+    /// The channels without limits, where no reply teaches one either: bulk is kept back by the other lanes alone.
+    #[must_use]
+    pub fn unhindered(&self) -> BTreeSet<ChannelId> {
+        let teaches = |channel: &ChannelPlan| channel.troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Channel(_)));
+        let free = self.channels.iter().filter(|channel| channel.limits.is_empty() && !teaches(channel));
+        free.map(|channel| channel.id).collect()
     }
 }
 

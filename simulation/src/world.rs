@@ -3,6 +3,7 @@
 use crate::account::Account;
 use crate::book::Book;
 use crate::clock::Machine;
+use crate::fairness::Fairness;
 use crate::plan::{Plan, Submission};
 use crate::provider::Provider;
 use crate::random::Random;
@@ -28,6 +29,8 @@ pub struct State {
     pub trace: Trace,
     /// What must be true.
     pub book: Book,
+    /// Who was served in the present process.
+    pub fairness: Fairness,
     /// The next hops.
     pub providers: BTreeMap<ChannelId, Provider>,
     /// Their accounts, by number.
@@ -92,6 +95,7 @@ impl World {
             random,
             trace: Trace::new(print),
             book: Book::default(),
+            fairness: Fairness::default(),
             providers: plan.channels.iter().map(|channel| (channel.id, Provider::new(channel))).collect(),
             accounts: plan.accounts.iter().map(|(limits, drift)| Account::new(limits.clone(), *drift)).collect(),
             machine: Machine::default(),

@@ -77,6 +77,12 @@ impl<K: Ord + Copy> Marks<K> {
         self.marks.insert(who, begun + recipients);
         self.clock = begun;
     }
+
+    fn give_back(&mut self, who: K, recipients: u64) {
+        if let Some(mark) = self.marks.get_mut(&who) {
+            *mark = mark.saturating_sub(recipients).max(self.clock);
+        }
+    }
 }
 
 /// A queue in memory. Nothing survives it, except what [`Model::restart`] says a crash would leave.
@@ -678,10 +684,17 @@ impl Queue for Model {
     fn give_back(&self, message: MessageId, recipients: &[u32]) {
         let mut state = self.lock();
         let Some(stored) = state.messages.get_mut(&message) else { return };
+        let mut count = 0;
         for row in stored.rows.iter_mut().filter(|row| recipients.contains(&row.view.index)) {
             if row.state == RecipientState::Leased && !row.intended {
                 row.state = RecipientState::Queued;
+                count += 1;
             }
+        }
+        let (line, team, person) = ((stored.channel, stored.new.lane), stored.new.team, stored.new.person);
+        if let Some(served) = state.served.get_mut(&line) {
+            served.teams.give_back(team, count);
+            served.people.entry(team).or_default().give_back(person, count);
         }
         state.wake(message);
     }

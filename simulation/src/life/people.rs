@@ -107,7 +107,7 @@ impl Life {
             at,
             due: submission.delay.map_or(steady, |delay| steady.plus(Duration::from_millis(delay))),
             person: self.office.person(submission.person),
-            team: None,
+            team: self.office.team(submission.person),
             token: None,
             surface: Surface::Smtp,
             channel: submission.channel,

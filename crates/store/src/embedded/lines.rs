@@ -73,6 +73,13 @@ impl Lines {
         queue.teams.with(stand.team, |people| people.served(stand.person, recipients));
     }
 
+    /// Takes back what was counted for mail that was handed over and not tried.
+    pub(crate) fn given_back(&mut self, stand: Stand, recipients: u64) {
+        let queue = &mut self.lanes[place(stand.lane)];
+        queue.teams.given_back(stand.team, recipients);
+        queue.teams.with(stand.team, |people| people.given_back(stand.person, recipients));
+    }
+
     /// Everything of a lane, in no order.
     pub(crate) fn all(&self, lane: Lane) -> impl Iterator<Item = (Key, u32)> {
         let queue = &self.lanes[place(lane)];
@@ -224,6 +231,17 @@ impl<K: Copy + Eq + Hash + Ord, V: Share> Fair<K, V> {
             if let Some((mark, _)) = self.shares.get_mut(&passed) {
                 *mark = begun;
             }
+        }
+    }
+
+    /// What was not tried was not served: whoever waited for a connection in vain does not go behind everybody else.
+    fn given_back(&mut self, who: K, recipients: u64) {
+        let Some((mark, share)) = self.shares.get_mut(&who) else { return };
+        let before = *mark;
+        *mark = before.saturating_sub(recipients).max(self.clock);
+        if !share.is_empty() {
+            self.order.remove(&(before, who));
+            self.order.insert((*mark, who));
         }
     }
 }

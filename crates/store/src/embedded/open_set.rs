@@ -387,6 +387,9 @@ impl OpenSet {
         }
         self.totals.by_state[0] += count;
         self.totals.by_state[1] -= count;
+        let Standing { channel, .. } = self.open_mut(slot).standing;
+        let stand = self.open_mut(slot).standing.stand();
+        self.lines.entry(channel).or_default().given_back(stand, count);
         self.requeue(slot)
     }
 
@@ -755,6 +758,26 @@ impl OpenSet {
         }
         found.sort_by_key(|one| one.message);
         found
+    }
+
+    /// What might be leased of a channel now, found without its lines: one entry for each message.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn waiting(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> Vec<super::stepped::Waiting> {
+        let here = self.slots.iter().flatten().filter(|open| open.standing.channel == channel && !open.reserved);
+        let waiting = here.filter_map(|open| {
+            let Standing { lane, team, person, from, .. } = open.standing;
+            let recipients = open.rows.get().iter().filter(|row| is_due(row, now)).count() as u32;
+            let is_passed = skip.people.contains(&person) || skip.froms.contains(&from);
+            (recipients > 0 && !is_passed).then_some(super::stepped::Waiting { lane, team, person, recipients })
+        });
+        waiting.collect()
+    }
+
+    /// A message of this lane is in the hands of a worker.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_leased(&self, channel: ChannelId, lane: Lane) -> bool {
+        let mut here = self.slots.iter().flatten().filter(|open| open.standing.channel == channel && open.standing.lane == lane);
+        here.any(|open| open.rows.get().iter().any(|row| row.state == RecipientState::Leased))
     }
 
     /// Every open message with the state of each recipient, in the order of ids.

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Event, Lane, MessageId, RecipientState, Timestamp};
+use mail::{ChannelId, Event, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// An index in memory. It is there as long as this is, whoever opens and closes it.
 pub struct MemoryIndex {
@@ -97,6 +97,37 @@ pub struct Batch {
     step: core::Step,
 }
 
+/// Mail that might be leased: one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// In which lane.
+    pub lane: Lane,
+    /// Through which team.
+    pub team: Option<TeamId>,
+    /// Whose.
+    pub person: PersonId,
+    /// Its recipients that are due.
+    pub recipients: u32,
+}
+
+/// Who is served, as it happens.
+pub enum Served<'a> {
+    /// A message, or a part of it, is handed over.
+    Leased {
+        /// What.
+        lease: &'a Lease,
+        /// What might have been handed over in its place, and itself.
+        waiting: &'a [Waiting],
+        /// A bulk message of the channel is in the hands of a worker already.
+        bulk_is_open: bool,
+    },
+    /// So many recipients of a message were not tried, and wait again.
+    GivenBack(MessageId, u32),
+}
+
+/// Whoever is told of it.
+type Watcher = Box<dyn Fn(&Served<'_>) + Send + Sync>;
+
 /// The queue, stepped by hand.
 pub struct Stepped {
     queue: Embedded<FakeDisk>,
@@ -104,6 +135,7 @@ pub struct Stepped {
     index: Mutex<Index>,
     keeper: Mutex<Connection>,
     submitted: tokio::sync::Notify,
+    watcher: OnceLock<Watcher>,
 }
 
 impl Stepped {
@@ -122,7 +154,13 @@ impl Stepped {
             index: Mutex::new(follower),
             keeper: Mutex::new(keeper),
             submitted: tokio::sync::Notify::new(),
+            watcher: OnceLock::new(),
         })
+    }
+
+    /// Tells `watcher` of everything that is handed over from now on, at that moment. The first one is told.
+    pub fn watch(&self, watcher: impl Fn(&Served<'_>) + Send + Sync + 'static) {
+        let _ = self.watcher.set(Box::new(watcher));
     }
 
     /// What recovery found beside whole records.
@@ -251,7 +289,15 @@ impl Queue for Stepped {
     }
 
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
-        self.told(self.queue.lease(channel, lane, now, most, skip))
+        let (waiting, bulk_is_open) = {
+            let open = lock(&self.queue.shared.open);
+            (open.waiting(channel, now, skip), open.is_leased(channel, Lane::Bulk))
+        };
+        let lease = self.told(self.queue.lease(channel, lane, now, most, skip))?;
+        if let Some(watcher) = self.watcher.get() {
+            watcher(&Served::Leased { lease: &lease, waiting: &waiting, bulk_is_open });
+        }
+        Some(lease)
     }
 
     fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
@@ -279,7 +325,16 @@ impl Queue for Stepped {
     }
 
     fn give_back(&self, message: MessageId, recipients: &[u32]) {
+        let count = {
+            let open = lock(&self.queue.shared.open);
+            let rows = open.rows(message).unwrap_or_default();
+            let given = recipients.iter().filter_map(|index| rows.get(*index as usize));
+            given.filter(|row| row.state == RecipientState::Leased && !row.intended).count()
+        };
         self.queue.give_back(message, recipients);
+        if let Some(watcher) = self.watcher.get() {
+            watcher(&Served::GivenBack(message, count as u32));
+        }
     }
 
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
