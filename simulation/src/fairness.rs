@@ -196,3 +196,49 @@ impl Lanes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is served how much, one after the other, while both of them wait.
+    fn check(turns: &[(u32, u64)]) -> Result<(), String> {
+        let mut shares = Shares::default();
+        turns.iter().try_for_each(|(who, count)| shares.served(*who, *count, &BTreeSet::from([1, 2])))
+    }
+
+    #[test]
+    fn two_who_wait_are_never_further_apart_than_the_largest_share_of_each() {
+        assert_eq!(check(&[(1, 5), (2, 1), (2, 1), (2, 1), (2, 1), (2, 1), (1, 5)]), Ok(()));
+        assert!(check(&[(1, 5), (2, 1), (1, 5), (1, 5)]).is_err());
+    }
+
+    #[test]
+    fn before_a_first_message_each_of_the_others_goes_once() {
+        assert_eq!(check(&[(1, 1), (2, 1)]), Ok(()));
+        assert!(check(&[(1, 3), (1, 1)]).is_err());
+    }
+
+    #[test]
+    fn who_gave_back_all_they_had_is_first_again() {
+        let both = BTreeSet::from([1, 2]);
+        let mut shares = Shares::default();
+        shares.served(1, 1, &both).and_then(|()| shares.served(2, 3, &both)).expect("each in their turn");
+        shares.given_back(2, 3);
+        shares.served(1, 1, &both).expect("once");
+        assert!(shares.served(1, 1, &both).is_err());
+    }
+
+    #[test]
+    fn bulk_gets_one_in_twenty_no_more_and_no_less() {
+        let one = |lane| Waiting { lane, team: None, person: PersonId(1), recipients: 1 };
+        let waiting = [one(Lane::Normal), one(Lane::Bulk)];
+        let mut lanes = Lanes::default();
+        assert!(lanes.served(Lane::Bulk, 1, &waiting, true).is_err());
+        let served = (0..19).try_for_each(|_| lanes.served(Lane::Normal, 1, &waiting, true));
+        assert_eq!(served.and_then(|()| lanes.served(Lane::Bulk, 1, &waiting, true)), Ok(()));
+        let served = (0..30).try_for_each(|_| lanes.served(Lane::Normal, 1, &waiting, true));
+        assert!(served.is_err_and(|why| why.contains("while bulk waits")));
+        assert!(lanes.served(Lane::Normal, 1, &[one(Lane::Now), one(Lane::Normal)], true).is_err());
+    }
+}

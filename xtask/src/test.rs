@@ -3,6 +3,7 @@
 use crate::figures::Figures;
 use crate::packages;
 use crate::shell::{self, cargo};
+use crate::simulate;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -23,6 +24,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
     shell::run("program", cargo().args(["build", "--locked", "--quiet", "--package", "sendero"]))?;
     let mut figures = Figures::default();
+    counted("histories of the simulated gateway", &mut simulate::tests(), &mut figures)?;
     counted(
         "tests",
         cargo().args(["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--", "--nocapture"]),

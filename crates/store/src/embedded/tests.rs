@@ -486,6 +486,21 @@ fn people_of_a_lane_share_it_fairly_whoever_came_first() {
 }
 
 #[test]
+fn a_lease_that_is_given_back_was_not_served() {
+    let bench = Bench::new();
+    for number in 1..=10 {
+        bench.accept(NewMessage { person: PersonId(1), ..message(number, &["luis@example.org"]) }).unwrap();
+    }
+    let three = ["eva@example.org", "leo@example.org", "mia@example.org"];
+    bench.accept(NewMessage { person: PersonId(2), ..message(11, &three) }).unwrap();
+    let first = leases(bench.queue(), NOW, 2);
+    assert_eq!(first.iter().map(|lease| lease.person.0).collect::<Vec<_>>(), [1, 2]);
+    bench.queue().give_back(first[1].message, &[0, 1, 2]);
+    let people: Vec<u32> = leases(bench.queue(), NOW, 5).iter().map(|lease| lease.person.0).collect();
+    assert_eq!(people, [2, 1, 1, 1, 1]);
+}
+
+#[test]
 fn a_suppressed_recipient_is_final_at_once_and_the_others_go() {
     let mut bench = Bench::new();
     bench.accept(NewMessage { suppressed: vec![1], ..message(1, &["luis@example.org", "eva@example.org"]) }).unwrap();
