@@ -56,14 +56,14 @@ async fn without_the_word_the_next_hop_never_gets_the_dot() {
 
 #[tokio::test]
 async fn who_was_refused_stays_refused_when_the_transaction_is_given_up() {
-    let hop = Hop::start(Script::clear().with_fault(Point::Rcpt, Fault::Permanent)).await;
+    let mut script = Script::clear().with_fault(Point::FinalDot, Fault::Stall);
+    script.refused = [("luis".to_owned(), "550 5.1.1 no such user".to_owned())].into();
+    let hop = Hop::start(script).await;
     let mut session = open(&hop, TlsMode::None).await;
     let outgoing = outgoing_to(&["luis@example.org", "eva@example.org"], b"a\r\n");
-    // The word never comes.
-    let (_say, go) = word();
     tokio::select! {
-        _ = session.deliver(&outgoing, go) => panic!("it waits for the word"),
-        () = hop.until(|seen| seen.data_bytes == 3) => {}
+        outcomes = session.deliver(&outgoing, Box::pin(async { true })) => panic!("there is no reply: {outcomes:?}"),
+        () = hop.until(|seen| seen.dots == 1) => {}
     }
     let known = session.given_up(&outgoing);
     assert!(matches!(known[..], [(0, Outcome::Failed(Cause::Refused(Stage::Rcpt, _)))]), "{known:?}");
