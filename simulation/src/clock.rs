@@ -14,7 +14,8 @@ const LATE_PROOF: u64 = 3_600_000;
 /// The clocks of the machine on which the gateway runs. Times are true milliseconds since the history began.
 pub struct Machine {
     boot: u8,
-    booted_at: u64,
+    /// On a machine that was up already, before the history began.
+    booted_at: i64,
     /// From when on the kernel calls the wall clock synchronised in this boot, while it is right.
     provable_from: u64,
     /// How wrong the wall clock is, in milliseconds.
@@ -33,12 +34,24 @@ impl Machine {
     /// boot.
     pub fn reboot(&mut self, at: u64, random: &mut Random) {
         self.boot += 1;
-        self.booted_at = at;
+        self.booted_at = at as i64;
         self.provable_from = match random.below(10) {
             0..=3 => at,
             4..=7 => at + random.below(LATE_PROOF),
             _ => u64::MAX,
         };
+    }
+
+    /// The data folder is on another machine from now on, which has been up for so many milliseconds.
+    pub fn moves_to(&mut self, up_for: u64, now: u64, random: &mut Random) {
+        self.reboot(now, random);
+        self.booted_at = now as i64 - up_for as i64;
+    }
+
+    /// In which boot it is; the first is 1.
+    #[must_use]
+    pub fn boot(&self) -> u8 {
+        self.boot
     }
 
     /// Somebody sets the wall clock to so many milliseconds beside the truth.
@@ -55,7 +68,7 @@ impl Machine {
     fn reading(&self, now: u64) -> Reading {
         Reading {
             boot: [self.boot; 16],
-            since_boot: Duration::from_millis(now - self.booted_at),
+            since_boot: Duration::from_millis((now as i64 - self.booted_at).unsigned_abs()),
             wall: self.wall(now),
             proved: self.wrong_by == 0 && now >= self.provable_from,
         }

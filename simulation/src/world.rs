@@ -4,7 +4,7 @@ use crate::account::Account;
 use crate::book::Book;
 use crate::clock::Machine;
 use crate::fairness::Fairness;
-use crate::plan::{Plan, Submission};
+use crate::plan::{HOUR, Plan, Submission};
 use crate::provider::Provider;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -136,9 +136,14 @@ impl World {
         state.base += pause;
         if reboots {
             // The machine was up for some seconds before we were.
-            let booted_at = state.base - pause.min(15_000);
+            let (now, booted_at) = (state.base, state.base - pause.min(15_000));
             let State { machine, random, .. } = &mut *state;
-            machine.reboot(booted_at, random);
+            // Every second time it is another machine, long up.
+            if machine.boot().is_multiple_of(2) {
+                machine.moves_to(u64::from(machine.boot()) * 50 * 24 * HOUR, now, random);
+            } else {
+                machine.reboot(booted_at, random);
+            }
         }
         state.alive_since = state.base;
         state.began = Some(Instant::now());

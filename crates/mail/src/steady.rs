@@ -1,11 +1,12 @@
 //! The steady clock: one line of time that no step of the wall clock bends, and that goes on after a restart.
 //!
-//! Windows, retries and parked channels count on it. It runs with boot time, so it goes on in sleep, stands still while
-//! the machine is off, and is written down in heartbeats. So it is never ahead of real time.
+//! Windows, retries and parked channels count on it. It runs with boot time, so it goes on in sleep, and is written down
+//! in heartbeats. In another boot it goes on from the last heartbeat: it stands still from there until the process starts,
+//! for this boot may have begun long before that heartbeat, on another machine. So it is never ahead of real time.
 //!
-//! What passed while the machine was off is a [`Credit`]: what was spent before grows older by it, once both clocks are
-//! proved, that of the last heartbeat before and today's. The clock itself does not leap, since what was spent after
-//! the boot would then look older than it is.
+//! What passed meanwhile is a [`Credit`]: what was spent before grows older by it, once both clocks are proved, that of
+//! the last heartbeat before and today's. The clock itself does not leap, since what was spent after the start would then
+//! look older than it is.
 
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub struct Owed {
     pub steady: Timestamp,
 }
 
-/// Time that passed while the machine was off: what was spent before a moment is older by it.
+/// Time that passed from the last heartbeat of a boot to the first start in the next: what was spent before a moment is older by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
     /// The moment, by the steady clock.
@@ -59,7 +60,7 @@ pub struct Credit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SteadyClock {
     boot: BootId,
-    /// The steady clock at the boot itself.
+    /// The steady clock at the boot itself: in a boot that was not seen from its beginning, so that it reads right now.
     at_boot: Timestamp,
     owed: Option<Owed>,
 }
@@ -75,7 +76,7 @@ impl SteadyClock {
             return Self { boot: now.boot, at_boot: before(last.steady, last.reading.since_boot), owed: last.owed };
         }
         let last_proved = last.reading.proved.then_some(Owed { wall: last.reading.wall, steady: last.steady });
-        Self { boot: now.boot, at_boot: last.steady, owed: last.owed.or(last_proved) }
+        Self { boot: now.boot, at_boot: before(last.steady, now.since_boot), owed: last.owed.or(last_proved) }
     }
 
     /// The steady clock so long after the boot.
@@ -142,27 +143,40 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_still_while_the_machine_is_off_and_what_was_spent_before_is_credited_once_the_clock_is_proved() {
+    fn a_boot_that_began_before_the_last_heartbeat_moves_it_no_further() {
+        // The data folder moves to a machine that has been up for 100 days; or no boot can be told from others.
+        for up_for in [0, 10, 100 * 86_400] {
+            let start = reading(2, up_for, 60, false);
+            let clock = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &start);
+            assert_eq!(seconds(&clock, &start), 0, "up for {up_for} s");
+            assert_eq!(seconds(&clock, &reading(2, up_for + 30, 90, false)), 30);
+            let credit = clock.beat(&reading(2, up_for + 30, 90, true)).1;
+            assert_eq!(credit, Some(Credit { before: NOON, by: Duration::from_secs(60) }));
+        }
+    }
+
+    #[test]
+    fn it_stands_still_until_the_start_and_what_was_spent_before_is_credited_once_the_clock_is_proved() {
         let up = reading(2, 10, 7200, false);
         let mut clock = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &up);
         let (unproved, nothing) = clock.beat(&up);
-        assert_eq!((seconds(&clock, &up), nothing), (10, None));
+        assert_eq!((seconds(&clock, &up), nothing), (0, None));
         clock.written(&unproved);
         // The process starts again before the clock is proved.
         let mut clock = SteadyClock::resume(Some(&unproved), &reading(2, 60, 7250, false));
         let (heartbeat, credit) = clock.beat(&reading(2, 70, 7260, true));
-        assert_eq!(credit, Some(Credit { before: NOON, by: Duration::from_secs(7260 - 70) }));
+        assert_eq!(credit, Some(Credit { before: NOON, by: Duration::from_secs(7260 - 60) }));
         assert_eq!(clock.beat(&reading(2, 71, 7261, true)).1, credit, "it is owed until it is durable");
         clock.written(&heartbeat);
         assert_eq!((clock.beat(&reading(2, 80, 99_999, true)).1, heartbeat.owed), (None, None), "credited once");
-        assert_eq!(seconds(&clock, &reading(2, 80, 99_999, true)), 80, "the clock itself does not leap");
+        assert_eq!(seconds(&clock, &reading(2, 80, 99_999, true)), 70, "the clock itself does not leap");
     }
 
     #[test]
     fn a_second_reboot_before_the_proof_forgets_nothing() {
         let second = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &reading(2, 10, 500, false));
         let third = SteadyClock::resume(Some(&second.beat(&reading(2, 20, 510, false)).0), &reading(3, 5, 1005, true));
-        assert_eq!(third.beat(&reading(3, 5, 1005, true)).1, Some(Credit { before: NOON, by: Duration::from_secs(1005 - 25) }));
+        assert_eq!(third.beat(&reading(3, 5, 1005, true)).1, Some(Credit { before: NOON, by: Duration::from_secs(1005 - 10) }));
     }
 
     #[test]
@@ -175,6 +189,6 @@ mod tests {
     fn a_wall_clock_that_is_behind_credits_nothing_and_it_never_runs_backwards() {
         let back = reading(2, 10, -86_400, true);
         let clock = SteadyClock::resume(Some(&last(&reading(1, 100, 0, true))), &back);
-        assert_eq!((seconds(&clock, &back), clock.beat(&back).1.map(|credit| credit.by)), (10, Some(Duration::ZERO)));
+        assert_eq!((seconds(&clock, &back), clock.beat(&back).1.map(|credit| credit.by)), (0, Some(Duration::ZERO)));
     }
 }
