@@ -38,7 +38,7 @@ impl RetrySchedule {
         step.mul_f64(1.0 + 0.1 * jitter.clamp(-1.0, 1.0))
     }
 
-    /// The time a recipient has spent waiting for its own retries after `attempts` of them.
+    /// The waits after `attempts` attempts, added up: what a recipient has behind it when the next attempt ends.
     ///
     /// Time spent waiting for a channel is not in it, and no clock can step over it.
     #[must_use]
@@ -49,13 +49,13 @@ impl RetrySchedule {
         self.steps[..listed].iter().sum::<Duration>().saturating_add(last.saturating_mul(beyond))
     }
 
-    /// How much of the lifetime is left after `attempts` of them.
+    /// How much of the lifetime is left after so many waits.
     #[must_use]
     pub fn left(&self, attempts: u32) -> Duration {
         self.max_age.saturating_sub(self.waited(attempts))
     }
 
-    /// True when the lifetime is over after this many attempts.
+    /// True when so many waits make up the lifetime.
     #[must_use]
     pub fn is_over(&self, attempts: u32) -> bool {
         self.waited(attempts) >= self.max_age
@@ -117,10 +117,11 @@ pub fn judge(
         }
         Outcome::Deferred(cause) if is_about_channel(cause) => ended(Move::GiveBack, false),
         Outcome::Deferred(_) => {
-            let attempts = standing.attempts.saturating_add(1);
-            if schedule.is_over(attempts) {
+            // The wait that would follow has not been waited yet.
+            if schedule.is_over(standing.attempts) {
                 return ended(Move::Expire, true);
             }
+            let attempts = standing.attempts.saturating_add(1);
             Verdict { to: Move::Defer, due: now.plus(schedule.delay(attempts, jitter)), counts: true }
         }
     }
@@ -163,8 +164,20 @@ mod tests {
             attempts += 1;
         }
         assert_eq!(after(&refused(Stage::Rcpt), attempts, 0).to, Move::Expire);
-        let days = RetrySchedule::default().waited(attempts + 1).as_secs_f64() / 86_400.0;
+        let days = RetrySchedule::default().waited(attempts).as_secs_f64() / 86_400.0;
         assert!((5.0..5.3).contains(&days), "{days}");
+    }
+
+    #[test]
+    fn a_lifetime_of_one_wait_ends_with_the_attempt_after_it() {
+        let day = Duration::from_secs(86_400);
+        let schedule = RetrySchedule::new(vec![day], day).unwrap();
+        let after = |attempts| {
+            let standing = Standing { attempts, doubts: 0 };
+            judge(&refused(Stage::Rcpt), standing, &schedule, OnUncertain::Retry, NOW, 0.0)
+        };
+        assert_eq!(after(0), Verdict { to: Move::Defer, due: NOW.plus(day), counts: true });
+        assert_eq!(after(1).to, Move::Expire);
     }
 
     #[test]
