@@ -83,22 +83,23 @@ impl Lessons {
         self.cap = Some(LearnedCap { connections, before, taught_at: now, step_at: now, said: said.to_owned() });
     }
 
-    /// Relaxes what has not been taught again for a while; true when something changed.
+    /// Relaxes what has not been taught again for a while, by every step that has passed: nobody needs to have looked
+    /// meanwhile. True when something changed.
     pub fn relax(&mut self, now: Timestamp) -> bool {
         let due = |step_at: Timestamp| now >= step_at.plus(STEP);
         let mut changed = false;
-        if let Some(pace) = self.pace.as_mut().filter(|pace| due(pace.step_at)) {
+        while let Some(pace) = self.pace.as_mut().filter(|pace| due(pace.step_at)) {
             changed = true;
             pace.per_minute = ((f64::from(pace.per_minute) * REGAINED).ceil() as u32).max(pace.per_minute + 1);
-            pace.step_at = now;
+            pace.step_at = pace.step_at.plus(STEP);
             if pace.per_minute > pace.before {
                 self.pace = None;
             }
         }
-        if let Some(cap) = self.cap.as_mut().filter(|cap| due(cap.step_at)) {
+        while let Some(cap) = self.cap.as_mut().filter(|cap| due(cap.step_at)) {
             changed = true;
             cap.connections += 1;
-            cap.step_at = now;
+            cap.step_at = cap.step_at.plus(STEP);
             if cap.connections >= cap.before {
                 self.cap = None;
             }

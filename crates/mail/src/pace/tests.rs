@@ -184,6 +184,24 @@ fn lessons_halve_the_pace_and_are_unlearned_step_by_step() {
 }
 
 #[test]
+fn a_lesson_is_unlearned_in_the_same_time_whether_anybody_looked_meanwhile_or_not() {
+    let mut taught = Lessons::default();
+    taught.slower(30, "450 too fast", at(0.0));
+    taught.fewer(6, "421 too many connections", at(0.0));
+    for hours in [0.3, 0.5, 24.0] {
+        let (mut looked, mut quiet) = (taught.clone(), taught.clone());
+        for step in 1..=(hours * 6.0) as u32 {
+            looked.relax(at(f64::from(step) * 600.0));
+        }
+        looked.relax(at(hours * 3600.0));
+        assert!(quiet.relax(at(hours * 3600.0)));
+        assert_eq!(quiet, looked, "after {hours} hours");
+    }
+    assert!(taught.relax(at(86_400.0)));
+    assert_eq!(taught, Lessons::default());
+}
+
+#[test]
 fn time_while_the_machine_was_off_makes_only_what_was_spent_before_older() {
     let terms = terms(&["2 messages / 1 minute"]);
     let mut ledger = ledger(&terms);
