@@ -56,6 +56,11 @@ impl Lines {
         }
     }
 
+    /// The latest moment that anybody has looked at: what stands in the lanes was due by then.
+    pub(crate) fn reached(&self) -> Timestamp {
+        self.reached
+    }
+
     /// The message that goes next in a lane.
     pub(crate) fn first(&mut self, lane: Lane, now: Timestamp, skip: &Skip) -> Option<u32> {
         self.reached = self.reached.max(now);

@@ -284,6 +284,7 @@ impl OpenSet {
     pub(crate) fn heads(&mut self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
         let Some(lines) = self.lines.get_mut(&channel) else { return [None; 3] };
         let slots = LANES.map(|lane| lines.first(lane, now, skip));
+        let now = lines.reached();
         slots.map(|slot| {
             let open = self.slots[slot? as usize].as_ref()?;
             let Standing { id, place, person, from, .. } = open.standing;
@@ -300,7 +301,10 @@ impl OpenSet {
 
     /// Takes the head of a lane, and of it at most so many recipients.
     pub(crate) fn lease(&mut self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Taken> {
-        let slot = self.lines.get_mut(&channel)?.first(lane, now, skip)?;
+        let lines = self.lines.get_mut(&channel)?;
+        let slot = lines.first(lane, now, skip)?;
+        // Whoever looked a moment later may have brought it to the lane already: it is due for everybody.
+        let now = lines.reached();
         let fresh = self.cache.get(&slot).cloned();
         let open = self.open_mut(slot);
         let standing = open.standing;

@@ -170,6 +170,18 @@ fn a_lease_without_intent_is_queued_again_after_a_restart() {
 }
 
 #[test]
+fn mail_that_another_found_due_is_due_for_whoever_looks_with_an_older_moment() {
+    let bench = Bench::new();
+    let due = Timestamp(NOW.0 + 1);
+    bench.accept(NewMessage { due, ..message(1, &["luis@example.org", "eva@example.org"]) }).unwrap();
+    let (queue, skip) = (bench.queue(), Skip::default());
+    assert!(queue.heads(CHANNEL, due, &skip)[Lane::Normal as usize].is_some());
+    let recipients = queue.heads(CHANNEL, NOW, &skip)[Lane::Normal as usize].map(|head| head.recipients);
+    let lease = queue.lease(CHANNEL, Lane::Normal, NOW, 9, &skip).map(|lease| lease.recipients.len());
+    assert_eq!((recipients, lease), (Some(2), Some(2)));
+}
+
+#[test]
 fn mail_leaves_in_the_order_it_is_due() {
     let bench = Bench::new();
     for number in 1..=3 {
