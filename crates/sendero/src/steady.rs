@@ -4,10 +4,10 @@ use intake::{Clock, random_message_id, wall_clock};
 use mail::steady::{BootId, Credit, Heartbeat, Reading, SteadyClock};
 use mail::{MessageId, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The clocks are written down this often.
 pub const BEAT_EVERY: Duration = Duration::from_secs(30);
@@ -15,6 +15,10 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(30);
 const PROVE_EVERY: Duration = Duration::from_secs(300);
 /// A wall clock that has moved by more against the steady one was set.
 const SET: Duration = Duration::from_secs(1);
+/// A time service that has not answered by then is not waited for: the clock is not proved.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// It is looked for the answer this often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The clocks of this process. Before [`Steady::resume`] the steady clock stands at the boot.
 #[derive(Debug, Default)]
@@ -48,8 +52,8 @@ impl Steady {
 
     /// Goes on from the last heartbeat; returns the steady clock now.
     pub fn resume(&self, last: Option<&Heartbeat>) -> Timestamp {
+        let reading = self.reading();
         let mut inner = self.lock();
-        let reading = self.reading(&mut inner);
         let clock = SteadyClock::resume(last, &reading);
         self.at_boot.store(clock.at(Duration::ZERO).0, Ordering::Relaxed);
         inner.clock = Some(clock);
@@ -62,11 +66,10 @@ impl Steady {
         Timestamp(self.at_boot.load(Ordering::Relaxed)).plus(since_boot())
     }
 
-    /// What is to be written down now. May ask the system's time service, which blocks for a moment.
+    /// What is to be written down now. May ask the system's time service, which blocks for some seconds at most.
     pub fn beat(&self) -> Option<(Heartbeat, Option<Credit>)> {
-        let mut inner = self.lock();
-        let reading = self.reading(&mut inner);
-        inner.clock.map(|clock| clock.beat(&reading))
+        let reading = self.reading();
+        self.lock().clock.map(|clock| clock.beat(&reading))
     }
 
     /// The heartbeat is durable.
@@ -76,16 +79,17 @@ impl Steady {
         }
     }
 
-    /// All clocks now.
-    fn reading(&self, inner: &mut Inner) -> Reading {
+    /// All clocks now. Nothing is locked while the time service is asked.
+    fn reading(&self) -> Reading {
+        let known = self.lock().proof;
         let (since_boot, wall) = (since_boot(), wall_clock());
         let apart = wall.0 - i64::try_from(since_boot.as_millis()).unwrap_or(i64::MAX);
         let holds = |proof: &Proof| {
             since_boot.saturating_sub(proof.asked_at) < PROVE_EVERY && apart.abs_diff(proof.apart) <= SET.as_millis() as u64
         };
-        let proof = inner.proof.filter(holds);
+        let proof = known.filter(holds);
         let proof = proof.unwrap_or_else(|| Proof { right: is_synchronised(), apart, asked_at: since_boot });
-        inner.proof = Some(proof);
+        self.lock().proof = Some(proof);
         Reading { boot: *self.boot.get_or_init(boot_id), since_boot, wall, proved: proof.right }
     }
 }
@@ -120,18 +124,50 @@ fn boot_id() -> BootId {
 /// The kernel's flag, which there is no safe call for: systemd's time service says it. It falls when somebody sets the
 /// clock, and where nobody says it, the clock is not proved.
 fn is_synchronised() -> bool {
-    let asked = Command::new("timedatectl")
-        .args(["show", "--property=NTPSynchronized", "--value"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    asked.is_ok_and(|answer| answer.stdout.starts_with(b"yes"))
+    let mut question = Command::new("timedatectl");
+    question.args(["show", "--property=NTPSynchronized", "--value"]);
+    answer(&mut question).is_some_and(|answer| answer.starts_with(b"yes"))
+}
+
+/// What a program says within [`ANSWERS_WITHIN`]: a line or two. It is killed when it has not ended by then.
+fn answer(question: &mut Command) -> Option<Vec<u8>> {
+    let asked = question.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = asked.ok()?;
+    if has_ended(&mut child) {
+        return child.wait_with_output().ok().map(|output| output.stdout);
+    }
+    tracing::debug!(program = ?question.get_program(), "no answer of the time service: the clock is not proved");
+    // It may have ended just now.
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// True when it ended in time.
+fn has_ended(child: &mut Child) -> bool {
+    let asked_at = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(_)) => return true,
+            Ok(None) if asked_at.elapsed() < ANSWERS_WITHIN => std::thread::sleep(LOOK_EVERY),
+            Ok(None) | Err(_) => return false,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_time_service_that_is_stuck_is_not_waited_for() {
+        let asked_at = Instant::now();
+        assert_eq!(answer(Command::new("sleep").arg("60")), None);
+        assert!(asked_at.elapsed() < Duration::from_secs(20));
+        assert_eq!(answer(Command::new("echo").arg("yes")).as_deref(), Some(&b"yes\n"[..]));
+        assert_eq!(answer(&mut Command::new("no-such-program")), None);
+    }
 
     #[test]
     fn it_goes_on_with_boot_time_from_where_the_last_process_left_it() {
