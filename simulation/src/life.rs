@@ -91,7 +91,7 @@ pub async fn live(place: Place<'_>, events: &mut VecDeque<(u64, Event)>) -> Resu
     let queue = Arc::new(open(world, plan, &disk, index)?);
     recovered(world, &queue, place.unknown);
     watch(world, &queue, plan);
-    let scheduler = Scheduler::start(parts(world, office, &queue));
+    let scheduler = Scheduler::start(parts(world, office, &queue))?;
     *place.scheduler.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheduler.clone());
     let life = Arc::new(Life {
         world: Arc::clone(world),

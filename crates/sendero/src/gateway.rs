@@ -109,7 +109,8 @@ impl Gateway {
         let local = open_socket(&settings.socket(), &mut others)?;
         let mut listeners = open_doors(settings, &door, &doors, &stop).await?;
         listeners.append(&mut others);
-        let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts, &rules, &clock));
+        let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts, &rules, &clock))
+            .context("what channels have spent of their limits cannot be read, so nothing may leave: try `sendero store check`")?;
         doors.spawn(keep_time(clock.clone(), queue.clone(), scheduler.clone(), stop.clone()));
         let follower = scheduler.clone();
         directory.on_change(move || follower.directory_changed());

@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use store::Queue;
 use store::directory::DirectoryStore;
+use store::{Queue, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::gateway::{LaneWait, LimitUse, Outlook};
@@ -114,12 +114,11 @@ struct Shared {
 
 impl Scheduler {
     /// Starts handing over what is due, from now on. Must be called inside a Tokio runtime.
-    #[must_use]
-    pub fn start(parts: Parts) -> Self {
-        let spent = parts.queue.spent().unwrap_or_else(|problem| {
-            tracing::error!(%problem, "what accounts have spent cannot be read");
-            Vec::new()
-        });
+    ///
+    /// # Errors
+    /// What accounts have spent cannot be read: no limit could be kept.
+    pub fn start(parts: Parts) -> Result<Self, StoreError> {
+        let spent = parts.queue.spent()?;
         let shared = Arc::new(Shared {
             durable_states: parts.queue.channel_states(),
             ways: RwLock::default(),
@@ -138,7 +137,7 @@ impl Scheduler {
         let looping = Arc::clone(&shared);
         shared.tasks.spawn(async move { looping.run_timers().await });
         shared.parts.queue.set_waker(Arc::new(Waker(Arc::clone(&shared))));
-        Self(shared)
+        Ok(Self(shared))
     }
 
     /// The directory changed: channels with another endpoint or credential are tried afresh.

@@ -220,7 +220,8 @@ impl World {
             hash_addresses: false,
             hostname: "gw.example.com".into(),
             notices: Some(Notices { channel: "reports".into(), from: smtp::Mailbox::parse("reports@example.com").unwrap() }),
-        });
+        })
+        .unwrap();
         let follower = scheduler.clone();
         directory.on_change(move || follower.directory_changed());
         Self { queue, directory, hop, scheduler, began, _folder: folder }
