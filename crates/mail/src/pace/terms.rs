@@ -36,11 +36,15 @@ impl Terms {
     /// The terms of a channel after its lessons.
     #[must_use]
     pub fn new(channel: &Channel, lessons: &Lessons) -> Self {
-        let mut limits = channel.limits.clone();
-        limits.extend(lessons.limit());
-        let mut caps = channel.caps;
-        caps.connections = lessons.connections(caps.connections);
-        Self { limits, caps, reserve: channel.reserve }
+        Self { limits: channel.limits.clone(), caps: channel.caps, reserve: channel.reserve }.after(lessons)
+    }
+
+    /// These terms, held to what replies taught as well.
+    #[must_use]
+    pub fn after(mut self, lessons: &Lessons) -> Self {
+        self.limits.extend(lessons.limit());
+        self.caps.connections = lessons.connections(self.caps.connections);
+        self
     }
 
     /// True when nothing is counted in windows.

@@ -7,7 +7,6 @@ use super::way::Way;
 use delivery::OpenError;
 use mail::channel::ChannelMove;
 use mail::classify::{ForChannel, react};
-use mail::pace::Lessons;
 use mail::{Channel, ChannelState, Diagnostic, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,19 +142,23 @@ impl Shared {
 
     async fn fewer_connections(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, said: &str) {
         let now = self.steady();
-        let lessons = {
-            let mut lessons = way.pace().lessons.clone();
-            lessons.fewer(way.sessions().max(1) + 1, said, now);
-            lessons
-        };
-        self.learn(way, row, lessons).await;
+        way.pace().learn(|lessons| lessons.fewer(way.sessions().max(1) + 1, said, now));
+        self.store_lessons(way, row).await;
     }
 
-    async fn learn(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lessons: Lessons) {
-        way.pace().learn(row, lessons.clone());
+    /// What was learned is obeyed already, and made durable here.
+    async fn store_lessons(self: &Arc<Self>, way: &Arc<Way>, row: &Channel) {
         way.open_gates();
-        if let Err(problem) = self.parts.queue.set_lessons(way.channel, lessons, self.wall()).await {
-            tracing::error!(channel.name = row.name, %problem, "what was learned is not stored");
+        loop {
+            let lessons = way.pace().lessons.clone();
+            if let Err(problem) = self.parts.queue.set_lessons(way.channel, lessons.clone(), self.wall()).await {
+                tracing::error!(channel.name = row.name, %problem, "what was learned is not stored");
+                return;
+            }
+            // Two lessons at the same moment may be stored in either order: the last word is what holds.
+            if way.pace().lessons == lessons {
+                return;
+            }
         }
     }
 
@@ -167,10 +170,10 @@ impl Shared {
             if pace.lessons.relaxes_at().is_none_or(|at| at > now) {
                 return;
             }
-            let mut lessons = pace.lessons.clone();
-            lessons.relax(now);
-            pace.learn(row, lessons.clone());
-            lessons
+            pace.learn(|lessons| {
+                lessons.relax(now);
+            });
+            pace.lessons.clone()
         };
         tracing::info!(channel.name = row.name, pace = ?lessons.limit().map(|limit| limit.count), "a learned limit was relaxed");
         // Where it is lost, the stricter one holds after a restart.
@@ -218,17 +221,17 @@ impl Shared {
             ForChannel::LoginRefused => self.login_refused(way, row, reason).await,
             ForChannel::Throttle { after, told, probes } => self.throttle(way, after, told, probes, reason).await,
             ForChannel::Slow { after } => {
-                let lessons = {
+                {
                     let (mut pace, now) = (way.pace(), self.steady());
                     let last_minute = pace.last_minute(now);
-                    let mut lessons = pace.lessons.clone();
-                    // Of several replies about one burst the first one teaches.
-                    if lessons.pace.as_ref().is_none_or(|known| now.since(known.taught_at) > ONE_BURST) {
-                        lessons.slower(last_minute, &reason, now);
-                    }
-                    lessons
-                };
-                self.learn(way, row, lessons).await;
+                    pace.learn(|lessons| {
+                        // Of several replies about one burst the first one teaches.
+                        if lessons.pace.as_ref().is_none_or(|known| now.since(known.taught_at) > ONE_BURST) {
+                            lessons.slower(last_minute, &reason, now);
+                        }
+                    });
+                }
+                self.store_lessons(way, row).await;
                 let until = self.steady().plus(after.unwrap_or(AFTER_SLOW));
                 self.move_channel(way, ChannelMove::Throttled { until, reason }).await;
             }

@@ -181,6 +181,7 @@ impl Scheduler {
         self.0.accounts.credit(credit);
         let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
         for way in ways {
+            way.pace().pass_nobody_by();
             way.open_gates();
             self.0.kick(&way, None, Timestamp(0));
         }

@@ -19,6 +19,9 @@ const UNKNOWN_IN_A_ROW: u32 = 20;
 pub(super) struct Pace {
     /// The directory row's revision that the terms were made from.
     revision: Option<u64>,
+    /// What the row holds it to.
+    set: Terms,
+    /// The same after its lessons.
     pub(super) terms: Terms,
     pub(super) account: Option<Arc<Account>>,
     pub(super) lessons: Lessons,
@@ -95,9 +98,9 @@ impl Pace {
         Self { lessons, ..Self::default() }
     }
 
-    /// Follows the directory row; `account` finds its ledger.
+    /// Follows the directory row; `account` finds its ledger. A row from before the one followed changes nothing.
     pub(super) fn follow(&mut self, row: &Channel, account: impl FnOnce(&str) -> Option<Arc<Account>>) {
-        if self.revision == Some(row.revision) {
+        if self.revision.is_some_and(|known| known >= row.revision) {
             return;
         }
         if self.revision.is_some() {
@@ -105,21 +108,28 @@ impl Pace {
         }
         self.revision = Some(row.revision);
         self.account = account(&row.account());
-        self.terms = Terms::new(row, &self.lessons);
+        self.set = Terms::new(row, &Lessons::default());
+        self.terms = self.set.clone().after(&self.lessons);
     }
 
-    /// The terms after something was learned.
-    pub(super) fn learn(&mut self, row: &Channel, lessons: Lessons) {
-        self.terms = Terms::new(row, &lessons);
-        self.lessons = lessons;
+    /// Something is learned, or unlearned: on top of what was learned until now, and for the row as it is followed.
+    pub(super) fn learn(&mut self, lesson: impl FnOnce(&mut Lessons)) {
+        lesson(&mut self.lessons);
+        self.terms = self.set.clone().after(&self.lessons);
     }
 
     /// What was kept back for its own sake is tried again.
     pub(super) fn forgive(&mut self) {
+        self.pass_nobody_by();
         self.refused_froms.clear();
         self.paused_people.clear();
         self.unknown.clear();
         self.alike = None;
+    }
+
+    /// Froms at a limit of their own are looked at again: the limit, or what was spent of it, is another one.
+    pub(super) fn pass_nobody_by(&mut self) {
+        self.full_froms.clear();
     }
 
     /// Whom the next lease passes by.

@@ -1,6 +1,10 @@
 //! Limits, lanes and replies, as the next hop sees them.
 
+use super::super::verdict::Verdict;
 use super::*;
+use mail::classify::ForChannel;
+use mail::steady::Credit;
+use store::Skip;
 
 impl World {
     /// The most that the next hop answered in any window of so many seconds.
@@ -262,4 +266,53 @@ async fn a_login_that_changes_under_an_open_transaction_leaves_the_units_with_th
     assert_eq!(world.scheduler.outlook(world.channel()).limits[0].used, 1, "what the old one spent is still its own");
     world.after(1300).await;
     assert_eq!(world.hop.answered.lock().unwrap().len(), 3, "and grows old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lesson_of_a_transaction_from_before_the_row_changed_leaves_the_limits_of_the_new_row() {
+    let world = World::held_to(&["600 messages / 1 minute", "1 connections"]);
+    let before = world.directory.directory();
+    let (shared, way) = (&world.scheduler.0, world.scheduler.0.way(world.channel()));
+    world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
+    world.submit(1, ANA).await;
+    let lease = world.queue.lease(world.channel(), Lane::Normal, world.now(), 1, &Skip::default()).unwrap();
+    apply(&world.directory, &wanted_with("right", true, &["30 messages / 1 minute", "1 connections"]));
+    world.after(1).await;
+    let set = || {
+        let limits = world.scheduler.outlook(world.channel()).limits.into_iter();
+        limits.filter(|one| !one.learned).map(|one| one.limit.count).collect::<Vec<_>>()
+    };
+    assert_eq!(set(), [30]);
+    let verdict = Verdict {
+        recipients: Vec::new(),
+        channel: Some((ForChannel::Slow { after: None }, Diagnostic::own(None, "slow down"))),
+        refuses_from: None,
+        refusals: Vec::new(),
+        accepted: false,
+    };
+    shared.heed(&way, before.channel(world.channel()).unwrap(), &lease, &verdict).await;
+    assert!(world.scheduler.outlook(world.channel()).lessons.pace.is_some());
+    assert_eq!(set(), [30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_from_at_its_limit_goes_on_as_soon_as_the_limit_is_lifted() {
+    let world = World::held_to(&["1 messages / 1 hour / from", "1 connections"]);
+    world.fill(3, Lane::Normal).await;
+    world.after(5).await;
+    assert_eq!(world.answered(), 1);
+    apply(&world.directory, &wanted_with("right", true, &["1 connections"]));
+    world.after(5).await;
+    assert_eq!(world.answered(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_from_at_its_limit_goes_on_as_soon_as_the_time_off_is_credited() {
+    let world = World::held_to(&["1 messages / 1 hour / from", "1 connections"]);
+    world.fill(3, Lane::Normal).await;
+    world.after(5).await;
+    assert_eq!(world.answered(), 1);
+    world.scheduler.credited(&Credit { before: world.now(), by: Duration::from_secs(7200) });
+    world.after(5).await;
+    assert_eq!(world.answered(), 2);
 }
