@@ -140,6 +140,16 @@ impl Ledger {
         self.windows = wanted;
     }
 
+    /// Keeps what these windows need, where they reach further back than those before: `spent`, in order of age, is what
+    /// was written down of the account, and what the windows before had let go is counted again.
+    pub fn reach_back(&mut self, windows: impl IntoIterator<Item = Duration>, spent: &[Spent], now: Timestamp) {
+        let kept = stretched(self.longest());
+        // What it still holds is in no way counted twice.
+        std::iter::once(&mut self.account).chain(self.froms.values_mut()).for_each(|book| book.expire(now));
+        self.set_windows(windows);
+        spent.iter().filter(|one| one.age_from.plus(kept) <= now).for_each(|one| self.restore(one));
+    }
+
     /// The longest window kept; zero without any.
     #[must_use]
     pub fn longest(&self) -> Duration {
@@ -200,8 +210,12 @@ impl Ledger {
         self.book(limit, from).map_or(0, |book| book.used(limit.window, now).of(limit.unit))
     }
 
-    /// When `cost` fits under the limit less `kept_free`. What fits no empty window never does.
+    /// When `cost` fits under the limit less `kept_free`. What fits no empty window never does, and under a limit whose
+    /// window is not kept nothing does: nobody knows what was spent in it.
     pub fn free(&mut self, limit: &Limit, from: Option<FromId>, cost: Units, kept_free: u64, now: Timestamp) -> Free {
+        if !self.windows.contains(&limit.window) {
+            return Free::WhenSettled;
+        }
         let room = limit.count.saturating_sub(kept_free);
         let cost = cost.of(limit.unit);
         match self.book(limit, from) {
@@ -335,7 +349,7 @@ impl Book {
             return Free::Now;
         };
         let Some(sliding) = self.windows.iter().find(|sliding| sliding.window == limit.window) else {
-            return Free::Now;
+            return Free::WhenSettled;
         };
         for entry in self.entries.range(sliding.head..) {
             excess = excess.saturating_sub(entry.units.of(limit.unit));

@@ -65,6 +65,24 @@ fn the_10_001st_recipient_leaves_when_the_oldest_has_aged_out_to_the_second() {
 }
 
 #[test]
+fn a_longer_window_counts_once_what_the_ones_before_had_let_go() {
+    let (minute, hour) = (terms(&["9 messages / 1 minute"]), terms(&["9 messages / 1 minute", "9 messages / 1 hour"]));
+    let (mut ledger, one) = (ledger(&minute), Units::transaction(1, 10));
+    let mut spent = Vec::new();
+    for second in [0.0, 10.0, 100.0, 110.0] {
+        ledger.settle(ALL, one, at(second));
+        spent.push(Spent { account: nobody(), from: nobody(), units: one, age_from: at(second) });
+    }
+    ledger.spend(ALL, one);
+    let [of_minute, of_hour] = [hour.limits[0], hour.limits[1]];
+    assert_eq!(ledger.used(&of_minute, ALL, at(120.0)), 3);
+    assert_eq!(ledger.free(&of_hour, ALL, one, 0, at(120.0)), Free::WhenSettled, "what is not counted is not allowed");
+    ledger.reach_back(hour.limits.iter().map(|limit| limit.window), &spent, at(120.0));
+    assert_eq!((ledger.used(&of_minute, ALL, at(120.0)), ledger.used(&of_hour, ALL, at(120.0))), (3, 5));
+    assert_eq!(ledger.free(&of_hour, ALL, Units { messages: 5, ..one }, 0, at(120.0)), Free::At(at(3603.6)));
+}
+
+#[test]
 fn very_large_counts_are_put_together_and_round_towards_safety() {
     let terms = terms(&["100 messages / 1 minute", "2000000 messages / 24 hours"]);
     let mut ledger = ledger(&terms);

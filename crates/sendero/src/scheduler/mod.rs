@@ -18,7 +18,7 @@ mod verdict;
 mod way;
 mod worker;
 
-use self::accounts::Accounts;
+use self::accounts::{Account, Accounts};
 use self::pace::{Ended, Ticket};
 use self::timers::Timers;
 use self::way::{Plan, Way};
@@ -29,7 +29,7 @@ use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
 use mail::steady::Credit;
-use mail::{ChannelId, ChannelState, Lane, Timestamp};
+use mail::{Channel, ChannelId, ChannelState, Lane, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -143,7 +143,7 @@ impl Scheduler {
     /// The directory changed: channels with another endpoint or credential are tried afresh.
     pub fn directory_changed(&self) {
         self.0.directory_changed.store(true, Ordering::Relaxed);
-        self.0.accounts.follow(&self.0.parts.directory.directory());
+        self.0.follow_accounts();
         let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
         for way in ways {
             let shared = Arc::clone(&self.0);
@@ -179,16 +179,14 @@ impl Scheduler {
     /// What passed while the machine was off is credited, durably: what was spent before is older than it was thought.
     pub fn credited(&self, credit: &Credit) {
         self.0.accounts.credit(credit);
-        let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
-        for way in ways {
-            way.pace().pass_nobody_by();
-            way.open_gates();
-            self.0.kick(&way, None, Timestamp(0));
-        }
+        self.0.look_again();
     }
 
     /// Forgets what no window holds any more, here and in the store.
     pub fn tidy(&self) {
+        if self.0.follow_accounts() {
+            self.0.look_again();
+        }
         for (account, before) in self.0.accounts.tidy(self.0.steady()) {
             if let Err(problem) = self.0.parts.queue.forget_spent(&account, before) {
                 tracing::warn!(%problem, "old spending was not forgotten");
@@ -249,7 +247,7 @@ impl Scheduler {
         };
         let (terms, ledger) = {
             let mut pace = way.pace();
-            pace.follow(row, |name| self.0.accounts.get(name));
+            pace.follow(row, || self.0.account(row));
             (pace.terms.clone(), pace.account.as_ref().map(|account| account.ledger().clone()).unwrap_or_default())
         };
         Some(forecast(&terms, ledger, lane, ahead, TRANSACTION_TAKES, begins))
@@ -323,6 +321,30 @@ impl Shared {
 
     fn wall(&self) -> Timestamp {
         (self.parts.wall)()
+    }
+
+    fn account(&self, row: &Channel) -> Arc<Account> {
+        self.accounts.of(row, &self.parts.directory.directory())
+    }
+
+    /// True when more is kept than before.
+    fn follow_accounts(&self) -> bool {
+        let (directory, queue) = (self.parts.directory.directory(), &self.parts.queue);
+        let followed = self.accounts.follow(&directory, &*self.parts.steady, || queue.spent());
+        followed.unwrap_or_else(|problem| {
+            tracing::error!(%problem, "what was spent cannot be read: under a longer limit nothing leaves until it can");
+            false
+        })
+    }
+
+    /// Everybody looks again: what was spent, or what is kept of it, is another sum.
+    fn look_again(self: &Arc<Self>) {
+        let ways: Vec<Arc<Way>> = self.read_ways().values().map(Arc::clone).collect();
+        for way in ways {
+            way.pace().pass_nobody_by();
+            way.open_gates();
+            self.kick(&way, None, Timestamp(0));
+        }
     }
 
     fn cap(&self, way: &Way) -> u32 {

@@ -28,7 +28,7 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         let skip = {
             let mut pace = way.pace();
             // A new row forgives: that must be known before anybody is passed by.
-            pace.follow(row, |name| shared.accounts.get(name));
+            pace.follow(row, || shared.account(row));
             pace.skip(now)
         };
         let waiting = queue.heads(way.channel, now, &skip);
@@ -72,7 +72,7 @@ pub(super) fn look(shared: &Shared, way: &Way, row: &Channel) -> [Option<Choice>
     let now = shared.steady();
     let skip: Skip = {
         let mut pace = way.pace();
-        pace.follow(row, |name| shared.accounts.get(name));
+        pace.follow(row, || shared.account(row));
         pace.skip(now)
     };
     let waiting = shared.parts.queue.heads(way.channel, now, &skip);

@@ -99,7 +99,7 @@ impl Pace {
     }
 
     /// Follows the directory row; `account` finds its ledger. A row from before the one followed changes nothing.
-    pub(super) fn follow(&mut self, row: &Channel, account: impl FnOnce(&str) -> Option<Arc<Account>>) {
+    pub(super) fn follow(&mut self, row: &Channel, account: impl FnOnce() -> Arc<Account>) {
         if self.revision.is_some_and(|known| known >= row.revision) {
             return;
         }
@@ -107,7 +107,7 @@ impl Pace {
             self.forgive();
         }
         self.revision = Some(row.revision);
-        self.account = account(&row.account());
+        self.account = Some(account());
         self.set = Terms::new(row, &Lessons::default());
         self.terms = self.set.clone().after(&self.lessons);
     }
@@ -145,12 +145,18 @@ impl Pace {
 
     pub(super) fn head(&self, head: &store::Head, lane: Lane) -> Head {
         let recipients = head.recipients.min(self.terms.most_recipients(lane));
-        Head { cost: Units::transaction(recipients, head.size_bytes), from: self.terms.counts_froms().then_some(head.from) }
+        let counts_froms = self.account.as_ref().is_some_and(|account| account.counts_froms());
+        Head { cost: Units::transaction(recipients, head.size_bytes), from: counts_froms.then_some(head.from) }
+    }
+
+    /// The account, where what leaves is counted: another channel on it may be held to limits too.
+    fn counted(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref().filter(|account| !self.terms.is_unlimited() || account.is_limited())
     }
 
     /// Looks at the heads, without taking anything.
     pub(super) fn look(&self, heads: &[Option<Head>; 3], now: Timestamp) -> Choice {
-        match self.account.as_ref().filter(|_| !self.terms.is_unlimited()) {
+        match self.counted() {
             Some(account) => self.turn.choose(heads, &self.terms, &mut account.ledger(), now),
             None => self.turn.choose(heads, &self.terms, &mut Ledger::default(), now),
         }
@@ -158,7 +164,7 @@ impl Pace {
 
     /// Chooses a lane and takes a place in it, as one step.
     pub(super) fn take(&mut self, heads: &[Option<Head>; 3], now: Timestamp) -> Result<Ticket, Choice> {
-        let counted = self.account.clone().filter(|_| !self.terms.is_unlimited());
+        let counted = self.counted().cloned();
         let mut uncounted = Ledger::default();
         let mut ledger = counted.as_ref().map(|account| account.ledger());
         let choice = self.turn.choose(heads, &self.terms, ledger.as_deref_mut().unwrap_or(&mut uncounted), now);

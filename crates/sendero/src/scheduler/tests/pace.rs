@@ -316,3 +316,51 @@ async fn a_from_at_its_limit_goes_on_as_soon_as_the_time_off_is_credited() {
     world.after(5).await;
     assert_eq!(world.answered(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_seen_before_it_is_followed_is_counted_from_its_first_message_on() {
+    let limits = ["1 messages / 1 hour", "1 connections"];
+    let world = World::held_to(&limits);
+    let accounts = Accounts::new(&world.directory.directory(), Vec::new());
+    let mut other = wanted_with("right", true, &limits);
+    other.channels[0].username = Some("another".into());
+    apply(&world.directory, &other);
+    let directory = world.directory.directory();
+    let row = directory.channel(world.channel()).unwrap();
+    let account = accounts.of(row, &directory);
+    assert!(account.is_limited());
+    account.ledger().spend(None, mail::pace::Units::transaction(1, 1));
+    accounts.follow(&directory, &|| world.now(), || Ok(Vec::new())).unwrap();
+    assert_eq!(accounts.of(row, &directory).ledger().used(&row.limits[0], None, world.now()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_by_a_channel_without_limits_counts_on_the_login_it_shares() {
+    let world = World::held_to(&["2 messages / 1 hour", "1 connections"]);
+    let mut both = wanted_with("right", true, &["2 messages / 1 hour", "1 connections"]);
+    let mut free = wanted_with("right", true, &["1 connections"]).channels.swap_remove(0);
+    (free.name, free.default) = ("free".into(), false);
+    both.channels.push(free);
+    apply(&world.directory, &both);
+    let mut message = world.message(MessageId::new(world.now(), [1; 10]), ANA, ReversePath::Null, "luis@example.org");
+    message.channel = world.directory.directory().channel_named("free").unwrap().id;
+    world.queue.accept(vec![message]).await.unwrap();
+    world.after(5).await;
+    assert_eq!(world.scheduler.outlook(world.channel()).limits[0].used, 1);
+    world.fill(5, Lane::Normal).await;
+    world.after(60).await;
+    assert_eq!(world.answered(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_set_later_counts_what_was_spent_before() {
+    let world = World::held_to(&["30 messages / 1 minute", "1 connections"]);
+    world.fill(5, Lane::Normal).await;
+    world.after(600).await;
+    assert_eq!(world.scheduler.outlook(world.channel()).limits[0].used, 0, "the minute has let them go");
+    apply(&world.directory, &wanted_with("right", true, &["30 messages / 1 minute", "6 messages / 24 hours", "1 connections"]));
+    world.submit_in(10, Lane::Normal, 1).await;
+    world.submit_in(11, Lane::Normal, 1).await;
+    world.after(600).await;
+    assert_eq!(world.answered(), 6);
+}
