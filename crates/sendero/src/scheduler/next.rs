@@ -3,10 +3,10 @@
 use super::Shared;
 use super::pace::{Ended, Ticket};
 use super::way::Way;
-use mail::pace::{Choice, Head, Units};
+use mail::pace::{Choice, Head, Terms, Units};
 use mail::{Channel, Lane, Timestamp};
 use std::sync::Arc;
-use store::{Lease, Skip};
+use store::{Head as Waiting, Lease, Skip};
 
 const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
 
@@ -14,6 +14,8 @@ const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
 pub(super) enum Next {
     /// Hands this over, on this place in the pace.
     Message(Box<Lease>, Ticket),
+    /// This is larger than any window of the channel, of so many bytes: it would wait for ever.
+    TooLarge(Box<Lease>, u64),
     /// Waits: nothing may leave before; `None` until something ends.
     Wait(Option<Timestamp>),
     /// Nothing is due.
@@ -33,6 +35,16 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         };
         let waiting = queue.heads(way.channel, now, &skip);
         let mut pace = way.pace();
+        if let Some((lane, most)) = too_large(&pace.terms, &waiting) {
+            drop(pace);
+            match queue.lease(way.channel, lane, now, u32::MAX, &skip) {
+                Some(lease) if lease.size_bytes > most => return Next::TooLarge(Box::new(lease), most),
+                // Another worker was faster.
+                Some(lease) => give_back(shared, &lease),
+                None => {}
+            }
+            continue;
+        }
         let heads = LANES.map(|lane| waiting[lane as usize].as_ref().map(|head| pace.head(head, lane)));
         let mut ticket = match pace.take(&heads, now) {
             Ok(ticket) => ticket,
@@ -61,10 +73,21 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         if fits {
             return Next::Message(Box::new(lease), ticket);
         }
-        let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
-        queue.give_back(lease.message, &indices);
+        give_back(shared, &lease);
         shared.end(way, &ticket, Ended::Refunded);
     }
+}
+
+/// The lane whose head fits no window, and what would fit.
+fn too_large(terms: &Terms, waiting: &[Option<Waiting>; 3]) -> Option<(Lane, u64)> {
+    let lanes = LANES.into_iter().map(|lane| (lane, terms.most_bytes(lane)));
+    lanes.into_iter().find(|(lane, most)| waiting[*lane as usize].as_ref().is_some_and(|head| head.size_bytes > *most))
+}
+
+/// Puts a lease back that was never tried.
+pub(super) fn give_back(shared: &Shared, lease: &Lease) {
+    let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
+    shared.parts.queue.give_back(lease.message, &indices);
 }
 
 /// What the heads of the lanes wait for at this moment.

@@ -1,7 +1,7 @@
 //! One connection of one channel: lease, hand over, settle, again.
 
 use super::Shared;
-use super::next::{Next, next};
+use super::next::{Next, give_back, next};
 use super::pace::{Ended, Ticket, from_of};
 use super::report::log_attempt;
 use super::reports::report;
@@ -94,6 +94,12 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
     let looked = shared.steady();
     let (lease, ticket) = match next(shared, way, row) {
         Next::Message(lease, ticket) => (*lease, ticket),
+        Next::TooLarge(lease, most) => {
+            let reason = format!("it has {} bytes, and channel '{}' takes at most {most}", lease.size_bytes, row.name);
+            hold(shared, desk, &lease, &reason);
+            flush(shared, desk).await;
+            return Step::Again;
+        }
         Next::Wait(until) => {
             flush(shared, desk).await;
             return wait(shared, way, row, desk, (seen, looked), until).await;
@@ -107,27 +113,24 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
     let body = match shared.parts.queue.body(lease.message) {
         Ok(body) => body,
         Err(problem) => {
-            hold(shared, way, desk, &lease, &ticket, &format!("its bytes cannot be read: {problem}"));
+            shared.end(way, &ticket, Ended::Refunded);
+            hold(shared, desk, &lease, &format!("its bytes cannot be read: {problem}"));
             return Step::Again;
         }
     };
     if let Err(reason) = may_leave(shared, way, &directory, row, &lease, &body) {
-        hold(shared, way, desk, &lease, &ticket, &reason);
+        shared.end(way, &ticket, Ended::Refunded);
+        hold(shared, desk, &lease, &reason);
         return Step::Again;
     }
     if !ensure_session(shared, way, row, desk).await {
         flush(shared, desk).await;
         shared.end(way, &ticket, Ended::Refunded);
-        return give_back(shared, &lease);
+        give_back(shared, &lease);
+        return Step::Leave;
     }
     hand_over(shared, way, row, desk, lease, ticket, body).await;
     Step::Again
-}
-
-fn give_back(shared: &Shared, lease: &Lease) -> Step {
-    let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
-    shared.parts.queue.give_back(lease.message, &indices);
-    Step::Leave
 }
 
 /// Starts another worker when there is more to do than this one has in hand.
@@ -287,10 +290,6 @@ fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, l
         {
             return Err(format!("the provider refuses {address} as sender: {said}"));
         }
-        let most = pace.terms.most_bytes(lease.lane);
-        if lease.size_bytes > most {
-            return Err(format!("it has {} bytes, and channel '{}' takes at most {most}", lease.size_bytes, row.name));
-        }
     }
     if !shared.directory_changed.load(Ordering::Relaxed)
         && lease.accepted_at > shared.started_at
@@ -306,8 +305,7 @@ fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, l
         .map_err(|refusal| refusal.to_string())
 }
 
-fn hold(shared: &Arc<Shared>, way: &Way, desk: &mut Desk, lease: &Lease, ticket: &Ticket, reason: &str) {
-    shared.end(way, ticket, Ended::Refunded);
+fn hold(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, reason: &str) {
     let recipients = lease.recipients.iter().map(|recipient| Settled {
         index: recipient.index,
         to: Move::Hold,

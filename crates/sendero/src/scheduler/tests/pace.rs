@@ -364,3 +364,19 @@ async fn a_limit_that_is_set_later_counts_what_was_spent_before() {
     world.after(600).await;
     assert_eq!(world.answered(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_a_window_that_was_set_later_is_held_and_stops_nobody() {
+    for window in ["33 bytes / 5 minutes", "33 bytes / 5 minutes / from"] {
+        let world = World::held_to(&["1 connections"]);
+        world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
+        let large = world.submit(1, "sales@example.com").await;
+        let small = world.submit(2, ANA).await;
+        apply(&world.directory, &wanted_with("right", true, &["1 connections", window]));
+        world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+        world.after(5).await;
+        assert_eq!(world.recipient(large).state, RecipientState::Held, "{window}");
+        assert!(world.recipient(large).said.contains("takes at most 33"), "{}", world.recipient(large).said);
+        assert_eq!(world.recipient(small).state, RecipientState::Sent, "{window}");
+    }
+}
