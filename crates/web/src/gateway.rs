@@ -5,7 +5,7 @@ use crate::view::{Applied, ListenerView, TestReport};
 use bytes::Bytes;
 use mail::channel::ChannelMove;
 use mail::limits::Limit;
-use mail::pace::{Ahead, Lessons, Why};
+use mail::pace::{Ahead, FromId, Lessons, Why};
 use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surface, Timestamp, TokenId};
 use smtp::{ForwardPath, ReversePath};
 use std::pin::Pin;
@@ -85,6 +85,8 @@ pub struct Outlook {
     pub connections: u32,
     /// People whose mail it keeps back, and why.
     pub paused_people: Vec<(PersonId, String)>,
+    /// Froms that are at a limit of their own: the lanes go on without them.
+    pub full_froms: Vec<FullFrom>,
     /// From addresses that its provider refuses, and the provider's words: their mail is held.
     pub refused_froms: Vec<(String, String)>,
 }
@@ -96,6 +98,17 @@ pub struct LaneWait {
     pub until: Option<Timestamp>,
     /// What for.
     pub why: Why,
+}
+
+/// A From at a limit of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullFrom {
+    /// Which.
+    pub from: FromId,
+    /// When it may go on; `None` when a transaction that is open has ended.
+    pub until: Option<Timestamp>,
+    /// The limit.
+    pub limit: Limit,
 }
 
 /// How much of a limit is in use.

@@ -6,7 +6,7 @@
 use crate::clocks::Clocks;
 use crate::gateway::{LaneWait, Outlook};
 use mail::limits::{Limit, LimitScope};
-use mail::pace::{Ahead, Why};
+use mail::pace::{Ahead, FromId, Why};
 use mail::{ChannelState, Lane, PersonId, RecipientState, Timestamp, WaitingKind, WaitingOn};
 use store::RecipientView;
 
@@ -108,7 +108,10 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     if is_tried_again(state) {
         return waiting(WaitingKind::Channel, channel_reason(way), "the try that is due now", tried(now));
     }
-    match &way.outlook.lanes[mail.lane as usize] {
+    let from = FromId::of(mail::header::address_in(mail.from));
+    let full = way.outlook.full_froms.iter().find(|full| full.from == from);
+    let of_from = full.map(|full| LaneWait { until: full.until, why: Why::Limit(full.limit) });
+    match of_from.as_ref().or(way.outlook.lanes[mail.lane as usize].as_ref()) {
         Some(wait) => of_pace(wait, mail, way, tried(wait.until.unwrap_or(now))),
         None => {
             let text = format!("next in line on channel '{}'{}", way.name, behind(mail.place));

@@ -175,7 +175,8 @@ fn a_from_at_its_own_limit_stops_nobody_else() {
     let of = |from: &str| Some(Head { cost: Units::transaction(1, 10), from: Some(FromId::of(from)) });
     let turn = Turn::default();
     let choice = turn.choose(&[None, of("ana@example.com"), None], &terms, &mut ledger, at(1.0));
-    assert_eq!(choice, Choice::PassFrom { lane: Lane::Normal, until: Some(at(60.06)) });
+    let (from, limit) = (FromId::of("ana@example.com"), terms.limits[0]);
+    assert_eq!(choice, Choice::PassFrom { lane: Lane::Normal, from, until: Some(at(60.06)), limit });
     assert_eq!(turn.choose(&[None, of("luis@example.com"), None], &terms, &mut ledger, at(1.0)), Choice::Go(Lane::Normal));
     ledger.tidy(at(200.0));
     assert_eq!(ledger.used(&terms.limits[0], ana, at(200.0)), 0);

@@ -31,8 +31,12 @@ pub enum Choice {
     PassFrom {
         /// The lane.
         lane: Lane,
-        /// When the From is free; `None` when one of its transactions has ended.
+        /// The From.
+        from: FromId,
+        /// When it is free; `None` when one of its transactions has ended.
         until: Option<Timestamp>,
+        /// Its limit.
+        limit: Limit,
     },
     /// Nothing may leave.
     Wait(Wait),
@@ -90,7 +94,7 @@ impl Turn {
         match (of_normal, bulk_ready) {
             (None, None) => Choice::Idle,
             (None, Some(Ok(()))) => Choice::Go(Lane::Bulk),
-            (None, Some(Err(wait))) => bulk_wait(wait),
+            (None, Some(Err((until, why)))) => waits(Lane::Bulk, bulk.as_ref().and_then(|head| head.from), until, why),
             (Some(Choice::Wait(mut wait)), Some(Err((Some(at), _)))) => {
                 wait.until = Some(wait.until.map_or(at, |until| until.min(at)));
                 Choice::Wait(wait)
@@ -157,15 +161,15 @@ fn owed(cost: Units) -> u64 {
 fn lane_choice(lane: Lane, head: &Head, terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Choice {
     match terms.free(ledger, lane, head.from, head.cost, now) {
         Ok(()) => Choice::Go(lane),
-        Err((free, limit)) if limit.scope == LimitScope::From => Choice::PassFrom { lane, until: at(free) },
-        Err((free, limit)) => Choice::Wait(Wait { until: at(free), why: Why::Limit(limit), lane }),
+        Err((free, limit)) => waits(lane, head.from, at(free), Why::Limit(limit)),
     }
 }
 
-fn bulk_wait((until, why): (Option<Timestamp>, Why)) -> Choice {
-    match why {
-        Why::Limit(limit) if limit.scope == LimitScope::From => Choice::PassFrom { lane: Lane::Bulk, until },
-        Why::Limit(_) | Why::Spread | Why::Connection => Choice::Wait(Wait { until, why, lane: Lane::Bulk }),
+/// A lane whose head cannot go; where its From alone is at a limit, others of the lane may.
+fn waits(lane: Lane, from: Option<FromId>, until: Option<Timestamp>, why: Why) -> Choice {
+    match (why, from) {
+        (Why::Limit(limit), Some(from)) if limit.scope == LimitScope::From => Choice::PassFrom { lane, from, until, limit },
+        (Why::Limit(_) | Why::Spread | Why::Connection, _) => Choice::Wait(Wait { until, why, lane }),
     }
 }
 

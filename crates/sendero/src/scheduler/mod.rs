@@ -38,7 +38,7 @@ use store::directory::DirectoryStore;
 use store::{Queue, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use web::gateway::{LaneWait, LimitUse, Outlook};
+use web::gateway::{FullFrom, LaneWait, LimitUse, Outlook};
 
 /// About how long a transaction takes, for looking ahead.
 const TRANSACTION_TAKES: Duration = Duration::from_millis(200);
@@ -200,12 +200,18 @@ impl Scheduler {
         let (directory, way) = (self.0.parts.directory.directory(), self.0.way(channel));
         let state = way.health();
         let Some(row) = directory.channel(channel) else { return Outlook { state, ..Outlook::default() } };
-        let lanes = next::look(&self.0, &way, row).map(|choice| match choice {
+        let looked = next::look(&self.0, &way, row);
+        let now = self.0.steady();
+        let pace = way.pace();
+        let passed = looked.iter().flatten().filter_map(|choice| match choice {
+            Choice::PassFrom { from, until, limit, .. } => Some((*from, *until, *limit)),
+            Choice::Wait(_) | Choice::Go(_) | Choice::Idle => None,
+        });
+        let full_froms = passed.chain(pace.full_froms()).map(|(from, until, limit)| FullFrom { from, until, limit }).collect();
+        let lanes = looked.map(|choice| match choice {
             Some(Choice::Wait(wait)) => Some(LaneWait { until: wait.until, why: wait.why }),
             Some(Choice::PassFrom { .. } | Choice::Go(_) | Choice::Idle) | None => None,
         });
-        let now = self.0.steady();
-        let pace = way.pace();
         let mut limits = Vec::new();
         if let Some(account) = &pace.account {
             let mut ledger = account.ledger();
@@ -231,6 +237,7 @@ impl Scheduler {
             lessons: pace.lessons.clone(),
             connections: pace.terms.caps.connections,
             paused_people: pace.paused_people.iter().map(|(person, reason)| (*person, reason.clone())).collect(),
+            full_froms,
             refused_froms: pace.refused_froms.values().cloned().collect(),
         }
     }

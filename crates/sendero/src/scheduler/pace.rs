@@ -2,7 +2,7 @@
 
 use super::accounts::Account;
 use mail::classify::Class;
-use mail::limits::Unit;
+use mail::limits::{Limit, Unit};
 use mail::pace::{Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait};
 use mail::{Channel, Diagnostic, Lane, MessageId, PersonId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +27,7 @@ pub(super) struct Pace {
     pub(super) lessons: Lessons,
     turn: Turn,
     /// Froms that are at a limit of their own, until then.
-    full_froms: BTreeMap<FromId, Timestamp>,
+    full_froms: BTreeMap<FromId, (Timestamp, Limit)>,
     /// Froms that the provider refuses: the address, and its words.
     pub(super) refused_froms: BTreeMap<FromId, (String, String)>,
     /// People whose mail is kept back, and why.
@@ -134,13 +134,19 @@ impl Pace {
 
     /// Whom the next lease passes by.
     pub(super) fn skip(&mut self, now: Timestamp) -> Skip {
-        self.full_froms.retain(|_, until| *until > now);
+        self.full_froms.retain(|_, (until, _)| *until > now);
         Skip { froms: self.full_froms.keys().copied().collect(), people: self.paused_people.keys().copied().collect() }
     }
 
     /// When a From that is passed by is free again.
     pub(super) fn skips_until(&self) -> Option<Timestamp> {
-        self.full_froms.values().min().copied().filter(|until| until.0 < i64::MAX)
+        self.full_froms.values().map(|(until, _)| *until).min().filter(|until| until.0 < i64::MAX)
+    }
+
+    /// Froms that are passed by, each with its limit and the moment it is free, if that is known.
+    pub(super) fn full_froms(&self) -> impl Iterator<Item = (FromId, Option<Timestamp>, Limit)> {
+        let known = |until: Timestamp| Some(until).filter(|until| until.0 < i64::MAX);
+        self.full_froms.iter().map(move |(from, (until, limit))| (*from, known(*until), *limit))
     }
 
     pub(super) fn head(&self, head: &store::Head, lane: Lane) -> Head {
@@ -169,10 +175,8 @@ impl Pace {
         let mut ledger = counted.as_ref().map(|account| account.ledger());
         let choice = self.turn.choose(heads, &self.terms, ledger.as_deref_mut().unwrap_or(&mut uncounted), now);
         let Choice::Go(lane) = choice else {
-            if let Choice::PassFrom { lane, until } = &choice
-                && let Some(from) = heads[*lane as usize].as_ref().and_then(|head| head.from)
-            {
-                self.full_froms.insert(from, until.unwrap_or(Timestamp(i64::MAX)));
+            if let Choice::PassFrom { from, until, limit, .. } = choice {
+                self.full_froms.insert(from, (until.unwrap_or(Timestamp(i64::MAX)), limit));
             }
             return Err(choice);
         };
@@ -240,7 +244,7 @@ impl Pace {
 
     /// A transaction on another channel of the account has ended.
     pub(super) fn account_settled(&mut self) {
-        self.full_froms.retain(|_, until| until.0 < i64::MAX);
+        self.full_froms.retain(|_, (until, _)| until.0 < i64::MAX);
     }
 
     /// The next hop took something of this person.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::gateway::LimitUse;
+use crate::gateway::{FullFrom, LimitUse};
 use mail::pace::{LearnedPace, Lessons};
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -142,14 +142,26 @@ fn bulk_is_told_what_is_kept_for_others() {
     assert!(reserve.starts_with("what the limit of channel 'sales' leaves to bulk mail is used up"), "{reserve}");
     let room = text(&limited("30 recipients / 1 minute", 28, false, Lane::Normal), Lane::Normal);
     assert!(room.contains("has too little room for it") && room.contains("28 of 30 used"), "{room}");
-    let from = text(&limited("30 messages / 1 minute / from", 0, false, Lane::Normal), Lane::Normal);
-    assert!(from.contains("is used up: 30 messages / 1 minute / from") && !from.contains("0 of 30"), "{from}");
     let mut way = way(ChannelState::Active);
     for (why, words) in [(Why::Spread, "spread evenly"), (Why::Connection, "last connection")] {
         way.outlook.lanes[2] = Some(LaneWait { until: None, why });
         let waits = reason(&queued(5), &mail(Lane::Bulk, None), &way);
         assert!(waits.kind == WaitingKind::Pace && waits.text.contains(words) && waits.next_try == Some(NOW), "{waits:?}");
     }
+}
+
+#[test]
+fn mail_of_a_from_at_its_own_limit_waits_for_that_and_other_mail_of_the_lane_does_not() {
+    let mut way = way(ChannelState::Active);
+    let limit = limit("30 messages / 1 minute / from");
+    way.outlook.limits = vec![LimitUse { limit, used: 0, frees_at: None, learned: false }];
+    let until = Some(Timestamp(1_030_000));
+    way.outlook.full_froms = vec![FullFrom { from: FromId::of("ana@example.com"), until, limit }];
+    let full = reason(&queued(5), &mail(Lane::Normal, None), &way);
+    assert_eq!((full.kind, full.next_try), (WaitingKind::Pace, until));
+    assert!(full.text.contains("is used up: 30 messages / 1 minute / from") && !full.text.contains("0 of 30"), "{full:?}");
+    let other = Mail { from: "luis@example.com", ..mail(Lane::Normal, None) };
+    assert_eq!(reason(&queued(5), &other, &way).kind, WaitingKind::Turn);
 }
 
 #[test]

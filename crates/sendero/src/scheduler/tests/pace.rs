@@ -380,3 +380,15 @@ async fn a_message_larger_than_a_window_that_was_set_later_is_held_and_stops_nob
         assert_eq!(world.recipient(small).state, RecipientState::Sent, "{window}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_outlook_names_a_from_at_its_limit_and_when_it_goes_on() {
+    let world = World::held_to(&["1 messages / 1 hour / from", "1 connections"]);
+    world.fill(3, Lane::Normal).await;
+    world.after(5).await;
+    let outlook = world.scheduler.outlook(world.channel());
+    let [full] = &outlook.full_froms[..] else { panic!("{outlook:?}") };
+    assert_eq!(full.from, mail::pace::FromId::of(ANA));
+    let hour = full.until.unwrap().since(world.now()).as_secs();
+    assert!((3590..=3604).contains(&hour), "{hour}");
+}
