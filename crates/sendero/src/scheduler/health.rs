@@ -114,11 +114,14 @@ impl Shared {
             ChannelState::Unreachable { failures, .. } => failures,
             _ => 0,
         };
+        // A session that opens and is then told to go is a failure too: the next wait is longer.
+        let failures = failures.max(way.setbacks());
         let delay = self.parts.schedule.delay(failures + 1, (self.parts.jitter)());
         let until = self.steady().plus(after.map_or(delay, |after| after.max(delay)));
         if way.crowded(until) {
             tracing::info!(channel.name = self.channel_name(way), reason, "no further connection beside the open ones");
         } else {
+            way.set_back();
             self.move_channel(way, ChannelMove::OpenFailed { until, reason }).await;
         }
     }
@@ -142,7 +145,8 @@ impl Shared {
 
     async fn fewer_connections(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, said: &str) {
         let now = self.steady();
-        way.pace().learn(|lessons| lessons.fewer(way.sessions().max(1) + 1, said, now));
+        // The one that was refused is not among the open ones.
+        way.pace().learn(|lessons| lessons.fewer(way.sessions() + 1, said, now));
         self.store_lessons(way, row).await;
     }
 
@@ -183,6 +187,9 @@ impl Shared {
     /// Does to the channel what the replies of a transaction say about it.
     pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lease: &Lease, verdict: &Verdict) {
         let now = self.steady();
+        if verdict.channel.is_none() {
+            way.went_well();
+        }
         let mut breaker = None;
         {
             let mut pace = way.pace();

@@ -35,6 +35,8 @@ struct Hop {
     answered: Mutex<Vec<(i64, Lane)>>,
     /// What it says to everything at this stage.
     says: Mutex<Option<(Stage, u16, &'static str)>>,
+    /// With more open connections than this it asks for fewer; none: it never does.
+    most_open: AtomicUsize,
     /// Told when a stalled connection is lost.
     lost: tokio::sync::Notify,
     /// What is known of a transaction that was given up.
@@ -99,6 +101,11 @@ impl Session for Line {
                     return all(&Outcome::Untried);
                 }
                 return all(&if code < 500 { Outcome::Deferred(cause) } else { Outcome::Failed(cause) });
+            }
+            let most = self.hop.most_open.load(Ordering::Relaxed);
+            if most > 0 && self.hop.open.load(Ordering::Relaxed) > most {
+                let said = Diagnostic::from(&Reply::new(432, (4, 3, 2), "Concurrent connections limit exceeded"));
+                return all(&Outcome::Deferred(Cause::Refused(Stage::FinalDot, said)));
             }
             if !go.await {
                 return all(&Outcome::Untried);

@@ -23,6 +23,16 @@ pub(super) struct Verdict {
     pub accepted: bool,
 }
 
+impl Verdict {
+    /// True when nothing more goes over the connection that the replies came by.
+    pub(super) fn leaves_connection(&self) -> bool {
+        self.channel.as_ref().is_some_and(|(reaction, _)| match reaction {
+            ForChannel::Reconnect { .. } | ForChannel::FewerConnections { .. } => true,
+            ForChannel::Slow { .. } | ForChannel::Throttle { .. } | ForChannel::LoginRefused | ForChannel::NeedsAttention => false,
+        })
+    }
+}
+
 /// What is needed to judge.
 pub(super) struct Judge<'a> {
     pub rules: &'a Rules,

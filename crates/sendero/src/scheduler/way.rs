@@ -36,6 +36,8 @@ struct Inner {
     timer: Option<Timestamp>,
     /// No further connection beside the open ones before this.
     crowded_until: Timestamp,
+    /// How often in a row its connections had it parked, whether they could be opened or not.
+    setbacks: u32,
     /// Mail of a lane cannot go before.
     gates: [Timestamp; 3],
 }
@@ -63,6 +65,7 @@ impl Way {
             idle: Vec::new(),
             timer: None,
             crowded_until: Timestamp(0),
+            setbacks: 0,
             gates: [Timestamp(0); 3],
         };
         let pace = Mutex::new(Pace::new(lessons));
@@ -94,6 +97,9 @@ impl Way {
     /// Applies a move; the states before and after, when it changed anything.
     pub(super) fn apply(&self, what: ChannelMove) -> Option<(ChannelState, ChannelState)> {
         let mut inner = self.lock();
+        if matches!(what, ChannelMove::Changed | ChannelMove::Resume | ChannelMove::Enable) {
+            inner.setbacks = 0;
+        }
         let after = inner.health.after(what)?;
         let before = std::mem::replace(&mut inner.health, after.clone());
         Some((before, after))
@@ -210,7 +216,9 @@ impl Way {
         self.lock().sessions -= 1;
     }
 
-    /// True when another worker's session is open, so that a failed connection is no verdict on the channel.
+    /// True when sessions are open beside the connection that failed, so that it is no verdict on the channel.
+    ///
+    /// The caller's own session must be closed: a connection is not proved by the one that was just refused.
     pub(super) fn crowded(&self, until: Timestamp) -> bool {
         let mut inner = self.lock();
         let others = inner.sessions > 0;
@@ -219,9 +227,43 @@ impl Way {
         }
         others
     }
+
+    /// True while no connection is opened beside those that work.
+    pub(super) fn is_crowded(&self, now: Timestamp) -> bool {
+        self.lock().is_crowded(now)
+    }
+
+    /// A worker without a session leaves the mail to those that have one; false when there is none any more.
+    ///
+    /// Whoever has one looks at what is due before it sleeps: nothing is slept over.
+    pub(super) fn leave_to_others(&self, now: Timestamp) -> bool {
+        let mut inner = self.lock();
+        let leaves = inner.is_crowded(now);
+        inner.workers -= u32::from(leaves);
+        leaves
+    }
+
+    /// How often in a row connections had the channel parked.
+    pub(super) fn setbacks(&self) -> u32 {
+        self.lock().setbacks
+    }
+
+    pub(super) fn set_back(&self) {
+        let mut inner = self.lock();
+        inner.setbacks = inner.setbacks.saturating_add(1);
+    }
+
+    /// A transaction had nothing to say about the channel.
+    pub(super) fn went_well(&self) {
+        self.lock().setbacks = 0;
+    }
 }
 
 impl Inner {
+    fn is_crowded(&self, now: Timestamp) -> bool {
+        self.sessions > 0 && self.crowded_until > now
+    }
+
     fn later(&mut self, at: Timestamp) -> Plan {
         if self.timer.is_some_and(|set| set <= at) {
             return Plan::Nothing;

@@ -90,6 +90,12 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         flush(shared, desk).await;
         return Step::Leave;
     };
+    if desk.session.is_none() && way.is_crowded(shared.steady()) {
+        flush(shared, desk).await;
+        if way.leave_to_others(shared.steady()) {
+            return Step::Left;
+        }
+    }
     shared.relax(way, row);
     let looked = shared.steady();
     let (lease, ticket) = match next(shared, way, row) {
@@ -226,10 +232,14 @@ fn leave_or_look_again(shared: &Shared, way: &Way, seen: u64) -> Step {
 }
 
 async fn close(way: &Way, desk: &mut Desk) {
-    if let Some(open) = desk.session.take() {
-        way.session_closed();
+    if let Some(open) = put_down(way, desk) {
         open.session.close().await;
     }
+}
+
+/// The session is this worker's no more; it is still to be closed.
+fn put_down(way: &Way, desk: &mut Desk) -> Option<Open> {
+    desk.session.take().inspect(|_| way.session_closed())
 }
 
 /// Opens a session for the row's present revision, unless one is open.
@@ -412,7 +422,12 @@ async fn hand_over(
         flush(shared, desk).await;
     }
     shared.end(way, &ticket, ended);
+    // The reply says so of this very connection: it does not count among those that work.
+    let parting = if verdict.leaves_connection() { put_down(way, desk) } else { None };
     shared.heed(way, row, &outgoing.lease, &verdict).await;
+    if let Some(open) = parting {
+        open.session.close().await;
+    }
 }
 
 /// What a transaction spends, as it is written down.

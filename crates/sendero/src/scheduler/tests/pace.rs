@@ -382,6 +382,30 @@ async fn a_message_larger_than_a_window_that_was_set_later_is_held_and_stops_nob
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_next_hop_without_room_is_left_alone_for_as_long_as_its_rule_says() {
+    for connections in ["1 connections", "3 connections"] {
+        let world = World::held_to(&[connections]);
+        let mut postfix = wanted_with("right", true, &[connections]);
+        postfix.channels[0].provider = Some("postfix".into());
+        apply(&world.directory, &postfix);
+        world.fill(20, Lane::Normal).await;
+        world.after(1).await;
+        world.says(Stage::Mail, 452, "4.3.1 Insufficient system storage");
+        let before = world.hop.seen.load(Ordering::Relaxed);
+        let ids = [world.submit_in(900, Lane::Normal, 1).await, world.submit_in(901, Lane::Normal, 1).await];
+        world.after(5).await;
+        assert_eq!(world.state(), "unreachable", "{connections}");
+        world.after(3600).await;
+        let seen = world.hop.seen.load(Ordering::Relaxed) - before;
+        assert!((3..=8).contains(&seen), "once for each connection, then every fifteen minutes and later: {seen}");
+        assert!(ids.iter().all(|id| (world.recipient(*id).state, world.recipient(*id).attempts) == (RecipientState::Queued, 0)));
+        world.says_yes();
+        world.after(3 * 3600).await;
+        assert_eq!((world.answered(), world.state()), (22, "active"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_outlook_names_a_from_at_its_limit_and_when_it_goes_on() {
     let world = World::held_to(&["1 messages / 1 hour / from", "1 connections"]);
     world.fill(3, Lane::Normal).await;
@@ -391,4 +415,26 @@ async fn the_outlook_names_a_from_at_its_limit_and_when_it_goes_on() {
     assert_eq!(full.from, mail::pace::FromId::of(ANA));
     let hour = full.until.unwrap().since(world.now()).as_secs();
     assert!((3590..=3604).contains(&hour), "{hour}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_asks_for_fewer_connections_takes_one_away_and_mail_goes_on_by_the_others() {
+    let world = World::held_to(&["3 connections"]);
+    world.fill(9, Lane::Normal).await;
+    world.after(1).await;
+    world.hop.stalls.store(true, Ordering::Relaxed);
+    for number in 10..13 {
+        world.submit_in(number, Lane::Normal, 1).await;
+    }
+    world.after(1).await;
+    assert_eq!(world.hop.open.load(Ordering::Relaxed), 3);
+    world.hop.most_open.store(2, Ordering::Relaxed);
+    world.hop.stalls.store(false, Ordering::Relaxed);
+    world.hop.lost.notify_waiters();
+    for number in 20..70 {
+        world.submit_in(number, Lane::Normal, 1).await;
+    }
+    world.after(20).await;
+    assert_eq!(world.scheduler.outlook(world.channel()).lessons.cap.expect("taught").connections, 2);
+    assert_eq!((world.answered(), world.state()), (59, "active"));
 }
