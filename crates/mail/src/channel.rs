@@ -346,6 +346,37 @@ impl ChannelState {
         }
     }
 
+    /// The state after `what`, told about something that began before this state was entered. `None`: nothing changes.
+    ///
+    /// Several transactions that hit one limit are told so one after the other: the first reply leads here, and the
+    /// others say no more than it did. They can put the next try off, but they are not counted as a further refusal,
+    /// and what was accepted of such a burst does not end the wait.
+    #[must_use]
+    pub fn after_echo(&self, what: ChannelMove) -> Option<Self> {
+        match (self, &what) {
+            (Self::Throttled { .. }, ChannelMove::Throttled { until, .. } | ChannelMove::OpenFailed { until, .. })
+            | (Self::Unreachable { .. }, ChannelMove::OpenFailed { until, .. })
+            | (Self::LoginRefused { .. }, ChannelMove::OpenFailed { until, .. })
+            | (Self::LoginRefused { .. }, ChannelMove::LoginRefused { confirm_at: until, .. }) => self.put_off(*until),
+            (Self::LoginRefused { .. }, ChannelMove::Opened)
+            | (Self::Throttled { .. } | Self::Unreachable { .. }, ChannelMove::Accepted) => None,
+            _ => self.after(what),
+        }
+    }
+
+    fn put_off(&self, later: Timestamp) -> Option<Self> {
+        let mut after = self.clone();
+        match &mut after {
+            Self::Throttled { until, .. } | Self::Unreachable { until, .. } | Self::LoginRefused { until, .. }
+                if *until < later =>
+            {
+                *until = later;
+                Some(after)
+            }
+            _ => None,
+        }
+    }
+
     fn after_opened(&self) -> Option<Self> {
         match self {
             Self::Unverified | Self::Unreachable { .. } | Self::LoginRefused { .. } => Some(Self::Active),

@@ -146,3 +146,38 @@ fn a_limit_parks_until_a_message_is_accepted_and_an_open_session_alone_proves_no
     assert!(matches!(twice.after(failed()).unwrap(), ChannelState::Throttled { replies: 2, .. }), "trouble keeps the probe owed");
     assert_eq!(twice.after(ChannelMove::Accepted), Some(ChannelState::Active));
 }
+
+#[test]
+fn further_replies_of_a_burst_put_the_next_try_off_and_count_nothing() {
+    let later = Timestamp(LATER.0 + 60_000);
+    let limit = |until| ChannelMove::Throttled { until, reason: "452 quota".into() };
+    let again = ChannelMove::LoginRefused { confirm_at: later, reason: "530 5.7.0 sign in".into(), revision: 7 };
+    for (first, echo) in [
+        (limit(LATER), limit(later)),
+        (failed(), ChannelMove::OpenFailed { until: later, reason: "421 go away".into() }),
+        (refused(), again),
+    ] {
+        let once = ChannelState::Active.after(first.clone()).unwrap();
+        assert_eq!(once.after_echo(first), None);
+        let put_off = once.after_echo(echo).unwrap();
+        assert_eq!((put_off.reason(), put_off.open_at(LATER)), (once.reason(), Err(Some(later))));
+        let counts = |state: &ChannelState| match state {
+            ChannelState::Throttled { replies: count, .. } | ChannelState::Unreachable { failures: count, .. } => *count,
+            _ => 0,
+        };
+        assert_eq!((counts(&put_off), name(&put_off)), (counts(&once), name(&once)));
+        assert_eq!(once.after_echo(ChannelMove::Accepted), None, "{once:?}");
+    }
+}
+
+#[test]
+fn a_burst_tells_what_is_new() {
+    let attention = ChannelMove::Attention { reason: "550 blocked".into(), revision: 7 };
+    for state in states() {
+        assert_eq!(state.after_echo(attention.clone()), state.after(attention.clone()));
+        assert_eq!(state.after_echo(ChannelMove::Resume), state.after(ChannelMove::Resume));
+    }
+    let limit = ChannelMove::Throttled { until: LATER, reason: "452 quota".into() };
+    let unreachable = ChannelState::Active.after(failed()).unwrap();
+    assert_eq!(unreachable.after_echo(limit.clone()), unreachable.after(limit));
+}

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::pace::{Breaker, from_of};
 use super::verdict::{Verdict, of_opening};
-use super::way::Way;
+use super::way::{Era, Way};
 use delivery::OpenError;
 use mail::channel::ChannelMove;
 use mail::classify::{ForChannel, react};
@@ -26,7 +26,12 @@ const ONE_BURST: Duration = Duration::from_secs(10);
 impl Shared {
     /// Applies a move and makes the new state durable before anybody acts on it again.
     pub(super) async fn move_channel(self: &Arc<Self>, way: &Arc<Way>, what: ChannelMove) {
-        let Some((before, after)) = way.apply(what) else {
+        self.move_since(way, what, None).await;
+    }
+
+    /// The same, where the move was told about something that began then.
+    pub(super) async fn move_since(self: &Arc<Self>, way: &Arc<Way>, what: ChannelMove, began: Option<Era>) {
+        let Some((before, after)) = way.apply(what, began) else {
             return;
         };
         let name = self.channel_name(way);
@@ -73,8 +78,8 @@ impl Shared {
         });
     }
 
-    /// A session could not be opened: what that means for the channel.
-    pub(super) async fn open_failed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, error: &OpenError) {
+    /// A session could not be opened, which began then: what that means for the channel.
+    pub(super) async fn open_failed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, error: &OpenError, began: Era) {
         let now = self.steady();
         let reaction = match error {
             OpenError::Login(reply) | OpenError::LoginLater(reply) | OpenError::Refused(_, reply) => {
@@ -89,29 +94,32 @@ impl Shared {
             Some(ForChannel::NeedsAttention) => {
                 self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
             }
-            Some(ForChannel::Throttle { after, told, probes }) => self.throttle(way, after, told, probes, reason).await,
-            Some(ForChannel::LoginRefused) if is_login_refusal => self.login_refused(way, row, reason).await,
+            Some(ForChannel::Throttle { after, told, probes }) => self.throttle(way, (after, told, probes), reason, began).await,
+            Some(ForChannel::LoginRefused) if is_login_refusal => self.login_refused(way, row, reason, began).await,
             Some(ForChannel::FewerConnections { after }) => {
                 self.fewer_connections(way, row, &reason).await;
-                self.not_reached(way, after, reason).await;
+                self.not_reached(way, after, reason, began).await;
             }
-            Some(ForChannel::Slow { after } | ForChannel::Reconnect { after }) => self.not_reached(way, after, reason).await,
-            Some(ForChannel::LoginRefused) | None if is_login_refusal => self.login_refused(way, row, reason).await,
-            Some(ForChannel::LoginRefused) | None => self.not_reached(way, None, reason).await,
+            Some(ForChannel::Slow { after } | ForChannel::Reconnect { after }) => {
+                self.not_reached(way, after, reason, began).await;
+            }
+            Some(ForChannel::LoginRefused) | None if is_login_refusal => self.login_refused(way, row, reason, began).await,
+            Some(ForChannel::LoginRefused) | None => self.not_reached(way, None, reason, began).await,
         }
         self.kick(way, None, now);
     }
 
-    async fn login_refused(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reason: String) {
+    async fn login_refused(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reason: String, began: Era) {
         let pause = self.parts.confirm_login_after.mul_f64(1.5 + (self.parts.jitter)() / 2.0);
         let confirm_at = self.steady().plus(pause);
-        self.move_channel(way, ChannelMove::LoginRefused { confirm_at, reason, revision: row.revision }).await;
+        let refused = ChannelMove::LoginRefused { confirm_at, reason, revision: row.revision };
+        self.move_since(way, refused, Some(began)).await;
     }
 
     /// Backs off, by the schedule and no sooner than `after`; beside open sessions it is no verdict on the channel.
-    async fn not_reached(self: &Arc<Self>, way: &Arc<Way>, after: Option<Duration>, reason: String) {
-        let failures = match way.health() {
-            ChannelState::Unreachable { failures, .. } => failures,
+    async fn not_reached(self: &Arc<Self>, way: &Arc<Way>, after: Option<Duration>, reason: String, began: Era) {
+        let failures = match way.health_since(began) {
+            (ChannelState::Unreachable { failures, .. }, is_echo) => failures.saturating_sub(u32::from(is_echo)),
             _ => 0,
         };
         // A session that opens and is then told to go is a failure too: the next wait is longer.
@@ -121,15 +129,20 @@ impl Shared {
         if way.crowded(until) {
             tracing::info!(channel.name = self.channel_name(way), reason, "no further connection beside the open ones");
         } else {
-            way.set_back();
-            self.move_channel(way, ChannelMove::OpenFailed { until, reason }).await;
+            self.move_since(way, ChannelMove::OpenFailed { until, reason }, Some(began)).await;
         }
     }
 
     /// A limit reply parks the channel: as long as the reply says, else until the next probe.
-    async fn throttle(self: &Arc<Self>, way: &Arc<Way>, after: Option<Duration>, told: bool, probes: bool, reason: String) {
-        let replies = match way.health() {
-            ChannelState::Throttled { replies, .. } => replies,
+    async fn throttle(
+        self: &Arc<Self>,
+        way: &Arc<Way>,
+        (after, told, probes): (Option<Duration>, bool, bool),
+        reason: String,
+        began: Era,
+    ) {
+        let replies = match way.health_since(began) {
+            (ChannelState::Throttled { replies, .. }, is_echo) => replies.saturating_sub(u32::from(is_echo)),
             _ => 0,
         };
         let probe = PROBES[PROBES.len().min(replies as usize + 1) - 1];
@@ -140,7 +153,7 @@ impl Shared {
             None => WITHOUT_PROBES,
         };
         let until = self.steady().plus(pause);
-        self.move_channel(way, ChannelMove::Throttled { until, reason }).await;
+        self.move_since(way, ChannelMove::Throttled { until, reason }, Some(began)).await;
     }
 
     async fn fewer_connections(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, said: &str) {
@@ -184,8 +197,8 @@ impl Shared {
         drop(self.parts.queue.set_lessons(way.channel, lessons, self.wall()));
     }
 
-    /// Does to the channel what the replies of a transaction say about it.
-    pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lease: &Lease, verdict: &Verdict) {
+    /// Does to the channel what the replies of a transaction say about it, which began then.
+    pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lease: &Lease, verdict: &Verdict, began: Era) {
         let now = self.steady();
         if verdict.channel.is_none() {
             way.went_well();
@@ -214,19 +227,23 @@ impl Shared {
             None => {}
         }
         match &verdict.channel {
-            None if verdict.accepted => self.move_channel(way, ChannelMove::Accepted).await,
+            None if verdict.accepted => self.move_since(way, ChannelMove::Accepted, Some(began)).await,
             None => {}
-            Some((reaction, said)) => self.react(way, row, *reaction, said.to_string()).await,
+            Some((reaction, said)) => self.react(way, row, *reaction, said.to_string(), began).await,
         }
     }
 
-    async fn react(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reaction: ForChannel, reason: String) {
+    async fn react(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, reaction: ForChannel, reason: String, began: Era) {
         match reaction {
             ForChannel::NeedsAttention => {
                 self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
             }
-            ForChannel::LoginRefused => self.login_refused(way, row, reason).await,
-            ForChannel::Throttle { after, told, probes } => self.throttle(way, after, told, probes, reason).await,
+            // The session that confirms the login opens, and its transaction is refused again.
+            ForChannel::LoginRefused if way.wants_login_again(began) => {
+                self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
+            }
+            ForChannel::LoginRefused => self.login_refused(way, row, reason, began).await,
+            ForChannel::Throttle { after, told, probes } => self.throttle(way, (after, told, probes), reason, began).await,
             ForChannel::Slow { after } => {
                 {
                     let (mut pace, now) = (way.pace(), self.steady());
@@ -240,13 +257,13 @@ impl Shared {
                 }
                 self.store_lessons(way, row).await;
                 let until = self.steady().plus(after.unwrap_or(AFTER_SLOW));
-                self.move_channel(way, ChannelMove::Throttled { until, reason }).await;
+                self.move_since(way, ChannelMove::Throttled { until, reason }, Some(began)).await;
             }
             ForChannel::FewerConnections { after } => {
                 self.fewer_connections(way, row, &reason).await;
-                self.not_reached(way, after, reason).await;
+                self.not_reached(way, after, reason, began).await;
             }
-            ForChannel::Reconnect { after } => self.not_reached(way, after, reason).await,
+            ForChannel::Reconnect { after } => self.not_reached(way, after, reason, began).await,
         }
     }
 

@@ -24,6 +24,8 @@ struct Hop {
     password: Mutex<String>,
     down: AtomicBool,
     stalls: AtomicBool,
+    /// What has stalled is taken in the end.
+    takes_late: AtomicBool,
     defers: AtomicBool,
     refuses: AtomicBool,
     logins: AtomicUsize,
@@ -100,6 +102,8 @@ impl Session for Line {
                 if stage == Stage::FinalDot && !go.await {
                     return all(&Outcome::Untried);
                 }
+                // Long enough that other connections are at it too.
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 return all(&if code < 500 { Outcome::Deferred(cause) } else { Outcome::Failed(cause) });
             }
             let most = self.hop.most_open.load(Ordering::Relaxed);
@@ -112,7 +116,9 @@ impl Session for Line {
             }
             if self.hop.stalls.load(Ordering::Relaxed) {
                 self.hop.lost.notified().await;
-                return all(&Outcome::Uncertain(Cause::LostAfterData("connection reset by peer".into())));
+                if !self.hop.takes_late.load(Ordering::Relaxed) {
+                    return all(&Outcome::Uncertain(Cause::LostAfterData("connection reset by peer".into())));
+                }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             let to = outgoing.lease.envelope.recipients[0].path.to_string();

@@ -11,6 +11,10 @@ use tokio::sync::oneshot;
 /// A worker looks, and opens its connection, this long before a place is free.
 pub(super) const AHEAD: Duration = Duration::from_secs(2);
 
+/// Between two changes of a channel's state. What began in an earlier one tells nothing new about the present state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Era(u64);
+
 /// A channel at work.
 pub(super) struct Way {
     pub(super) channel: ChannelId,
@@ -23,6 +27,9 @@ pub(super) struct Way {
 
 struct Inner {
     health: ChannelState,
+    era: Era,
+    /// A transaction was refused for want of a login, and none has gone well since: that a session opens proves nothing.
+    wants_login: bool,
     /// The state is to be stored again when the disk has room.
     unstored: bool,
     /// The directory row's revision that the health is about.
@@ -57,6 +64,8 @@ impl Way {
     pub(super) fn new(channel: ChannelId, health: ChannelState, lessons: Lessons) -> Self {
         let inner = Inner {
             health,
+            era: Era::default(),
+            wants_login: false,
             unstored: false,
             revision: None,
             generation: 0,
@@ -94,15 +103,39 @@ impl Way {
         self.lock().health.clone()
     }
 
-    /// Applies a move; the states before and after, when it changed anything.
-    pub(super) fn apply(&self, what: ChannelMove) -> Option<(ChannelState, ChannelState)> {
+    /// The state, and whether something that began then is older than it.
+    pub(super) fn health_since(&self, began: Era) -> (ChannelState, bool) {
+        let inner = self.lock();
+        (inner.health.clone(), inner.era != began)
+    }
+
+    /// The era, for what begins now; `None` while the channel is parked.
+    pub(super) fn begin(&self, now: Timestamp) -> Option<Era> {
+        let inner = self.lock();
+        inner.health.open_at(now).is_ok().then_some(inner.era)
+    }
+
+    /// Applies a move, told about something that began then; the states before and after, when it changed anything.
+    pub(super) fn apply(&self, what: ChannelMove, began: Option<Era>) -> Option<(ChannelState, ChannelState)> {
         let mut inner = self.lock();
-        if matches!(what, ChannelMove::Changed | ChannelMove::Resume | ChannelMove::Enable) {
-            inner.setbacks = 0;
+        let is_echo = began.is_some_and(|began| began != inner.era);
+        match what {
+            ChannelMove::Changed | ChannelMove::Resume | ChannelMove::Enable => inner.went_well(),
+            ChannelMove::OpenFailed { .. } if !is_echo => inner.setbacks = inner.setbacks.saturating_add(1),
+            _ => {}
         }
-        let after = inner.health.after(what)?;
+        let after = if is_echo { inner.health.after_echo(what) } else { inner.health.after(what) }?;
         let before = std::mem::replace(&mut inner.health, after.clone());
+        if !is_echo || std::mem::discriminant(&after) != std::mem::discriminant(&before) {
+            inner.era.0 += 1;
+        }
         Some((before, after))
+    }
+
+    /// A transaction that began then was refused for want of a login; true when it is not the first one in a row.
+    pub(super) fn wants_login_again(&self, began: Era) -> bool {
+        let mut inner = self.lock();
+        inner.era == began && std::mem::replace(&mut inner.wants_login, true)
     }
 
     /// Somebody sees to it that the state is stored later; false when somebody does already.
@@ -248,18 +281,17 @@ impl Way {
         self.lock().setbacks
     }
 
-    pub(super) fn set_back(&self) {
-        let mut inner = self.lock();
-        inner.setbacks = inner.setbacks.saturating_add(1);
-    }
-
     /// A transaction had nothing to say about the channel.
     pub(super) fn went_well(&self) {
-        self.lock().setbacks = 0;
+        self.lock().went_well();
     }
 }
 
 impl Inner {
+    fn went_well(&mut self) {
+        (self.setbacks, self.wants_login) = (0, false);
+    }
+
     fn is_crowded(&self, now: Timestamp) -> bool {
         self.sessions > 0 && self.crowded_until > now
     }

@@ -6,7 +6,7 @@ use super::pace::{Ended, Ticket, from_of};
 use super::report::log_attempt;
 use super::reports::report;
 use super::verdict::{Judge, is_free};
-use super::way::{AHEAD, Way};
+use super::way::{AHEAD, Era, Way};
 use bytes::Bytes;
 use delivery::{Endpoint, Outgoing, Session};
 use futures_util::FutureExt;
@@ -129,13 +129,15 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         hold(shared, desk, &lease, &reason);
         return Step::Again;
     }
-    if !ensure_session(shared, way, row, desk).await {
+    // While the session was opened another one may have had the channel parked.
+    let began = if ensure_session(shared, way, row, desk).await { way.begin(shared.steady()) } else { None };
+    let Some(began) = began else {
         flush(shared, desk).await;
         shared.end(way, &ticket, Ended::Refunded);
         give_back(shared, &lease);
         return Step::Leave;
-    }
-    hand_over(shared, way, row, desk, lease, ticket, body).await;
+    };
+    hand_over(shared, way, row, desk, (lease, ticket, body), began).await;
     Step::Again
 }
 
@@ -254,23 +256,23 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
     close(way, desk).await;
     let signs_in = matches!(&row.transport, Kind::Smtp(host) if host.auth != AuthMode::None);
     let door = if signs_in { Some(way.door.lock().await) } else { None };
-    if way.health().open_at(shared.steady()).is_err() {
+    let Some(began) = way.begin(shared.steady()) else {
         return false;
-    }
+    };
     way.saw_revision(row.revision);
     let opened = open(shared, row).await;
     let open = match opened {
         Ok(session) => Open { session, revision: row.revision, handed_over: 0 },
         Err(error) => {
             shared.counters.open_failures.fetch_add(1, Ordering::Relaxed);
-            shared.open_failed(way, row, &error).await;
+            shared.open_failed(way, row, &error, began).await;
             return false;
         }
     };
     shared.counters.opened.fetch_add(1, Ordering::Relaxed);
     way.session_opened();
     desk.session = Some(open);
-    shared.move_channel(way, ChannelMove::Opened).await;
+    shared.move_since(way, ChannelMove::Opened, Some(began)).await;
     drop(door);
     true
 }
@@ -344,18 +346,17 @@ async fn hand_over(
     way: &Arc<Way>,
     row: &Channel,
     desk: &mut Desk,
-    lease: Lease,
-    ticket: Ticket,
-    body: Bytes,
+    (lease, ticket, body): (Lease, Ticket, Bytes),
+    began: Era,
 ) {
-    let began = shared.wall();
+    let began_at = shared.wall();
     let reverse_path = mail::resolve::return_path(row, &lease.envelope, &body);
     let spend = spend(&lease, &ticket);
     let intent = Intent {
         message: lease.message,
         channel: lease.channel,
         recipients: lease.recipients.iter().map(|recipient| recipient.index).collect(),
-        at: began,
+        at: began_at,
         spend: spend.clone(),
     };
     let carried = desk.pending.pop();
@@ -410,7 +411,7 @@ async fn hand_over(
         spending,
         recipients: verdict.recipients.clone(),
     };
-    log_attempt(shared, row, &outgoing, &settlement, &outcomes, began);
+    log_attempt(shared, row, &outgoing, &settlement, &outcomes, began_at);
     let reports = reports(shared, row, &outgoing, &settlement, offers_dsn);
     if let Err(problem) = recorded {
         // Neither the intent nor what it carried is on the disk; the dot has not left.
@@ -424,7 +425,7 @@ async fn hand_over(
     shared.end(way, &ticket, ended);
     // The reply says so of this very connection: it does not count among those that work.
     let parting = if verdict.leaves_connection() { put_down(way, desk) } else { None };
-    shared.heed(way, row, &outgoing.lease, &verdict).await;
+    shared.heed(way, row, &outgoing.lease, &verdict, began).await;
     if let Some(open) = parting {
         open.session.close().await;
     }
