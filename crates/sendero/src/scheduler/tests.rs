@@ -24,6 +24,7 @@ struct Hop {
     password: Mutex<String>,
     down: AtomicBool,
     stalls: AtomicBool,
+    opens_slowly: AtomicBool,
     /// What has stalled is taken in the end.
     takes_late: AtomicBool,
     defers: AtomicBool,
@@ -57,8 +58,9 @@ struct Line {
 impl Transport for Script {
     fn open<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<Box<dyn Session>, OpenError>> {
         Box::pin(async move {
-            tokio::time::sleep(Duration::from_millis(20)).await;
             let hop = &self.0;
+            let takes = if hop.opens_slowly.load(Ordering::Relaxed) { 60_000 } else { 20 };
+            tokio::time::sleep(Duration::from_millis(takes)).await;
             if hop.down.load(Ordering::Relaxed) {
                 return Err(OpenError::Broken(Stage::Connect, "connection refused".into()));
             }
@@ -480,6 +482,19 @@ async fn mail_that_comes_after_a_long_silence_leaves_at_once() {
         assert_eq!(world.hop.taken.lock().unwrap().len(), usize::from(number) + 1);
     }
     assert_eq!(world.hop.open.load(Ordering::Relaxed), 0, "idle connections are given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_is_durable_before_the_next_connection_is_opened() {
+    let world = World::held_to(&["1 connections", "1 messages / connection"]);
+    let first = world.submit(1, ANA).await;
+    world.submit(2, ANA).await;
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    world.hop.opens_slowly.store(true, Ordering::Relaxed);
+    world.after(5).await;
+    assert_eq!(world.recipient(first).state, RecipientState::Sent);
+    world.after(90).await;
+    assert_eq!(world.hop.taken.lock().unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

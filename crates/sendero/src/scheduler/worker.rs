@@ -253,6 +253,8 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
     if desk.session.as_ref().is_some_and(fits) {
         return true;
     }
+    // Opening may take minutes: what the last session achieved is not left in memory for so long.
+    flush(shared, desk).await;
     close(way, desk).await;
     let signs_in = matches!(&row.transport, Kind::Smtp(host) if host.auth != AuthMode::None);
     let door = if signs_in { Some(way.door.lock().await) } else { None };
