@@ -102,7 +102,7 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         Next::Message(lease, ticket) => (*lease, ticket),
         Next::TooLarge(lease, most) => {
             let reason = format!("it has {} bytes, and channel '{}' takes at most {most}", lease.size_bytes, row.name);
-            hold(shared, desk, &lease, &reason);
+            hold(shared, desk, &lease, &reason).await;
             flush(shared, desk).await;
             return Step::Again;
         }
@@ -120,13 +120,13 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         Ok(body) => body,
         Err(problem) => {
             shared.end(way, &ticket, Ended::Refunded);
-            hold(shared, desk, &lease, &format!("its bytes cannot be read: {problem}"));
+            hold(shared, desk, &lease, &format!("its bytes cannot be read: {problem}")).await;
             return Step::Again;
         }
     };
     if let Err(reason) = may_leave(shared, way, &directory, row, &lease, &body) {
         shared.end(way, &ticket, Ended::Refunded);
-        hold(shared, desk, &lease, &reason);
+        hold(shared, desk, &lease, &reason).await;
         return Step::Again;
     }
     // While the session was opened another one may have had the channel parked.
@@ -319,7 +319,8 @@ fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, l
         .map_err(|refusal| refusal.to_string())
 }
 
-fn hold(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, reason: &str) {
+/// Holds a message. One after the other: of many, none waits in memory for the last one, and others get their turn.
+async fn hold(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, reason: &str) {
     let recipients = lease.recipients.iter().map(|recipient| Settled {
         index: recipient.index,
         to: Move::Hold,
@@ -339,6 +340,7 @@ fn hold(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, reason: &str) {
     };
     desk.pending.push(Unsaved { settlement, reports: Vec::new() });
     tracing::warn!(queue.id = %lease.message, reason, "held");
+    flush(shared, desk).await;
 }
 
 /// One transaction: the intent is recorded while MAIL, RCPT and the body flow, and the final dot waits for it. Where

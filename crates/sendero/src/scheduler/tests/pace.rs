@@ -261,6 +261,25 @@ async fn a_sender_that_the_provider_refuses_is_held_and_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_message_that_is_held_is_held_before_the_next_one_leaves() {
+    let world = World::held_to(&["1 connections"]);
+    world.says(Stage::Mail, 550, "5.7.60 SMTP; Client does not have permissions to send as this sender");
+    world.submit(1, "sales@example.com").await;
+    world.after(2).await;
+    world.says_yes();
+    world.hop.stalls.store(true, Ordering::Relaxed);
+    let mut held = Vec::new();
+    for number in 2..7 {
+        held.push(world.submit(number, "sales@example.com").await);
+    }
+    world.submit(9, ANA).await;
+    world.after(2).await;
+    for id in held {
+        assert_eq!(world.recipient(id).state, RecipientState::Held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reply_that_asks_for_a_lower_pace_lowers_it_and_it_recovers() {
     let world = World::held_to(&["600 messages / 1 minute", "3 connections"]);
     world.fill(300, Lane::Normal).await;
