@@ -400,7 +400,6 @@ impl Shared {
             let now = self.steady();
             for channel in self.timers.take_due(now) {
                 let way = self.way(channel);
-                way.timer_fired();
                 self.kick(&way, None, Timestamp(0));
             }
             tokio::select! {

@@ -40,7 +40,6 @@ struct Inner {
     /// Workers with an open session.
     sessions: u32,
     idle: Vec<oneshot::Sender<()>>,
-    timer: Option<Timestamp>,
     /// No further connection beside the open ones before this.
     crowded_until: Timestamp,
     /// How often in a row its connections had it parked, whether they could be opened or not.
@@ -72,7 +71,6 @@ impl Way {
             workers: 0,
             sessions: 0,
             idle: Vec::new(),
-            timer: None,
             crowded_until: Timestamp(0),
             setbacks: 0,
             gates: [Timestamp(0); 3],
@@ -158,11 +156,11 @@ impl Way {
         let mut inner = self.lock();
         inner.generation += 1;
         if due > now {
-            return inner.later(due);
+            return Plan::Later(due);
         }
         match inner.health.open_at(now) {
             Ok(()) => {}
-            Err(Some(at)) => return inner.later(at),
+            Err(Some(at)) => return Plan::Later(at),
             Err(None) => return Plan::Nothing,
         }
         let gate = lane.map_or_else(|| inner.gates.into_iter().min().unwrap_or_default(), |lane| inner.gates[lane as usize]);
@@ -170,7 +168,7 @@ impl Way {
             return Plan::Nothing;
         }
         if gate > now.plus(AHEAD) {
-            return inner.later(Timestamp(gate.0 - AHEAD.as_millis() as i64));
+            return Plan::Later(Timestamp(gate.0 - AHEAD.as_millis() as i64));
         }
         while let Some(sleeper) = inner.idle.pop() {
             if sleeper.send(()).is_ok() {
@@ -183,10 +181,6 @@ impl Way {
         }
         inner.workers += 1;
         Plan::Spawn
-    }
-
-    pub(super) fn timer_fired(&self) {
-        self.lock().timer = None;
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -295,14 +289,6 @@ impl Inner {
     fn is_crowded(&self, now: Timestamp) -> bool {
         self.sessions > 0 && self.crowded_until > now
     }
-
-    fn later(&mut self, at: Timestamp) -> Plan {
-        if self.timer.is_some_and(|set| set <= at) {
-            return Plan::Nothing;
-        }
-        self.timer = Some(at);
-        Plan::Later(at)
-    }
 }
 
 #[cfg(test)]
@@ -350,12 +336,10 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_channel_costs_one_timer() {
+    fn a_parked_channel_is_looked_at_when_its_time_has_come() {
         let until = Timestamp(5_000);
         let way = way(ChannelState::Unreachable { until, failures: 1, reason: String::new() });
         assert_eq!(way.plan(NOW, None, NOW, 9), Plan::Later(until));
-        assert_eq!(way.plan(NOW, None, NOW, 9), Plan::Nothing);
-        way.timer_fired();
         assert_eq!(way.plan(NOW, None, until, 9), Plan::Spawn);
     }
 
@@ -388,7 +372,7 @@ mod tests {
         way.close_gates([Timestamp(0), slot, slot]);
         let ahead = Timestamp(slot.0 - AHEAD.as_millis() as i64);
         assert_eq!(way.plan(NOW, Some(Lane::Bulk), NOW, 9), Plan::Later(ahead));
-        assert_eq!(way.plan(NOW, Some(Lane::Normal), NOW, 9), Plan::Nothing, "one timer is enough");
+        assert_eq!(way.plan(NOW, Some(Lane::Normal), NOW, 9), Plan::Later(ahead));
         assert_eq!(way.plan(NOW, Some(Lane::Now), NOW, 9), Plan::Spawn);
         assert_eq!(way.plan(NOW, Some(Lane::Bulk), ahead, 9), Plan::Spawn);
         way.close_gates([Timestamp(i64::MAX); 3]);
