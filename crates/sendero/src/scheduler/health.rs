@@ -271,7 +271,7 @@ impl Shared {
     pub(super) async fn follow_directory(self: &Arc<Self>, way: &Arc<Way>) {
         let directory = self.parts.directory.directory();
         let (disabled, revision) = directory.channel(way.channel).map_or((true, 0), |row| (row.disabled, row.revision));
-        let changed = way.saw_revision(revision);
+        let changed = way.follow(revision);
         match way.health() {
             ChannelState::Disabled if !disabled => self.move_channel(way, ChannelMove::Enable).await,
             ChannelState::Disabled => {}

@@ -29,7 +29,7 @@ use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
 use mail::steady::Credit;
-use mail::{Channel, ChannelId, ChannelState, Lane, Timestamp};
+use mail::{Channel, ChannelId, ChannelState, Directory, Lane, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -96,6 +96,8 @@ struct Shared {
     parts: Parts,
     ways: RwLock<BTreeMap<ChannelId, Arc<Way>>>,
     durable_states: BTreeMap<ChannelId, ChannelState>,
+    /// The directory that the durable states are about.
+    first_directory: Arc<Directory>,
     timers: Timers,
     durable_lessons: BTreeMap<ChannelId, Lessons>,
     accounts: Accounts,
@@ -121,6 +123,7 @@ impl Scheduler {
         let spent = parts.queue.spent()?;
         let shared = Arc::new(Shared {
             durable_states: parts.queue.channel_states(),
+            first_directory: parts.directory.directory(),
             ways: RwLock::default(),
             durable_lessons: parts.queue.lessons(),
             accounts: Accounts::new(&parts.directory.directory(), spent),
@@ -302,24 +305,29 @@ impl Shared {
         let fresh = || {
             let state = self.durable_states.get(&channel).cloned().unwrap_or_default();
             let lessons = self.durable_lessons.get(&channel).cloned().unwrap_or_default();
-            Arc::new(Way::new(channel, self.revised(channel, state), lessons))
+            let (state, revision) = self.revised(channel, state);
+            Arc::new(Way::new(channel, state, revision, lessons))
         };
         Arc::clone(ways.entry(channel).or_insert_with(fresh))
     }
 
-    /// The state to begin with: what a new revision of the row has made obsolete is forgotten.
-    fn revised(&self, channel: ChannelId, state: ChannelState) -> ChannelState {
+    /// The state to begin with, and the revision of the row that it is about: what a new one has made obsolete is
+    /// forgotten.
+    fn revised(&self, channel: ChannelId, state: ChannelState) -> (ChannelState, u64) {
         let directory = self.parts.directory.directory();
         let Some(row) = directory.channel(channel) else {
-            return ChannelState::Disabled;
+            return (ChannelState::Disabled, 0);
         };
+        let changed = self.first_directory.channel(channel).is_some_and(|first| first.revision != row.revision);
         let moved = match &state {
             _ if row.disabled => state.after(ChannelMove::Disable),
             ChannelState::Disabled => state.after(ChannelMove::Enable),
             ChannelState::NeedsAttention { revision, .. } if *revision != row.revision => state.after(ChannelMove::Changed),
+            ChannelState::NeedsAttention { .. } => None,
+            _ if changed => state.after(ChannelMove::Changed),
             _ => None,
         };
-        moved.unwrap_or(state)
+        (moved.unwrap_or(state), row.revision)
     }
 
     fn steady(&self) -> Timestamp {

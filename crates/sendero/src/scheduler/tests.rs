@@ -220,6 +220,11 @@ impl World {
         let began = Instant::now();
         let hop = Arc::new(Hop { password: Mutex::new("right".into()), began: Some(began), ..Hop::default() });
         let queue = Arc::new(Model::default());
+        let scheduler = Self::start(&queue, &directory, &hop, began);
+        Self { queue, directory, hop, scheduler, began, _folder: folder }
+    }
+
+    fn start(queue: &Arc<Model>, directory: &Arc<DirectoryStore>, hop: &Arc<Hop>, began: Instant) -> Scheduler {
         let scheduler = Scheduler::start(Parts {
             queue: queue.clone(),
             directory: directory.clone(),
@@ -239,7 +244,13 @@ impl World {
         .unwrap();
         let follower = scheduler.clone();
         directory.on_change(move || follower.directory_changed());
-        Self { queue, directory, hop, scheduler, began, _folder: folder }
+        scheduler
+    }
+
+    /// Stops, and starts again on what is durable.
+    async fn restart(&mut self) {
+        self.scheduler.stop(Duration::from_secs(25)).await;
+        self.scheduler = Self::start(&self.queue, &self.directory, &self.hop, self.began);
     }
 
     fn now(&self) -> Timestamp {

@@ -33,7 +33,7 @@ struct Inner {
     /// The state is to be stored again when the disk has room.
     unstored: bool,
     /// The directory row's revision that the health is about.
-    revision: Option<u64>,
+    revision: u64,
     /// Goes up whenever mail becomes due: a worker that saw an older value looks again before it sleeps.
     generation: u64,
     workers: u32,
@@ -60,13 +60,14 @@ pub(super) enum Plan {
 }
 
 impl Way {
-    pub(super) fn new(channel: ChannelId, health: ChannelState, lessons: Lessons) -> Self {
+    /// A channel in a state that is about this revision of its row.
+    pub(super) fn new(channel: ChannelId, health: ChannelState, revision: u64, lessons: Lessons) -> Self {
         let inner = Inner {
             health,
             era: Era::default(),
             wants_login: false,
             unstored: false,
-            revision: None,
+            revision,
             generation: 0,
             workers: 0,
             sessions: 0,
@@ -146,9 +147,9 @@ impl Way {
         self.lock().unstored = false;
     }
 
-    /// Remembers the row's revision; true when it differs from the last one seen.
-    pub(super) fn saw_revision(&self, revision: u64) -> bool {
-        self.lock().revision.replace(revision).is_some_and(|before| before != revision)
+    /// The health is about this revision of the row from here on; true when it was about another one.
+    pub(super) fn follow(&self, revision: u64) -> bool {
+        std::mem::replace(&mut self.lock().revision, revision) != revision
     }
 
     /// Decides what happens for mail of a lane, or of any, that is due at `due`.
@@ -298,7 +299,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn way(health: ChannelState) -> Way {
-        Way::new(ChannelId(1), health, Lessons::default())
+        Way::new(ChannelId(1), health, 1, Lessons::default())
     }
 
     #[test]

@@ -261,7 +261,6 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
     let Some(began) = way.begin(shared.steady()) else {
         return false;
     };
-    way.saw_revision(row.revision);
     let opened = open(shared, row).await;
     let open = match opened {
         Ok(session) => Open { session, revision: row.revision, handed_over: 0 },

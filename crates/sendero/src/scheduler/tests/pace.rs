@@ -145,6 +145,27 @@ async fn a_login_wanted_on_several_connections_at_once_is_confirmed_by_one_more_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_changed_row_frees_a_channel_that_was_parked_before_the_start() {
+    for looked_at_before in [true, false] {
+        let mut world = World::held_to(&["1 connections"]);
+        world.says(Stage::FinalDot, 550, "5.4.5 Daily user sending quota exceeded");
+        world.fill(5, Lane::Normal).await;
+        world.after(5).await;
+        world.restart().await;
+        assert_eq!(world.state(), "throttled");
+        if looked_at_before {
+            world.submit_in(10, Lane::Normal, 1).await;
+            world.after(5).await;
+        }
+        world.says_yes();
+        apply(&world.directory, &wanted_with("right", true, &["2 connections"]));
+        world.submit_in(11, Lane::Normal, 1).await;
+        world.after(10).await;
+        assert_eq!((world.answered(), world.state()), (if looked_at_before { 7 } else { 6 }, "active"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_accepted_of_a_burst_does_not_end_the_wait_for_a_limit() {
     let world = World::with_open_connections(2).await;
     world.hop.stalls.store(true, Ordering::Relaxed);
