@@ -511,7 +511,7 @@ impl Gateway {
     async fn probe(&self, channel: ChannelId, from: Option<ReversePath>) -> TestReport {
         let directory = self.directory.directory();
         let Some(row) = directory.channel(channel) else { return TestReport::default() };
-        let secret = match self.directory.channel_secret(channel) {
+        let secret = match self.directory.channel_secret(channel, row.revision) {
             Ok(secret) => secret,
             Err(problem) => return failed("credential", &problem.to_string()),
         };

@@ -7,6 +7,7 @@ use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::future::BoxFuture;
 use mail::{BodyType, Cause, Diagnostic, Envelope, Lane, MessageId, Outcome, PersonId, Recipient, RecipientState, Stage, Surface};
 use smtp::{ForwardPath, Reply, ReversePath};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use store::directory::{ApplyOptions, DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam};
@@ -22,6 +23,8 @@ const EPOCH: i64 = 1_800_000_000_000;
 struct Hop {
     /// This password alone opens a session.
     password: Mutex<String>,
+    /// The hosts that were signed in at, and with which password.
+    given: Mutex<BTreeSet<(String, String)>>,
     down: AtomicBool,
     stalls: AtomicBool,
     opens_slowly: AtomicBool,
@@ -65,8 +68,10 @@ impl Transport for Script {
                 return Err(OpenError::Broken(Stage::Connect, "connection refused".into()));
             }
             hop.logins.fetch_add(1, Ordering::Relaxed);
-            let given = endpoint.secret.as_ref().map(|secret| String::from_utf8_lossy(secret).into_owned());
-            if given.unwrap_or_default() != *hop.password.lock().unwrap() {
+            let given = endpoint.secret.as_ref().map(|secret| String::from_utf8_lossy(secret).into_owned()).unwrap_or_default();
+            let host = endpoint.smarthost().map(|smarthost| smarthost.host.clone());
+            hop.given.lock().unwrap().insert((host.unwrap_or_default(), given.clone()));
+            if given != *hop.password.lock().unwrap() {
                 return Err(OpenError::Login(Reply::new(535, (5, 7, 8), "authentication failed")));
             }
             hop.opened.fetch_add(1, Ordering::Relaxed);
@@ -382,6 +387,27 @@ async fn a_refused_login_is_tried_once_more_and_then_never_until_somebody_acts()
     world.after(10).await;
     assert_eq!(world.hop.taken.lock().unwrap().len(), 30);
     assert_eq!(world.scheduler.channel_state(world.channel()).name(), "active");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_password_never_goes_to_the_old_host() {
+    let world = World::new();
+    world.submit(1, ANA).await;
+    world.after(1).await;
+    world.hop.stalls.store(true, Ordering::Relaxed);
+    world.hop.opens_slowly.store(true, Ordering::Relaxed);
+    // One message stalls on the open connection, the next one opens another, and the last one waits to sign in too.
+    for number in 2..5 {
+        world.submit(number, ANA).await;
+    }
+    world.after(5).await;
+    let mut moved = wanted("another", true);
+    moved.channels[0].host = Some("smtp.example.org".into());
+    apply(&world.directory, &moved);
+    world.after(300).await;
+    let pair = |host: &str, password: &str| (host.to_owned(), password.to_owned());
+    let given = world.hop.given.lock().unwrap().clone();
+    assert_eq!(given, [pair("smtp.example.net", "right"), pair("smtp.example.org", "another")].into());
 }
 
 #[tokio::test(start_paused = true)]

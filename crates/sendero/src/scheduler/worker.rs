@@ -8,7 +8,7 @@ use super::reports::report;
 use super::verdict::{Judge, is_free};
 use super::way::{AHEAD, Era, Way};
 use bytes::Bytes;
-use delivery::{Endpoint, Outgoing, Session};
+use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mail::channel::{AuthMode, ChannelMove, Transport as Kind};
@@ -18,6 +18,8 @@ use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome, Surface, Timest
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use store::directory::DirectoryError;
+use store::seal::Secret;
 use store::{AttemptRecord, Commit, Intent, Lease, NewMessage, Settled, Settlement, Spend, Spending, StoreError};
 
 /// How long a worker waits before it offers a record again that the disk had no room for.
@@ -130,12 +132,15 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         return Step::Again;
     }
     // While the session was opened another one may have had the channel parked.
-    let began = if ensure_session(shared, way, row, desk).await { way.begin(shared.steady()) } else { None };
-    let Some(began) = began else {
-        flush(shared, desk).await;
-        shared.end(way, &ticket, Ended::Refunded);
-        give_back(shared, &lease);
-        return Step::Leave;
+    let ready = ensure_session(shared, way, row, desk).await.and_then(|()| way.begin(shared.steady()).ok_or(Step::Leave));
+    let began = match ready {
+        Ok(began) => began,
+        Err(instead) => {
+            flush(shared, desk).await;
+            shared.end(way, &ticket, Ended::Refunded);
+            give_back(shared, &lease);
+            return instead;
+        }
     };
     hand_over(shared, way, row, desk, (lease, ticket, body), began).await;
     Step::Again
@@ -182,8 +187,8 @@ async fn wait(
         if left > AHEAD || !is_last {
             return leave_or_look_again(shared, way, seen);
         }
-        if !ensure_session(shared, way, row, desk).await {
-            return Step::Leave;
+        if let Err(instead) = ensure_session(shared, way, row, desk).await {
+            return instead;
         }
     }
     idle(shared, way, desk, seen, Some(until)).await
@@ -244,14 +249,14 @@ fn put_down(way: &Way, desk: &mut Desk) -> Option<Open> {
     desk.session.take().inspect(|_| way.session_closed())
 }
 
-/// Opens a session for the row's present revision, unless one is open.
-async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &mut Desk) -> bool {
+/// Opens a session for this revision of the row, unless one is open; else what to do instead.
+async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, desk: &mut Desk) -> Result<(), Step> {
     let fits = |open: &Open| {
         let spent = row.caps.messages_per_connection.is_some_and(|most| open.handed_over >= most);
         open.revision == row.revision && open.session.is_reusable() && !spent
     };
     if desk.session.as_ref().is_some_and(fits) {
-        return true;
+        return Ok(());
     }
     // Opening may take minutes: what the last session achieved is not left in memory for so long.
     flush(shared, desk).await;
@@ -259,15 +264,19 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
     let signs_in = matches!(&row.transport, Kind::Smtp(host) if host.auth != AuthMode::None);
     let door = if signs_in { Some(way.door.lock().await) } else { None };
     let Some(began) = way.begin(shared.steady()) else {
-        return false;
+        return Err(Step::Leave);
     };
-    let opened = open(shared, row).await;
-    let open = match opened {
+    // Read behind the door: whoever waited there may have the row of an hour ago in hand.
+    let secret = shared.parts.directory.channel_secret(row.id, row.revision);
+    if matches!(secret, Err(DirectoryError::Changed)) {
+        return Err(Step::Again);
+    }
+    let open = match open(shared, row, secret).await {
         Ok(session) => Open { session, revision: row.revision, handed_over: 0 },
         Err(error) => {
             shared.counters.open_failures.fetch_add(1, Ordering::Relaxed);
             shared.open_failed(way, row, &error, began).await;
-            return false;
+            return Err(Step::Leave);
         }
     };
     shared.counters.opened.fetch_add(1, Ordering::Relaxed);
@@ -275,13 +284,15 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
     desk.session = Some(open);
     shared.move_since(way, ChannelMove::Opened, Some(began)).await;
     drop(door);
-    true
+    Ok(())
 }
 
-async fn open(shared: &Shared, row: &Channel) -> Result<Box<dyn Session>, delivery::OpenError> {
-    let secret =
-        shared.parts.directory.channel_secret(row.id).map_err(|problem| delivery::OpenError::Misconfigured(problem.to_string()))?;
-    let endpoint = Endpoint::new(row, secret);
+async fn open(
+    shared: &Shared,
+    row: &Channel,
+    secret: Result<Option<Secret>, DirectoryError>,
+) -> Result<Box<dyn Session>, OpenError> {
+    let endpoint = Endpoint::new(row, secret.map_err(|problem| OpenError::Misconfigured(problem.to_string()))?);
     let transport = match row.transport {
         Kind::Smtp(_) => &shared.parts.smarthosts,
         Kind::Capture => &shared.parts.capture,
@@ -289,7 +300,7 @@ async fn open(shared: &Shared, row: &Channel) -> Result<Box<dyn Session>, delive
     tokio::select! {
         biased;
         opened = transport.open(&endpoint) => opened,
-        () = shared.abandon.cancelled() => Err(delivery::OpenError::Stopped),
+        () = shared.abandon.cancelled() => Err(OpenError::Stopped),
     }
 }
 

@@ -58,6 +58,9 @@ pub enum DirectoryError {
     /// What was asked for makes no sense: every problem, each with what to do.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
+    /// A channel's row is not the one that the caller has in hand.
+    #[error("the channel has just been changed; look at it again")]
+    Changed,
 }
 
 /// Who signed in.
@@ -259,14 +262,21 @@ impl DirectoryStore {
         Some(SignIn { person: person.id, token: token.id })
     }
 
-    /// The credential of a channel.
+    /// The credential of a channel as of a revision of its row: never that of another host or login.
     ///
     /// # Errors
-    /// It does not open, or the disk.
-    pub fn channel_secret(&self, channel: ChannelId) -> Result<Option<Secret>, DirectoryError> {
-        let sealed: Option<Option<Vec<u8>>> =
-            self.lock().query_row("SELECT secret FROM channels WHERE id = ?1", [channel.0], |row| row.get(0)).optional()?;
-        match sealed.flatten() {
+    /// [`DirectoryError::Changed`] when the row has another revision by now, which [`Self::directory`] then shows; it
+    /// does not open, or the disk.
+    pub fn channel_secret(&self, channel: ChannelId, revision: u64) -> Result<Option<Secret>, DirectoryError> {
+        let connection = self.lock();
+        let sql = "SELECT revision, secret FROM channels WHERE id = ?1";
+        let found: Option<(i64, Option<Vec<u8>>)> =
+            connection.query_row(sql, [channel.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        drop(connection);
+        let Some((_, sealed)) = found.filter(|(known, _)| known.unsigned_abs() == revision) else {
+            return Err(DirectoryError::Changed);
+        };
+        match sealed {
             None => Ok(None),
             Some(sealed) => Ok(Some(self.sealer.open_value(&secret_place(channel.0), &sealed)?)),
         }

@@ -264,8 +264,9 @@ fn what_was_applied_is_there_after_a_restart_with_its_defaults() {
     assert_eq!(mailbox.address.as_ref().unwrap().to_string(), "ana@example.com");
     assert_eq!((mailbox.caps.connections, mailbox.return_path), (3, mail::channel::ReturnPath::From));
     assert_eq!(directory.team_named("sales").unwrap().domains, ["example.com"]);
-    assert_eq!(store.channel_secret(mailbox.id).unwrap().unwrap().expose(), PASSWORD.as_bytes());
-    assert_eq!(store.channel_secret(directory.channel_named("team").unwrap().id).unwrap(), None);
+    assert_eq!(store.channel_secret(mailbox.id, mailbox.revision).unwrap().unwrap().expose(), PASSWORD.as_bytes());
+    let team = directory.channel_named("team").unwrap();
+    assert_eq!(store.channel_secret(team.id, team.revision).unwrap(), None);
 }
 
 #[test]
@@ -277,7 +278,11 @@ fn a_new_password_is_a_new_revision() {
     let applied = bench.apply(&desired).unwrap();
     let change = applied.changes.iter().find(|change| change.name == "ana-mailbox").unwrap();
     assert_eq!(change.action, Action::Changed(vec!["password"]));
-    assert_eq!(bench.store.directory().channel_named("ana-mailbox").unwrap().revision, 2);
+    let changed = bench.store.directory().channel_named("ana-mailbox").unwrap().clone();
+    assert_eq!(changed.revision, 2);
+    let known_before = bench.store.channel_secret(changed.id, 1);
+    assert!(matches!(known_before, Err(DirectoryError::Changed)), "who knows the old row is not given the new password");
+    assert_eq!(bench.store.channel_secret(changed.id, 2).unwrap().unwrap().expose(), b"another");
 }
 
 #[test]

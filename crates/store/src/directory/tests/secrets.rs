@@ -33,8 +33,9 @@ fn a_sealed_credential_moved_to_another_row_does_not_open() {
         .lock()
         .execute("UPDATE channels SET secret = (SELECT secret FROM channels WHERE name = 'ana-mailbox')", [])
         .unwrap();
-    let team = bench.store.directory().channel_named("team").unwrap().id;
-    assert!(bench.store.channel_secret(team).is_err());
+    let directory = bench.store.directory();
+    let team = directory.channel_named("team").unwrap();
+    assert!(matches!(bench.store.channel_secret(team.id, team.revision), Err(DirectoryError::Seal(_))));
 }
 
 #[test]
