@@ -14,6 +14,9 @@ use mail::{ChannelId, Envelope, EventKind, Lane, MessageId, Move, PersonId, Reci
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+/// So many entries of messages that have left the cache are not worth a sweep.
+const SPARE_ORDER: usize = 64;
+
 /// What the message is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -450,6 +453,11 @@ impl OpenSet {
                 break;
             }
             self.cache_order.pop_front();
+        }
+        // Behind a message that stays for days they would pile up without end.
+        if self.cache_order.len() > 2 * self.cache.len() + SPARE_ORDER {
+            let (by_id, cache) = (&self.by_id, &self.cache);
+            self.cache_order.retain(|(slot, id)| by_id.get(id) == Some(slot) && cache.contains_key(slot));
         }
     }
 
@@ -944,5 +952,30 @@ fn channel_kind(before: &ChannelState, after: &ChannelState) -> Option<EventKind
         ChannelState::Unreachable { .. } | ChannelState::LoginRefused { .. } => Some(EventKind::ChannelUnreachable),
         ChannelState::NeedsAttention { .. } => Some(EventKind::ChannelNeedsAttention),
         ChannelState::Disabled => Some(EventKind::ChannelDisabled),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NOW, id, message};
+    use super::*;
+
+    #[test]
+    fn what_has_left_the_cache_does_not_pile_up_behind_a_message_that_stays() {
+        let mut set = OpenSet::new(1 << 20);
+        for number in 0..200 {
+            let meta = Meta::from(message(number, &["ana@example.org"]));
+            let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Bytes::new() };
+            let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
+            set.apply(Record::Accept(Box::new(meta)), Some(place));
+            set.cache(id(number), fresh);
+            if number > 0 {
+                let (message, recipients, to) = (id(number), vec![0], Move::Cancel);
+                set.apply(Record::Steer { message, recipients, to, channel: None, by: "ana".into(), at: NOW }, None);
+            }
+        }
+        assert_eq!(set.cache.len(), 1);
+        assert!(set.cache_order.len() <= 2 + SPARE_ORDER, "{}", set.cache_order.len());
+        assert!(set.cached_body(id(0)).is_some());
     }
 }
