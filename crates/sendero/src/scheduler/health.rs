@@ -31,7 +31,8 @@ impl Shared {
 
     /// The same, where the move was told about something that began then.
     pub(super) async fn move_since(self: &Arc<Self>, way: &Arc<Way>, what: ChannelMove, began: Option<Era>) {
-        let Some((before, after)) = way.apply(what, began) else {
+        let store = |state: &ChannelState| self.parts.queue.set_channel_state(way.channel, state.clone(), self.wall());
+        let Some((before, after, stored)) = way.apply(what, began, store) else {
             return;
         };
         let name = self.channel_name(way);
@@ -46,7 +47,7 @@ impl Shared {
             _ if after.name() == before.name() => {}
             _ => tracing::info!(channel.name = name, channel.state = after.name(), reason = after.reason(), "channel state"),
         }
-        if let Err(problem) = self.parts.queue.set_channel_state(way.channel, after.clone(), self.wall()).await {
+        if let Err(problem) = stored.await {
             tracing::error!(channel.name = name, %problem, "channel state not stored");
             if let StoreError::NoSpace(_) = problem {
                 self.store_state_later(way);
@@ -70,8 +71,9 @@ impl Shared {
             loop {
                 tokio::time::sleep(NO_SPACE_PAUSE).await;
                 way.end_storing();
-                let stored = shared.parts.queue.set_channel_state(way.channel, way.health(), shared.wall()).await;
-                if !matches!(stored, Err(StoreError::NoSpace(_))) || !way.begin_storing() {
+                let store = |state: &ChannelState| shared.parts.queue.set_channel_state(way.channel, state.clone(), shared.wall());
+                let stored = way.store(store);
+                if !matches!(stored.await, Err(StoreError::NoSpace(_))) || !way.begin_storing() {
                     return;
                 }
             }

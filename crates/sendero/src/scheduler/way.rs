@@ -20,6 +20,9 @@ pub(super) struct Way {
     pub(super) channel: ChannelId,
     /// Held while signing in: refused logins are then seen one after the other.
     pub(super) door: tokio::sync::Mutex<()>,
+    /// Held from a change of the state until it is handed to the queue, and before `inner`: states are then stored in
+    /// the order in which they came.
+    order: Mutex<()>,
     inner: Mutex<Inner>,
     /// Taken before `inner` where both are, never after it.
     pace: Mutex<Pace>,
@@ -77,7 +80,7 @@ impl Way {
             gates: [Timestamp(0); 3],
         };
         let pace = Mutex::new(Pace::new(lessons));
-        Self { channel, door: tokio::sync::Mutex::new(()), inner: Mutex::new(inner), pace }
+        Self { channel, door: tokio::sync::Mutex::new(()), order: Mutex::default(), inner: Mutex::new(inner), pace }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -114,8 +117,28 @@ impl Way {
         inner.health.open_at(now).is_ok().then_some(inner.era)
     }
 
-    /// Applies a move, told about something that began then; the states before and after, when it changed anything.
-    pub(super) fn apply(&self, what: ChannelMove, began: Option<Era>) -> Option<(ChannelState, ChannelState)> {
+    /// Applies a move, told about something that began then, and has the new state stored; the states before and after,
+    /// and what storing it gave, when it changed anything.
+    pub(super) fn apply<T>(
+        &self,
+        what: ChannelMove,
+        began: Option<Era>,
+        store: impl FnOnce(&ChannelState) -> T,
+    ) -> Option<(ChannelState, ChannelState, T)> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, after) = self.change(what, began)?;
+        let stored = store(&after);
+        Some((before, after, stored))
+    }
+
+    /// Has the present state stored.
+    pub(super) fn store<T>(&self, store: impl FnOnce(&ChannelState) -> T) -> T {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = self.health();
+        store(&health)
+    }
+
+    fn change(&self, what: ChannelMove, began: Option<Era>) -> Option<(ChannelState, ChannelState)> {
         let mut inner = self.lock();
         let is_echo = began.is_some_and(|began| began != inner.era);
         match what {
@@ -294,6 +317,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_000);
@@ -364,6 +388,31 @@ mod tests {
         assert!(way.crowded(Timestamp(2_000)));
         assert_eq!(way.plan(NOW, None, NOW, 9), Plan::Nothing);
         assert_eq!(way.plan(NOW, None, Timestamp(2_000), 9), Plan::Spawn);
+    }
+
+    #[test]
+    fn states_are_stored_in_the_order_in_which_they_came() {
+        let way = way(ChannelState::Active);
+        let stored = Mutex::new(Vec::new());
+        let store = |state: &ChannelState| stored.lock().unwrap().push(state.name());
+        let (changed, has_changed) = std::sync::mpsc::channel();
+        let (overtaken, overtakes) = std::sync::mpsc::channel();
+        let (way, store) = (&way, &store);
+        std::thread::scope(|threads| {
+            threads.spawn(move || {
+                way.apply(ChannelMove::OpenFailed { until: NOW, reason: String::new() }, None, |state| {
+                    changed.send(()).unwrap();
+                    // Long enough for the other one to overtake, were it not kept from it.
+                    let _ = overtakes.recv_timeout(Duration::from_millis(200));
+                    store(state);
+                });
+            });
+            has_changed.recv().unwrap();
+            way.apply(ChannelMove::Pause { by: "ana".into() }, None, store);
+            let _ = overtaken.send(());
+        });
+        assert_eq!(*stored.lock().unwrap(), ["unreachable", "paused"]);
+        assert_eq!(way.store(ChannelState::name), way.health().name());
     }
 
     #[test]
