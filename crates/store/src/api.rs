@@ -17,10 +17,11 @@ use std::task::{Context, Poll};
 ///
 /// Calls that write return a [`Commit`]: it resolves when the record is on stable storage. What a
 /// call takes, it takes in the order of calls; a write that conflicts with an earlier one is refused.
-/// All calls return at once, except those under "reading", which may wait for the disk and belong
-/// on a thread that may block.
+/// All calls return at once, with two exceptions. [`Queue::lease`] and [`Queue::body`] read one record of the log when
+/// the message is no longer in memory. Those under "reading" may wait for the index, and belong on a thread that may
+/// block.
 pub trait Queue: Send + Sync + 'static {
-    /// Makes messages durable and queues them, all or none, as one record.
+    /// Makes messages durable and queues them, all or none, in one write.
     ///
     /// A message whose idempotency key is known replays: see [`Accepted::replayed`].
     fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>>;

@@ -1031,7 +1031,7 @@ impl<D: Disk> Embedded<D> {
         let settle = Settlement {
             message: taken.message,
             channel: taken.channel,
-            at: now,
+            at: lock(&self.shared.open).wall_at(now),
             relay: String::new(),
             spending: Spending::Uncounted,
             recipients: recipients.collect(),

@@ -419,6 +419,11 @@ impl OpenSet {
         all
     }
 
+    /// What the wall clock reads at a moment of the steady clock, as far as the last heartbeat tells.
+    pub(crate) fn wall_at(&self, steady: Timestamp) -> Timestamp {
+        self.heartbeat.map_or(steady, |last| last.reading.wall.plus(steady.since(last.steady)))
+    }
+
     /// Keeps leases away from a message while a write about it is on its way.
     pub(crate) fn reserve(&mut self, message: MessageId, reserved: bool) -> Option<Wakeup> {
         let slot = *self.by_id.get(&message)?;
@@ -977,5 +982,16 @@ mod tests {
         assert_eq!(set.cache.len(), 1);
         assert!(set.cache_order.len() <= 2 + SPARE_ORDER, "{}", set.cache_order.len());
         assert!(set.cached_body(id(0)).is_some());
+    }
+
+    #[test]
+    fn the_wall_clock_is_told_from_the_last_heartbeat() {
+        let mut set = OpenSet::new(0);
+        assert_eq!(set.wall_at(Timestamp(7)), Timestamp(7));
+        let since_boot = std::time::Duration::from_secs(9);
+        let reading = mail::steady::Reading { boot: [1; 16], since_boot, wall: Timestamp(90_000), proved: true };
+        let heartbeat = Heartbeat { reading, steady: Timestamp(5_000), owed: None };
+        set.apply(Record::Beat { heartbeat, credit: None }, None);
+        assert_eq!(set.wall_at(Timestamp(6_000)), Timestamp(91_000));
     }
 }
