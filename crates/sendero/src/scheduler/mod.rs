@@ -6,6 +6,7 @@
 //! timer, and an idle worker is woken by the message that needs it.
 
 mod accounts;
+mod books;
 mod health;
 mod next;
 mod pace;

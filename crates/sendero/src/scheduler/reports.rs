@@ -229,4 +229,4 @@ fn id(ended: &Ended<'_>, told: &[(&Settled, Action)]) -> MessageId {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,18 +1,18 @@
 //! One connection of one channel: lease, hand over, settle, again.
 
 use super::Shared;
+use super::books::{Books, close_books};
 use super::next::{Next, give_back, next};
 use super::pace::{Ended, Ticket, from_of};
 use super::report::log_attempt;
 use super::reports::report;
-use super::verdict::{Judge, is_free};
+use super::verdict::Judge;
 use super::way::{AHEAD, Era, Way};
 use bytes::Bytes;
 use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Shared as Awaited};
 use mail::channel::{AuthMode, ChannelMove, Transport as Kind};
-use mail::pace::Spent;
 use mail::resolve::permitted_report;
 use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome, Surface, Timestamp};
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use store::{AttemptRecord, Commit, Intent, Lease, NewMessage, Settled, Settlemen
 /// How long a worker waits before it offers a record again that the disk had no room for.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 
-/// After a time-out the provider may still have taken the message so long.
-const REPLY_MAY_TAKE: Duration = Duration::from_secs(600);
+/// A record on its way to the disk, for which several wait.
+type Recorded = Awaited<Commit<Result<(), StoreError>>>;
 
 /// What a worker has in hand.
 #[derive(Default)]
@@ -374,17 +374,7 @@ async fn hand_over(
         spend: spend.clone(),
     };
     let carried = desk.pending.pop();
-    let commit: Commit<Result<(), StoreError>> = shared.parts.queue.record(Unsaved::record(carried.clone(), Some(intent)));
-    let commit = commit.shared();
-    let passed = Arc::new(AtomicBool::new(false));
-    let go: BoxFuture<'static, bool> = {
-        let (commit, passed) = (commit.clone(), Arc::clone(&passed));
-        Box::pin(async move {
-            let durable = commit.await.is_ok();
-            passed.store(durable, Ordering::Relaxed);
-            durable
-        })
-    };
+    let commit = shared.parts.queue.record(Unsaved::record(carried.clone(), Some(intent))).shared();
     shared.counters.attempts.fetch_add(1, Ordering::Relaxed);
     let open = desk.session.as_mut().expect("a session was ensured");
     let outgoing = Outgoing { lease, body, reverse_path };
@@ -392,15 +382,7 @@ async fn hand_over(
     let outcomes = if waits && commit.clone().await.is_err() {
         all(&outgoing.lease, &Outcome::Untried)
     } else {
-        let delivered = tokio::select! {
-            biased;
-            outcomes = open.session.deliver(&outgoing, go) => Some(outcomes),
-            () = shared.abandon.cancelled() => None,
-        };
-        delivered.unwrap_or_else(|| {
-            let known = open.session.given_up(&outgoing);
-            abandoned(&outgoing.lease, passed.load(Ordering::Relaxed), known)
-        })
+        deliver(shared, open, &outgoing, commit.clone()).await
     };
     open.handed_over += 1;
     let (relay, offers_dsn) = (open.session.relay().to_owned(), open.session.offers_dsn());
@@ -409,14 +391,8 @@ async fn hand_over(
     }
     let recorded = commit.await;
     let now = shared.steady();
-    let ended = ended(row, recorded.is_ok(), &outcomes, now);
     let judge = Judge { rules: &shared.parts.rules, row, schedule: &shared.parts.schedule, now, jitter: (shared.parts.jitter)() };
-    let verdict = judge.verdict(&outgoing.lease, &outcomes);
-    let spending = match (spend.filter(|_| recorded.is_ok()), ended) {
-        (None, _) => Spending::Uncounted,
-        (Some(spend), Ended::Refunded) => Spending::Refunded(spend.units),
-        (Some(Spend { account, from, units }), Ended::Spent(age_from)) => Spending::Spent(Spent { account, from, units, age_from }),
-    };
+    let Books { verdict, ended, spending } = close_books(&judge, &outgoing.lease, &outcomes, spend, recorded.is_ok());
     let settlement = Settlement {
         message: outgoing.lease.message,
         channel: outgoing.lease.channel,
@@ -445,28 +421,30 @@ async fn hand_over(
     }
 }
 
+/// Hands over what is recorded by `commit`; the final dot waits for that. Given up when the stop's grace is over.
+async fn deliver(shared: &Shared, open: &mut Open, outgoing: &Outgoing, commit: Recorded) -> Vec<(u32, Outcome)> {
+    let passed = AtomicBool::new(false);
+    let go: BoxFuture<'_, bool> = Box::pin(async {
+        let durable = commit.await.is_ok();
+        passed.store(durable, Ordering::Relaxed);
+        durable
+    });
+    let delivered = tokio::select! {
+        biased;
+        outcomes = open.session.deliver(outgoing, go) => Some(outcomes),
+        () = shared.abandon.cancelled() => None,
+    };
+    delivered.unwrap_or_else(|| {
+        let known = open.session.given_up(outgoing);
+        abandoned(&outgoing.lease, passed.load(Ordering::Relaxed), known)
+    })
+}
+
 /// What a transaction spends, as it is written down.
 fn spend(lease: &Lease, ticket: &Ticket) -> Option<Spend> {
     let account = Arc::clone(&ticket.account.as_ref()?.name);
     let from = if ticket.from.is_some() { mail::header::address_in(&lease.from).to_lowercase() } else { String::new() };
     Some(Spend { account, from: from.into(), units: ticket.cost })
-}
-
-/// What becomes of the units.
-fn ended(row: &Channel, recorded: bool, outcomes: &[(u32, Outcome)], now: Timestamp) -> Ended {
-    if !recorded || (row.refusals_free && is_free(outcomes)) {
-        return Ended::Refunded;
-    }
-    let has_no_reply = |outcome: &Outcome| match outcome {
-        Outcome::Uncertain(_) | Outcome::Untried => true,
-        Outcome::Deferred(cause) | Outcome::Failed(cause) => {
-            matches!(cause, Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted)
-        }
-        Outcome::Sent(_) | Outcome::Captured => false,
-    };
-    let is_open = outcomes.iter().any(|(_, outcome)| has_no_reply(outcome));
-    // A clock of milliseconds may read up to one too early.
-    Ended::Spent(now.plus(if is_open { REPLY_MAY_TAKE } else { Duration::from_millis(1) }))
 }
 
 fn all(lease: &Lease, outcome: &Outcome) -> Vec<(u32, Outcome)> {

@@ -12,11 +12,11 @@ const AT: Timestamp = Timestamp(1_795_600_000_000);
 const DUE: Timestamp = Timestamp(1_795_000_000_000);
 
 /// One attempt for one recipient, and what it is judged by.
-struct Case {
+pub(in crate::scheduler) struct Case {
     notices: Option<Notices>,
     directory: Directory,
     tried_on: &'static str,
-    lease: Lease,
+    pub(in crate::scheduler) lease: Lease,
     settlement: Settlement,
     offers_dsn: bool,
 }
@@ -25,7 +25,7 @@ fn mailbox(text: &str) -> Mailbox {
     Mailbox::parse(text).unwrap()
 }
 
-fn channel(id: u32, name: &str, owner: Owner) -> Channel {
+pub(in crate::scheduler) fn channel(id: u32, name: &str, owner: Owner) -> Channel {
     Channel {
         id: ChannelId(id),
         name: name.into(),
@@ -106,7 +106,7 @@ fn said(code: u16, enhanced: (u8, u16, u16), text: &str) -> Diagnostic {
     Diagnostic { code, enhanced: Some(enhanced.into()), text: text.into() }
 }
 
-fn failure() -> Case {
+pub(in crate::scheduler) fn failure() -> Case {
     case(Move::Fail, said(550, (5, 1, 1), "no such user"))
 }
 
