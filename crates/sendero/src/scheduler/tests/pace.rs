@@ -372,6 +372,7 @@ async fn a_lesson_of_a_transaction_from_before_the_row_changed_leaves_the_limits
     let world = World::held_to(&["600 messages / 1 minute", "1 connections"]);
     let before = world.directory.directory();
     let (shared, way) = (&world.scheduler.0, world.scheduler.0.way(world.channel()));
+    let began = way.begin(world.now()).expect("nothing is known against it");
     world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
     world.submit(1, ANA).await;
     let lease = world.queue.lease(world.channel(), Lane::Normal, world.now(), 1, &Skip::default()).unwrap();
@@ -389,7 +390,7 @@ async fn a_lesson_of_a_transaction_from_before_the_row_changed_leaves_the_limits
         refusals: Vec::new(),
         accepted: false,
     };
-    shared.heed(&way, before.channel(world.channel()).unwrap(), &lease, &verdict).await;
+    shared.heed(&way, before.channel(world.channel()).unwrap(), &lease, &verdict, began).await;
     assert!(world.scheduler.outlook(world.channel()).lessons.pace.is_some());
     assert_eq!(set(), [30]);
 }
