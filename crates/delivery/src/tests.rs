@@ -76,7 +76,7 @@ fn outgoing_to(recipients: &[&str], body: &[u8]) -> Outgoing {
         surface: mail::Surface::Smtp,
         accepted_at: Timestamp(1),
         lane: Lane::Normal,
-        from: "ana@example.com".into(),
+        author: "ana@example.com".into(),
         recipients: (0..recipients.len() as u32).map(leased).collect(),
         size_bytes: body.len() as u64,
         envelope: Arc::new(envelope),

@@ -253,6 +253,7 @@ impl Intake {
             retry_of: None,
             envelope,
             suppressed,
+            author: read.authors.first().key(),
             from: read.from_line,
             subject: read.subject,
             message_id: read.message_id,

@@ -316,14 +316,5 @@ fn for_list(field: &Field<'_>) -> String {
     encoded_word::decode(&text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect()
 }
 
-/// The address in a From field of one mailbox: what stands in its last angle brackets, else all of it.
-///
-/// It only tells Froms apart that were read strictly before.
-#[must_use]
-pub fn address_in(field: &str) -> &str {
-    let inside = field.rsplit_once('<').map(|(_, rest)| rest.split_once('>').map_or(rest, |(address, _)| address));
-    inside.unwrap_or(field).trim()
-}
-
 #[cfg(test)]
 mod tests;

@@ -206,6 +206,10 @@ fn is_dot_string(text: &str) -> bool {
     text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 fn unquote(text: &str) -> Option<String> {
     let inner = text.strip_prefix('"')?;
     let mut value = String::with_capacity(inner.len());
@@ -258,6 +262,14 @@ impl Mailbox {
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.local_part.written.is_ascii() && self.domain.0.is_ascii()
+    }
+
+    /// The one spelling under which lists and limits know this address, however it is written: ASCII lower case,
+    /// quoted only where the local part needs it, the domain in A-labels.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let (name, domain) = (self.local_part.value().to_ascii_lowercase(), self.domain.to_ascii());
+        if is_dot_string(&name) { format!("{name}@{domain}") } else { format!("{}@{domain}", quoted(&name)) }
     }
 
     /// Equal without regard to ASCII case, and to how the domain is written: the comparison for permissions.
@@ -418,6 +430,23 @@ mod tests {
         ] {
             let mailbox = Mailbox::parse(text).unwrap();
             assert_eq!(mailbox.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_has_one_key() {
+        for (key, spellings) in [
+            ("ana@example.com", ["ana@example.com", "Ana@EXAMPLE.com", "\"ana\"@example.com", "\"a\\na\"@example.com"].as_slice()),
+            ("\"ana maria\"@example.com", &["\"ana maria\"@example.com", "\"ana\\ Maria\"@example.com"]),
+            ("\"a\\\"\\\\b@c\"@example.com", &["\"a\\\"\\\\\\b@c\"@example.com"]),
+            ("\"\"@example.com", &["\"\"@example.com"]),
+            ("x@xn--exmple-qta.com", &["x@ex\u{e1}mple.com", "X@XN--EXMPLE-QTA.com"]),
+        ] {
+            for text in spellings {
+                let mailbox = Mailbox::parse(text).unwrap();
+                assert_eq!(mailbox.key(), key, "{text}");
+                assert_eq!(Mailbox::parse(key).unwrap().key(), key);
+            }
         }
     }
 

@@ -46,6 +46,7 @@ fn message(number: u64, body: &Bytes, to: &ForwardPath) -> NewMessage {
             ret: None,
             envid: None,
         },
+        author: "ana@example.com".into(),
         from: "ana@example.com".into(),
         subject: "a subject of an ordinary length".into(),
         message_id: format!("{number}.1234567890@example.com"),

@@ -233,6 +233,8 @@ pub struct NewMessage {
     pub envelope: Envelope,
     /// Places in the envelope that must not be written to: final at once.
     pub suppressed: Vec<u32>,
+    /// Its first author, as [`smtp::Mailbox::key`] writes it: what limits and refusals of a From are counted under.
+    pub author: String,
     /// For lists: the From field, on one line.
     pub from: String,
     /// For lists: the Subject field, decoded, on one line.
@@ -348,8 +350,8 @@ pub struct Lease {
     pub lane: Lane,
     /// The whole envelope, shared.
     pub envelope: Arc<Envelope>,
-    /// The From field of the message, on one line.
-    pub from: Arc<str>,
+    /// Its first author, as [`smtp::Mailbox::key`] writes it.
+    pub author: Arc<str>,
     /// The leased recipients.
     pub recipients: Vec<LeasedRecipient>,
     /// Length of the body in bytes.
@@ -532,6 +534,8 @@ pub struct MessageView {
     pub retry_of: Option<MessageId>,
     /// The reverse-path, without brackets.
     pub reverse_path: String,
+    /// Its first author, as [`smtp::Mailbox::key`] writes it.
+    pub author: String,
     /// The From field.
     pub from: String,
     /// The Subject field.

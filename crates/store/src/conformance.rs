@@ -7,7 +7,6 @@ use crate::api::*;
 use crate::model::Model;
 use bytes::Bytes;
 use mail::channel::ChannelState;
-use mail::header::address_in;
 use mail::pace::{FromId, LearnedCap, LearnedPace, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat, Owed, Reading};
 use mail::{
@@ -47,7 +46,7 @@ const WAYS_OUT: [Move; 10] = [
     Move::Reroute,
 ];
 const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
-const FROMS: [&str; 3] = ["ana@example.com", "Ana <ana@example.com>", "sales@example.com"];
+const AUTHORS: [&str; 3] = ["ana@example.com", "ana@example.com", "sales@example.com"];
 const WISHES: [Move; 6] = [Move::Cancel, Move::Hold, Move::Release, Move::Reroute, Move::Suppress, Move::Send];
 
 /// Runs a history on the model and on the queue under test.
@@ -157,7 +156,8 @@ impl Run {
                 envid: None,
             },
             suppressed: if c % 16 == 3 { vec![0] } else { Vec::new() },
-            from: FROMS[usize::from(a) % 3].into(),
+            author: AUTHORS[usize::from(a) % 3].into(),
+            from: format!("Author {} <{}>", a % 3, AUTHORS[usize::from(a) % 3]),
             subject: format!("number {}", self.number),
             message_id: format!("{}@example.com", self.number),
             tags: vec![("n".into(), self.number.to_string())],
@@ -175,9 +175,12 @@ impl Run {
 
     fn lease(&mut self, a: u8, b: u8, queue: &dyn Queue) -> Result<(), String> {
         let channel = CHANNELS[usize::from(a) % CHANNELS.len()];
-        let from = |field: &&str| FromId::of(address_in(field));
         let skip = Skip {
-            froms: if b % 8 == 7 { FROMS[..1 + usize::from(b) / 8 % 2 * 2].iter().map(from).collect() } else { BTreeSet::new() },
+            froms: if b % 8 == 7 {
+                AUTHORS[..1 + usize::from(b) / 8 % 2 * 2].iter().map(|author| FromId::of(author)).collect()
+            } else {
+                BTreeSet::new()
+            },
             people: if b % 16 == 6 { BTreeSet::from([PersonId(1)]) } else { BTreeSet::new() },
         };
         same("heads", &self.model.heads(channel, self.now, &skip), &queue.heads(channel, self.now, &skip))?;

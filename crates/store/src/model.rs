@@ -3,7 +3,6 @@
 use crate::api::*;
 use bytes::Bytes;
 use mail::channel::ChannelState;
-use mail::header::address_in;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
@@ -164,7 +163,7 @@ impl Stored {
     }
 
     fn sender(&self) -> FromId {
-        FromId::of(address_in(&self.new.from))
+        FromId::of(&self.new.author)
     }
 
     fn earliest(&self) -> Option<Timestamp> {
@@ -185,6 +184,7 @@ impl Stored {
             lane_reason: new.lane_reason.clone(),
             retry_of: new.retry_of,
             reverse_path: new.envelope.reverse_path.to_string(),
+            author: new.author.clone(),
             from: new.from.clone(),
             subject: new.subject.clone(),
             message_id: new.message_id.clone(),
@@ -373,7 +373,7 @@ impl State {
             accepted_at: new.at,
             lane: new.lane,
             envelope: Arc::new(new.envelope.clone()),
-            from: new.from.as_str().into(),
+            author: new.author.as_str().into(),
             recipients,
             size_bytes: new.body.len() as u64,
         })

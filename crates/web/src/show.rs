@@ -120,7 +120,7 @@ impl<'a> Glance<'a> {
     }
 
     fn on_its_way(&self, message: store::MessageView, place: Option<Place>, way: &Way) -> view::Message {
-        let mail = Mail { person: message.person, from: &message.from, lane: message.lane, place };
+        let mail = Mail { person: message.person, author: &message.author, lane: message.lane, place };
         let recipients: Vec<view::Recipient> =
             message.recipients.into_iter().map(|recipient| self.recipient(recipient, &mail, way)).collect();
         let mut states = BTreeMap::new();

@@ -28,8 +28,8 @@ pub struct Way {
 pub struct Mail<'a> {
     /// Whose.
     pub person: PersonId,
-    /// Its From field.
-    pub from: &'a str,
+    /// Its first author, as [`smtp::Mailbox::key`] writes it.
+    pub author: &'a str,
     /// How urgent.
     pub lane: Lane,
     /// Where it stands, while it is queued.
@@ -73,7 +73,7 @@ pub fn of_message<'a>(reasons: impl Iterator<Item = &'a WaitingOn>) -> Option<Wa
 }
 
 fn of_held(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn {
-    let from = mail::header::address_in(mail.from);
+    let from = mail.author;
     let refused = way.outlook.refused_froms.iter().any(|(refused, _)| refused.eq_ignore_ascii_case(from));
     let (reason, ends) = if refused {
         let reason = format!("held for a person: the provider of channel '{}' does not let it send as {from}", way.name);
@@ -108,7 +108,7 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     if is_tried_again(state) {
         return waiting(WaitingKind::Channel, channel_reason(way), "the try that is due now", tried(now));
     }
-    let from = FromId::of(mail::header::address_in(mail.from));
+    let from = FromId::of(mail.author);
     let full = way.outlook.full_froms.iter().find(|full| full.from == from);
     let of_from = full.map(|full| LaneWait { until: full.until, why: Why::Limit(full.limit) });
     match of_from.as_ref().or(way.outlook.lanes[mail.lane as usize].as_ref()) {

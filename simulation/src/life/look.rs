@@ -124,7 +124,7 @@ impl Life {
                 .ahead(view.channel, &[*id])
                 .pop()
                 .map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: self.scheduler.forecast(view.channel, lane, ahead) });
-            let mail = web::waiting::Mail { person: view.person, from: &view.from, lane: view.lane, place };
+            let mail = web::waiting::Mail { person: view.person, author: &view.author, lane: view.lane, place };
             let clocks = web::clocks::Clocks { wall, steady: wall };
             let way = web::waiting::Way { name: office::name(view.channel), outlook, clocks, words: true };
             for recipient in view.recipients.iter().filter(|recipient| !recipient.state.is_final()) {

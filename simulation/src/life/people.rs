@@ -123,6 +123,7 @@ impl Life {
                 ret: None,
                 envid: None,
             },
+            author: from.clone(),
             from: from.clone(),
             subject: format!("number {}", submission.number),
             message_id: format!("{}@example.com", submission.number),

@@ -56,6 +56,25 @@ fn again(world: &World, to: &[&str]) -> Repeat {
     }
 }
 
+/// Limits and refusals of a From go by it: who could choose it, could send past a limit, or use up the limit of others.
+#[tokio::test]
+async fn an_author_is_known_by_the_address_read_strictly_however_the_field_is_written() {
+    let world = world();
+    let long = format!("=?utf-8?q?=3Cluis=40example=2Ecom=3E?= {} <ana@example.com>", "x".repeat(300));
+    for from in [
+        "ana@example.com (<x1@elsewhere.example>)",
+        "\"Ana <luis@example.com>\" <ana@example.com>",
+        "\"ana\"@example.com",
+        "=?utf-8?q?=3Cluis=40example=2Ecom=3E?= <Ana@EXAMPLE.com> (<x2@elsewhere.example>)",
+        &long,
+    ] {
+        let message = MESSAGE.replacen("Ana <ana@example.com>", from, 1);
+        assert!(message.contains(from), "the message has a From to be replaced");
+        world.intake.accept(incoming(Surface::Smtp, &message)).await.unwrap();
+        assert_eq!(world.queue.last().author, "ana@example.com", "{from}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_tried_again_has_the_bytes_the_lane_and_the_channel_of_the_first_try() {
     let world = world();

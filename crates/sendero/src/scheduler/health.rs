@@ -215,7 +215,7 @@ impl Shared {
                 breaker = refusals.filter_map(|(class, said)| pace.refused(lease.message, lease.person, *class, said)).last();
             }
             if let Some(said) = &verdict.refuses_from {
-                let address = mail::header::address_in(&lease.from).to_owned();
+                let address = lease.author.to_string();
                 pace.refused_froms.insert(from_of(lease), (address, said.to_string()));
             }
         }

@@ -297,7 +297,7 @@ pub(super) enum Breaker {
 
 /// The From of a lease, as limits tell it apart.
 pub(super) fn from_of(lease: &Lease) -> FromId {
-    FromId::of(mail::header::address_in(&lease.from))
+    FromId::of(&lease.author)
 }
 
 /// A reply without what differs from message to message: its numbers and ids.

@@ -184,6 +184,7 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
             envid: None,
         },
         suppressed: Vec::new(),
+        author: notices.from.key(),
         from: written.from_line,
         subject: written.subject,
         message_id,

@@ -292,6 +292,7 @@ impl World {
 
     fn message(&self, id: MessageId, from: &str, reverse_path: ReversePath, to: &str) -> NewMessage {
         let to = ForwardPath::parse(&format!("<{to}>")).unwrap();
+        let body = format!("From: {from}\r\n\r\nhello\r\n");
         NewMessage {
             id,
             at: self.now(),
@@ -313,6 +314,7 @@ impl World {
                 ret: None,
                 envid: None,
             },
+            author: mail::header::authors_of(body.as_bytes()).unwrap().first().key(),
             from: from.into(),
             subject: String::new(),
             message_id: String::new(),
@@ -320,7 +322,7 @@ impl World {
             idempotency: None,
             scheduled_at: None,
             expires_at: None,
-            body: Bytes::from(format!("From: {from}\r\n\r\nhello\r\n")),
+            body: Bytes::from(body),
         }
     }
 

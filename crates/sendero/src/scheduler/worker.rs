@@ -443,8 +443,8 @@ async fn deliver(shared: &Shared, open: &mut Open, outgoing: &Outgoing, commit: 
 /// What a transaction spends, as it is written down.
 fn spend(lease: &Lease, ticket: &Ticket) -> Option<Spend> {
     let account = Arc::clone(&ticket.account.as_ref()?.name);
-    let from = if ticket.from.is_some() { mail::header::address_in(&lease.from).to_lowercase() } else { String::new() };
-    Some(Spend { account, from: from.into(), units: ticket.cost })
+    let from = if ticket.from.is_some() { Arc::clone(&lease.author) } else { "".into() };
+    Some(Spend { account, from, units: ticket.cost })
 }
 
 fn all(lease: &Lease, outcome: &Outcome) -> Vec<(u32, Outcome)> {

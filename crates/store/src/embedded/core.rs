@@ -469,7 +469,7 @@ pub(crate) fn shared(meta: &Meta) -> Shared {
         surface: meta.surface,
         lane: meta.lane,
         at: meta.at,
-        from: meta.from.as_str().into(),
+        author: meta.author.as_str().into(),
         envelope: Arc::new(meta.envelope.clone()),
     }
 }

@@ -2,14 +2,14 @@
 //! log already has, in the log's order, and remembers how far it came in the same transaction.
 
 use super::log::{Known, Position};
-use super::open_set::{Change, Effects, Place, Row, Standing, from_id};
+use super::open_set::{Change, Effects, Place, Row, Standing};
 use super::record::{
     Meta, channel_state_bytes, channel_state_from, heartbeat_bytes, heartbeat_from, lane_code, lane_of, lessons_bytes,
     lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes, tags_from,
 };
 use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
 use mail::channel::ChannelState;
-use mail::pace::{Lessons, Spent, Units};
+use mail::pace::{FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
 use rusqlite::types::Value;
@@ -17,14 +17,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, Transact
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   sequence INTEGER NOT NULL, batch INTEGER NOT NULL, totals BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL, at INTEGER NOT NULL, person INTEGER NOT NULL, team INTEGER,
   token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, lane_reason TEXT NOT NULL, retry_of BLOB,
-  reverse_path TEXT NOT NULL,
+  reverse_path TEXT NOT NULL, author TEXT NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
   offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
@@ -165,7 +165,7 @@ impl Index {
     pub(crate) fn load_open(&self, mut each: impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
-             m.lane, m.team, m.person, m.sender
+             m.lane, m.team, m.person, m.author
              FROM messages m INDEXED BY messages_open JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
         )?;
         let mut rows = statement.query([])?;
@@ -438,7 +438,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
     let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
         )?
         .execute(params![
             meta.id.0,
@@ -453,6 +453,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
             meta.lane_reason,
             meta.retry_of.map(|id| id.0),
             meta.envelope.reverse_path.to_string(),
+            meta.author,
             meta.from,
             meta.subject,
             meta.message_id,
@@ -553,7 +554,7 @@ fn standing_at(row: &SqlRow<'_>, id: MessageId) -> rusqlite::Result<Standing> {
         lane: lane_of(row.get(13)?).unwrap_or_default(),
         team: row.get::<_, Option<u32>>(14)?.map(TeamId),
         person: PersonId(row.get(15)?),
-        from: from_id(row.get_ref(16)?.as_str()?),
+        from: FromId::of(row.get_ref(16)?.as_str()?),
     })
 }
 
@@ -604,7 +605,7 @@ pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Resul
     Ok(known)
 }
 
-const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at, lane_reason, retry_of";
+const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at, lane_reason, retry_of, author";
 
 fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
     Ok(MessageView {
@@ -617,6 +618,7 @@ fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
         channel: ChannelId(row.get(6)?),
         lane: lane_of(row.get(7)?).unwrap_or_default(),
         reverse_path: row.get(8)?,
+        author: row.get(16)?,
         from: row.get(9)?,
         subject: row.get(10)?,
         message_id: row.get(11)?,

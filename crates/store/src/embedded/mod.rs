@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The format of the folder that this version writes.
-const FORMAT: &str = "sendero queue 2\n";
+const FORMAT: &str = "sendero queue 3\n";
 /// Bytes of one batch, at most about.
 const BATCH_BYTES: usize = 8 << 20;
 /// Records the index may be behind before acceptance waits for it.
@@ -842,7 +842,7 @@ impl<D: Disk> Queue for Embedded<D> {
                         accepted_at: meta.at,
                         lane: meta.lane,
                         envelope: Arc::clone(&meta.envelope),
-                        from: Arc::clone(&meta.from),
+                        author: Arc::clone(&meta.author),
                         recipients: one.recipients,
                         size_bytes: u64::from(one.place.payload_length - one.place.body_at),
                     });

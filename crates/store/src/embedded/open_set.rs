@@ -108,7 +108,7 @@ pub(crate) struct Shared {
     pub surface: mail::Surface,
     pub lane: Lane,
     pub at: Timestamp,
-    pub from: Arc<str>,
+    pub author: Arc<str>,
     pub envelope: Arc<Envelope>,
 }
 
@@ -862,13 +862,8 @@ fn standing(meta: &Meta, place: Place) -> Standing {
         lane: meta.lane,
         team: meta.team,
         person: meta.person,
-        from: from_id(&meta.from),
+        from: FromId::of(&meta.author),
     }
-}
-
-/// Which From a From field stands for.
-pub(crate) fn from_id(field: &str) -> FromId {
-    FromId::of(mail::header::address_in(field))
 }
 
 fn is_due(row: &Row, now: Timestamp) -> bool {

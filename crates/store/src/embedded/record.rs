@@ -55,6 +55,7 @@ pub(crate) struct Meta {
     pub retry_of: Option<MessageId>,
     pub envelope: Envelope,
     pub suppressed: Vec<u32>,
+    pub author: String,
     pub from: String,
     pub subject: String,
     pub message_id: String,
@@ -111,6 +112,7 @@ impl From<NewMessage> for Meta {
             retry_of: message.retry_of,
             envelope: message.envelope,
             suppressed: message.suppressed,
+            author: message.author,
             from: message.from,
             subject: message.subject,
             message_id: message.message_id,
@@ -442,6 +444,7 @@ fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
     put_option(out, meta.retry_of, |out, id| out.extend_from_slice(&id.0));
     put_envelope(out, &meta.envelope);
     put_indices(out, &meta.suppressed);
+    put_text(out, &meta.author);
     put_text(out, &meta.from);
     put_text(out, &meta.subject);
     put_text(out, &meta.message_id);
@@ -474,6 +477,7 @@ fn take_meta(input: &mut Input<'_>) -> Option<Meta> {
         retry_of: input.option(take_id)?,
         envelope: take_envelope(input)?,
         suppressed: take_indices(input)?,
+        author: input.text()?.to_owned(),
         from: input.text()?.to_owned(),
         subject: input.text()?.to_owned(),
         message_id: input.text()?.to_owned(),

@@ -34,7 +34,8 @@ pub(super) fn message(number: u8, recipients: &[&str]) -> NewMessage {
             ret: None,
             envid: None,
         },
-        from: "ana@example.com".into(),
+        author: "ana@example.com".into(),
+        from: "Ana <ana@example.com>".into(),
         subject: format!("number {number}"),
         message_id: format!("{number}@example.com"),
         tags: vec![("a".into(), "b".into())],
@@ -127,7 +128,7 @@ fn a_message_is_found_from_acceptance_to_its_end_and_after_a_restart() {
     bench.restart();
     let lease = leases(bench.queue(), NOW, 9).pop().unwrap();
     assert_eq!(lease.recipients.len(), 2);
-    assert_eq!(&*lease.from, "ana@example.com");
+    assert_eq!(&*lease.author, "ana@example.com");
     assert_eq!(bench.queue().body(lease.message).unwrap(), message(1, &["x@y.example"]).body);
     bench.queue().record(AttemptRecord { intend: Some(intent(&lease)), ..AttemptRecord::default() }).wait().unwrap();
     bench

@@ -27,7 +27,7 @@ fn queued(due: i64) -> RecipientView {
 fn mail(lane: Lane, starts: Option<i64>) -> Mail<'static> {
     let ahead = Ahead { transactions: 13, recipients: 13, bytes: 13_000 };
     let place = Some(Place { ahead, starts: starts.map(Timestamp) });
-    Mail { person: PersonId(1), from: "Ana <ana@example.com>", lane, place }
+    Mail { person: PersonId(1), author: "ana@example.com", lane, place }
 }
 
 fn way(state: ChannelState) -> Way {
@@ -160,7 +160,7 @@ fn mail_of_a_from_at_its_own_limit_waits_for_that_and_other_mail_of_the_lane_doe
     let full = reason(&queued(5), &mail(Lane::Normal, None), &way);
     assert_eq!((full.kind, full.next_try), (WaitingKind::Pace, until));
     assert!(full.text.contains("is used up: 30 messages / 1 minute / from") && !full.text.contains("0 of 30"), "{full:?}");
-    let other = Mail { from: "luis@example.com", ..mail(Lane::Normal, None) };
+    let other = Mail { author: "luis@example.com", ..mail(Lane::Normal, None) };
     assert_eq!(reason(&queued(5), &other, &way).kind, WaitingKind::Turn);
 }
 

@@ -231,6 +231,7 @@ impl Shared {
                 ret: None,
                 envid: None,
             },
+            author: "ana@example.com".into(),
             from: "ana@example.com".into(),
             subject: "Hello".into(),
             message_id: "x@example.com".into(),

@@ -86,7 +86,7 @@ fn case(to: Move, said: Diagnostic) -> Case {
             accepted_at: Timestamp(AT.0 - 60_000),
             lane: Lane::Bulk,
             envelope: Arc::new(envelope),
-            from: "ana@example.com".into(),
+            author: "ana@example.com".into(),
             recipients: vec![LeasedRecipient { index: 0, attempts: 0, doubts: 0, first_attempt: None }],
             size_bytes: MESSAGE.len() as u64,
         },

@@ -273,6 +273,16 @@ async fn a_72_hour_login_outage_costs_two_logins_and_then_now_goes_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_of_a_from_counts_all_its_mail_however_the_field_is_written() {
+    let world = World::held_to(&["3 messages / 1 hour / from"]);
+    for number in 0..12 {
+        world.submit(number, &format!("Ana <ana@example.com> (<x{number}@y.example>)")).await;
+    }
+    world.after(3590).await;
+    assert_eq!(world.answered(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_that_the_provider_refuses_is_held_and_others_go_on() {
     let world = World::held_to(&["1 connections"]);
     world.says(Stage::Mail, 550, "5.7.60 SMTP; Client does not have permissions to send as this sender");
