@@ -272,7 +272,7 @@ impl Intake {
     /// Places in the envelope that must not be written to: they are accepted, shown, and go no further.
     fn suppressed(&self, party: Party, envelope: &Envelope) -> Vec<u32> {
         let recipients = envelope.recipients.iter().enumerate();
-        let listed = recipients.filter(|(_, recipient)| self.queue.is_suppressed(party, &recipient.path.to_string()));
+        let listed = recipients.filter(|(_, recipient)| self.queue.is_suppressed(party, &recipient.path.mailbox().key()));
         listed.map(|(place, _)| place as u32).collect()
     }
 

@@ -87,10 +87,11 @@ pub trait Queue: Send + Sync + 'static {
     /// before older by a credit.
     fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>>;
 
-    /// True when mail of this party must not be written to that address. From memory.
+    /// True when mail of this party must not be written to that address, given as [`smtp::Mailbox::key`] writes it.
+    /// From memory.
     fn is_suppressed(&self, party: Party, address: &str) -> bool;
 
-    /// Takes an address off the list; false when it was not on it.
+    /// Takes an address, given as [`smtp::Mailbox::key`] writes it, off the list; false when it was not on it.
     fn unsuppress(&self, party: Party, address: &str, by: &str, at: Timestamp) -> Commit<Result<bool, StoreError>>;
 
     /// Calls `waker` for each channel whenever mail became due there or will become due, from now on,
@@ -194,7 +195,7 @@ impl Party {
 pub struct Suppression {
     /// Whose list.
     pub party: Party,
-    /// The address, lower case.
+    /// The address, as [`smtp::Mailbox::key`] writes it.
     pub address: String,
     /// Why: the next hop's words.
     pub reason: String,
@@ -426,7 +427,7 @@ pub struct Settled {
     pub said: Diagnostic,
     /// Why it did not send; `None` when it did.
     pub cause: Option<Cause>,
-    /// The address, lower case, where it goes on the list of those that must not be written to.
+    /// The address, as [`smtp::Mailbox::key`] writes it, where it goes on the list of those that must not be written to.
     pub suppress: Option<String>,
 }
 

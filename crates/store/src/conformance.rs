@@ -216,7 +216,7 @@ impl Run {
             counts: c.is_multiple_of(2),
             said: Diagnostic::own(None, format!("said {c}")),
             cause: None,
-            suppress: (c % 8 == 6).then(|| PEOPLE[usize::from(c) / 8 % 4].to_lowercase()),
+            suppress: (c % 8 == 6).then(|| PEOPLE[usize::from(c) / 8 % 4].to_owned()),
         };
         let settle = Settlement {
             message: lease.message,

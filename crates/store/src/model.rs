@@ -758,7 +758,7 @@ impl Queue for Model {
     }
 
     fn is_suppressed(&self, party: Party, address: &str) -> bool {
-        self.lock().suppressed.contains_key(&(address.to_lowercase(), party))
+        self.lock().suppressed.contains_key(&(address.to_owned(), party))
     }
 
     fn unsuppress(&self, party: Party, address: &str, _: &str, _: Timestamp) -> Commit<Result<bool, StoreError>> {
@@ -766,7 +766,7 @@ impl Queue for Model {
         if state.closed {
             return Commit::done(Err(StoreError::Closed(CLOSED.into())));
         }
-        Commit::done(Ok(state.suppressed.remove(&(address.to_lowercase(), party)).is_some()))
+        Commit::done(Ok(state.suppressed.remove(&(address.to_owned(), party)).is_some()))
     }
 
     fn set_waker(&self, waker: Arc<dyn Wake>) {

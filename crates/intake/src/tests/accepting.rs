@@ -76,6 +76,16 @@ async fn an_author_is_known_by_the_address_read_strictly_however_the_field_is_wr
 }
 
 #[tokio::test]
+async fn an_address_is_suppressed_however_it_is_written() {
+    let world = world();
+    let to = ["luis@example.org", "\"gone\"@example.org", "\"G\\one\"@EXAMPLE.org"];
+    let mut submission = incoming(Surface::Smtp, MESSAGE);
+    submission.envelope = envelope("ana@example.com", &to);
+    world.intake.accept(submission).await.unwrap();
+    assert_eq!(world.queue.last().suppressed, [1, 2]);
+}
+
+#[tokio::test]
 async fn what_is_tried_again_has_the_bytes_the_lane_and_the_channel_of_the_first_try() {
     let world = world();
     world.intake.accept(incoming(Surface::Http, MESSAGE)).await.unwrap();

@@ -130,7 +130,7 @@ fn refusal(outcome: &Outcome) -> Option<(Stage, &Diagnostic)> {
 }
 
 fn address(lease: &Lease, index: u32) -> Option<String> {
-    lease.envelope.recipients.get(index as usize).map(|recipient| recipient.path.to_string().to_lowercase())
+    lease.envelope.recipients.get(index as usize).map(|recipient| recipient.path.mailbox().key())
 }
 
 /// Of several things that replies say about a channel, the gravest counts.

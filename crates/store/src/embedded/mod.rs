@@ -914,11 +914,11 @@ impl<D: Disk> Queue for Embedded<D> {
 
     fn is_suppressed(&self, party: Party, address: &str) -> bool {
         let open = lock(&self.shared.open);
-        !open.suppressed.is_empty() && open.suppressed.contains(&(party, address.to_lowercase()))
+        !open.suppressed.is_empty() && open.suppressed.contains(&(party, address.to_owned()))
     }
 
     fn unsuppress(&self, party: Party, address: &str, by: &str, at: Timestamp) -> Commit<Result<bool, StoreError>> {
-        let order = Unsuppress { party, address: address.to_lowercase(), by: by.to_owned(), at };
+        let order = Unsuppress { party, address: address.to_owned(), by: by.to_owned(), at };
         self.submit(|answer| Op::Unsuppress(order, answer), || Err(StoreError::Closed("the writer has ended".into())))
     }
 

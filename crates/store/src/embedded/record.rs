@@ -83,7 +83,7 @@ pub(crate) struct SettledRow {
     pub due: Timestamp,
     pub counts: bool,
     pub said: String,
-    /// The address that goes on the list, lower case.
+    /// The address that goes on the list.
     pub suppress: Option<String>,
 }
 

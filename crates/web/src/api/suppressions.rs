@@ -10,6 +10,7 @@ use crate::viewer::Viewer;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use mail::{Directory, TeamId};
+use smtp::Mailbox;
 use store::{Party, Queue, StoreError};
 
 const MOST: usize = 1000;
@@ -54,7 +55,7 @@ pub(crate) async fn remove(
     let viewer = Viewer::of(&caller);
     let team = params.read("team", |name| team(&directory, viewer, name));
     params.finish()?;
-    let address = address.to_lowercase();
+    let address = Mailbox::parse(&address).map_or(address, |mailbox| mailbox.key());
     let lists = match team {
         Some(team) => vec![Party::Team(team)],
         None => standing(&surface, viewer, &address).await?,

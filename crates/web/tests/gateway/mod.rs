@@ -116,7 +116,7 @@ impl Fake {
             counts: true,
             said: Diagnostic::from(&reply),
             cause: None,
-            suppress: Some(lease.envelope.recipients[recipient.index as usize].path.to_string().to_lowercase()),
+            suppress: Some(lease.envelope.recipients[recipient.index as usize].path.mailbox().key()),
         });
         let settlement = Settlement {
             message: lease.message,

@@ -189,7 +189,7 @@ async fn suppressed_addresses_are_listed_by_cursor_and_taken_off_again() {
     assert!(first["owner"] == "team:sales" && first["reason"].as_str().unwrap().contains("no such user here"), "{first}");
     let rest = get(&router, &format!("/api/v1/suppressions?after={}", page["next"].as_str().unwrap())).await.json();
     assert_eq!((rest["data"][0]["address"].as_str(), rest["has_more"].as_bool()), (Some("c@example.org"), Some(false)));
-    let removed = delete(&router, "/api/v1/suppressions/A@example.org?team=sales").await.json();
+    let removed = delete(&router, "/api/v1/suppressions/%22A%22@example.org?team=sales").await.json();
     assert_eq!(removed["removed_from"][0], "team:sales");
     delete(&router, "/api/v1/suppressions/a@example.org").await.problem(404, "suppression_not_found");
     delete(&router, "/api/v1/suppressions/b@example.org?team=none").await.problem(422, "validation_failed");

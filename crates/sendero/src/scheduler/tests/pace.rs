@@ -203,10 +203,13 @@ async fn pain_5_quota_replies_for_days_spend_no_attempt() {
 async fn pain_20_an_unknown_recipient_is_suppressed_and_a_throttle_is_not() {
     let world = World::new();
     world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
-    let gone = world.submit_in(1, Lane::Normal, 1).await;
+    let to_gone = world.message(MessageId::new(world.now(), [1; 10]), ANA, ReversePath::Null, "\"Gone\"@EXAMPLE.org");
+    let gone = to_gone.id;
+    world.queue.accept(vec![to_gone]).await.unwrap();
     world.after(2).await;
     assert_eq!(world.recipient(gone).state, RecipientState::Failed);
-    assert_eq!(world.queue.suppressions(&[], None, 9).unwrap().len(), 1);
+    let listed = world.queue.suppressions(&[], None, 9).unwrap();
+    assert_eq!(listed.iter().map(|one| one.address.as_str()).collect::<Vec<_>>(), ["gone@example.org"]);
     world.says(Stage::Rcpt, 450, "4.7.1 too many messages, slow down");
     world.submit_in(2, Lane::Normal, 1).await;
     world.after(2).await;
