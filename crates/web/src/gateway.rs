@@ -87,8 +87,19 @@ pub struct Outlook {
     pub paused_people: Vec<(PersonId, String)>,
     /// Froms that are at a limit of their own: the lanes go on without them.
     pub full_froms: Vec<FullFrom>,
-    /// From addresses that its provider refuses, and the provider's words: their mail is held.
-    pub refused_froms: Vec<(String, String)>,
+    /// Senders that its provider refuses: their mail is held.
+    pub refused_senders: Vec<RefusedSender>,
+}
+
+/// A sender that a provider refuses for one person's mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedSender {
+    /// Whose mail was refused.
+    pub person: PersonId,
+    /// The reverse-path, or the author where the message had been seen, as [`smtp::Mailbox::key`] writes it.
+    pub address: String,
+    /// The provider's words.
+    pub said: String,
 }
 
 /// What the next message of a lane waits for.

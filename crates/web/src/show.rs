@@ -12,6 +12,7 @@ use crate::viewer::Viewer;
 use crate::waiting::{self, Mail, Place, Way};
 use mail::lane::LaneReason;
 use mail::{ChannelId, ChannelState, Directory, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use smtp::Mailbox;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use store::{Party, Queue};
@@ -120,7 +121,9 @@ impl<'a> Glance<'a> {
     }
 
     fn on_its_way(&self, message: store::MessageView, place: Option<Place>, way: &Way) -> view::Message {
-        let mail = Mail { person: message.person, author: &message.author, lane: message.lane, place };
+        let reverse_path = Mailbox::parse(&message.reverse_path).map(|mailbox| mailbox.key()).unwrap_or_default();
+        let (person, lane) = (message.person, message.lane);
+        let mail = Mail { person, author: &message.author, reverse_path: &reverse_path, lane, place };
         let recipients: Vec<view::Recipient> =
             message.recipients.into_iter().map(|recipient| self.recipient(recipient, &mail, way)).collect();
         let mut states = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! lane as a [`Place`].
 
 use crate::clocks::Clocks;
-use crate::gateway::{LaneWait, Outlook};
+use crate::gateway::{LaneWait, Outlook, RefusedSender};
 use mail::limits::{Limit, LimitScope};
 use mail::pace::{Ahead, FromId, Why};
 use mail::{ChannelState, Lane, PersonId, RecipientState, Timestamp, WaitingKind, WaitingOn};
@@ -30,6 +30,8 @@ pub struct Mail<'a> {
     pub person: PersonId,
     /// Its first author, as [`smtp::Mailbox::key`] writes it.
     pub author: &'a str,
+    /// Its reverse-path, written so too; empty for `<>`.
+    pub reverse_path: &'a str,
     /// How urgent.
     pub lane: Lane,
     /// Where it stands, while it is queued.
@@ -73,10 +75,10 @@ pub fn of_message<'a>(reasons: impl Iterator<Item = &'a WaitingOn>) -> Option<Wa
 }
 
 fn of_held(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn {
-    let from = mail.author;
-    let refused = way.outlook.refused_froms.iter().any(|(refused, _)| refused.eq_ignore_ascii_case(from));
-    let (reason, ends) = if refused {
-        let reason = format!("held for a person: the provider of channel '{}' does not let it send as {from}", way.name);
+    let is_its_own =
+        |one: &&RefusedSender| one.person == mail.person && [mail.author, mail.reverse_path].contains(&one.address.as_str());
+    let (reason, ends) = if let Some(RefusedSender { address, .. }) = way.outlook.refused_senders.iter().find(is_its_own) {
+        let reason = format!("held for a person: the provider of channel '{}' does not let it send as {address}", way.name);
         (reason, "the address is allowed at the provider, and somebody releases the message; or somebody cancels it")
     } else {
         ("held for a person".to_owned(), "somebody releases or cancels it")

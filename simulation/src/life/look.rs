@@ -73,7 +73,7 @@ impl Life {
     /// The channel keeps mail back until a person acts.
     pub(super) fn keeps_back(&self, channel: ChannelId) -> bool {
         let outlook = self.scheduler.outlook(channel);
-        !outlook.paused_people.is_empty() || !outlook.refused_froms.is_empty()
+        !outlook.paused_people.is_empty() || !outlook.refused_senders.is_empty()
     }
 
     /// What a channel is held to.
@@ -124,7 +124,13 @@ impl Life {
                 .ahead(view.channel, &[*id])
                 .pop()
                 .map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: self.scheduler.forecast(view.channel, lane, ahead) });
-            let mail = web::waiting::Mail { person: view.person, author: &view.author, lane: view.lane, place };
+            let mail = web::waiting::Mail {
+                person: view.person,
+                author: &view.author,
+                reverse_path: &view.reverse_path,
+                lane: view.lane,
+                place,
+            };
             let clocks = web::clocks::Clocks { wall, steady: wall };
             let way = web::waiting::Way { name: office::name(view.channel), outlook, clocks, words: true };
             for recipient in view.recipients.iter().filter(|recipient| !recipient.state.is_final()) {

@@ -27,7 +27,7 @@ pub enum ForRecipient {
     },
     /// No attempt is spent: due again when the channel goes.
     Keep,
-    /// All mail of this From waits for a person; the channel's other mail goes on.
+    /// It waits for a person, as does the same person's further mail with this sender; the channel's other mail goes on.
     HoldFrom,
     /// At once, in a new transaction.
     Again,

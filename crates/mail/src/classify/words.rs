@@ -120,7 +120,7 @@ words! {
         ReduceConcurrency = "reduce_concurrency",
         /// A new access token and one more login, then as `pause_channel_reauth`.
         RefreshTokenOnce = "refresh_token_once",
-        /// Hold the mail of this From.
+        /// Hold the person's mail with this sender.
         HoldMessageFixSender = "hold_message_fix_sender",
         /// Stop this From domain towards this destination.
         PauseFromDomain = "pause_from_domain",

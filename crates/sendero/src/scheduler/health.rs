@@ -1,16 +1,16 @@
 //! Moves of a channel: made durable, then obeyed, and told in the log.
 
 use super::Shared;
-use super::pace::{Breaker, from_of};
+use super::pace::Breaker;
 use super::verdict::{Verdict, of_opening};
 use super::way::{Era, Way};
-use delivery::OpenError;
+use delivery::{OpenError, Outgoing};
 use mail::channel::ChannelMove;
 use mail::classify::{ForChannel, react};
 use mail::{Channel, ChannelState, Diagnostic, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Lease, StoreError};
+use store::StoreError;
 
 /// How long until a state is offered again that the disk had no room for.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
@@ -200,7 +200,8 @@ impl Shared {
     }
 
     /// Does to the channel what the replies of a transaction say about it, which began then.
-    pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, lease: &Lease, verdict: &Verdict, began: Era) {
+    pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, outgoing: &Outgoing, verdict: &Verdict, began: Era) {
+        let Outgoing { lease, reverse_path, .. } = outgoing;
         let now = self.steady();
         if verdict.channel.is_none() {
             way.went_well();
@@ -214,9 +215,8 @@ impl Shared {
                 let refusals = verdict.refusals.iter();
                 breaker = refusals.filter_map(|(class, said)| pace.refused(lease.message, lease.person, *class, said)).last();
             }
-            if let Some(said) = &verdict.refuses_from {
-                let address = lease.author.to_string();
-                pace.refused_froms.insert(from_of(lease), (address, said.to_string()));
+            if let Some((stage, said)) = &verdict.refuses_from {
+                pace.refused_senders.note(lease, reverse_path, *stage, said.to_string());
             }
         }
         match breaker {

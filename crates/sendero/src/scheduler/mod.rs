@@ -12,6 +12,7 @@ mod next;
 mod pace;
 mod report;
 mod reports;
+mod senders;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -242,7 +243,7 @@ impl Scheduler {
             connections: pace.terms.caps.connections,
             paused_people: pace.paused_people.iter().map(|(person, reason)| (*person, reason.clone())).collect(),
             full_froms,
-            refused_froms: pace.refused_froms.values().cloned().collect(),
+            refused_senders: pace.refused_senders.all(),
         }
     }
 

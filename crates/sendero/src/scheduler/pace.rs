@@ -1,6 +1,7 @@
 //! Who goes next on a channel: its limits and lanes, and whom it keeps back.
 
 use super::accounts::Account;
+use super::senders::RefusedSenders;
 use mail::classify::Class;
 use mail::limits::{Limit, Unit};
 use mail::pace::{Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait};
@@ -28,8 +29,8 @@ pub(super) struct Pace {
     turn: Turn,
     /// Froms that are at a limit of their own, until then.
     full_froms: BTreeMap<FromId, (Timestamp, Limit)>,
-    /// Froms that the provider refuses: the address, and its words.
-    pub(super) refused_froms: BTreeMap<FromId, (String, String)>,
+    /// Senders that the provider refuses.
+    pub(super) refused_senders: RefusedSenders,
     /// People whose mail is kept back, and why.
     pub(super) paused_people: BTreeMap<PersonId, String>,
     /// Unknown recipients in a row.
@@ -121,7 +122,7 @@ impl Pace {
     /// What was kept back for its own sake is tried again.
     pub(super) fn forgive(&mut self) {
         self.pass_nobody_by();
-        self.refused_froms.clear();
+        self.refused_senders = RefusedSenders::default();
         self.paused_people.clear();
         self.unknown.clear();
         self.alike = None;
@@ -296,7 +297,7 @@ pub(super) enum Breaker {
 }
 
 /// The From of a lease, as limits tell it apart.
-pub(super) fn from_of(lease: &Lease) -> FromId {
+fn from_of(lease: &Lease) -> FromId {
     FromId::of(&lease.author)
 }
 

@@ -15,8 +15,8 @@ pub(super) struct Verdict {
     pub recipients: Vec<Settled>,
     /// What becomes of the channel, with the words that led to it.
     pub channel: Option<(ForChannel, Diagnostic)>,
-    /// The provider refuses the From, in these words.
-    pub refuses_from: Option<Diagnostic>,
+    /// The provider refuses the sender, at this stage and in these words.
+    pub refuses_from: Option<(Stage, Diagnostic)>,
     /// Final refusals, for the breaker.
     pub refusals: Vec<(Class, Diagnostic)>,
     /// The next hop took at least one recipient.
@@ -99,7 +99,7 @@ impl Judge<'_> {
             ForRecipient::Defer { after } => self.deferred(index, standing, cause, after),
             ForRecipient::Keep => settled(Move::GiveBack, self.now.plus(BEHIND), false),
             ForRecipient::HoldFrom => {
-                verdict.refuses_from = Some(said.clone());
+                verdict.refuses_from = Some((stage, said.clone()));
                 settled(Move::Hold, self.now, false)
             }
         }

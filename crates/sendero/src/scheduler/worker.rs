@@ -3,7 +3,7 @@
 use super::Shared;
 use super::books::{Books, close_books};
 use super::next::{Next, give_back, next};
-use super::pace::{Ended, Ticket, from_of};
+use super::pace::{Ended, Ticket};
 use super::report::log_attempt;
 use super::reports::report;
 use super::verdict::Judge;
@@ -304,15 +304,15 @@ async fn open(
     }
 }
 
-/// Whether it may leave at all: its From is not refused by the provider, and permission is checked again where the
+/// Whether it may leave at all: its sender is not refused by the provider, and permission is checked again where the
 /// directory has changed since acceptance.
 fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Bytes) -> Result<(), String> {
     {
         let pace = way.pace();
-        if !pace.refused_froms.is_empty()
-            && let Some((address, said)) = pace.refused_froms.get(&from_of(lease))
+        if !pace.refused_senders.is_empty()
+            && let Some(refused) = pace.refused_senders.of(lease, &mail::resolve::return_path(row, &lease.envelope, body))
         {
-            return Err(format!("the provider refuses {address} as sender: {said}"));
+            return Err(format!("the provider refuses {} as sender: {}", refused.address, refused.said));
         }
     }
     if !shared.directory_changed.load(Ordering::Relaxed)
@@ -415,7 +415,7 @@ async fn hand_over(
     shared.end(way, &ticket, ended);
     // The reply says so of this very connection: it does not count among those that work.
     let parting = if verdict.leaves_connection() { put_down(way, desk) } else { None };
-    shared.heed(way, row, &outgoing.lease, &verdict, began).await;
+    shared.heed(way, row, &outgoing, &verdict, began).await;
     if let Some(open) = parting {
         open.session.close().await;
     }

@@ -63,7 +63,7 @@ fn for_message(what: ForRecipient) -> &'static str {
         }
         ForRecipient::Defer { after: None } => "an attempt is spent; tried again by the retry schedule",
         ForRecipient::Keep => "kept; no attempt is spent, and it goes when the channel goes",
-        ForRecipient::HoldFrom => "held, with all mail of this From on the channel, until a person acts",
+        ForRecipient::HoldFrom => "held, with further mail of that person with this sender on the channel, until somebody acts",
         ForRecipient::Again => "tried again at once for those refused, in a new transaction",
     }
 }

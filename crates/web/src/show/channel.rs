@@ -61,7 +61,7 @@ impl Glance<'_> {
             ..one
         });
         let paused = outlook.paused_people.iter().filter(|_| way.words);
-        let refused = outlook.refused_froms.iter().filter(|_| way.words);
+        let refused = outlook.refused_senders.iter().filter(|_| way.words);
         let history = history.into_iter().map(|event| {
             let event = self.event(event, &[]);
             view::Event { detail: words(&event.detail), ..event }
@@ -72,7 +72,7 @@ impl Glance<'_> {
             limits: limits.collect(),
             learned: learned.collect(),
             people_kept_back: paused.map(|(person, why)| (self.person_name(*person), why.clone())).collect(),
-            refused_froms: refused.cloned().collect(),
+            refused_froms: refused.map(|one| (one.address.clone(), one.said.clone())).collect(),
             history: history.collect(),
         }
     }

@@ -60,7 +60,7 @@ pub struct ChannelDetail {
     /// People whose mail is kept back, by address, and why.
     #[serde(default)]
     pub people_kept_back: BTreeMap<String, String>,
-    /// From addresses that the provider refuses, and its words: their mail is held.
+    /// Senders that the provider refuses, and its words: their mail is held.
     #[serde(default)]
     pub refused_froms: BTreeMap<String, String>,
     /// The latest of its history, newest first.

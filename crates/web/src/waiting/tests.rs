@@ -27,7 +27,7 @@ fn queued(due: i64) -> RecipientView {
 fn mail(lane: Lane, starts: Option<i64>) -> Mail<'static> {
     let ahead = Ahead { transactions: 13, recipients: 13, bytes: 13_000 };
     let place = Some(Place { ahead, starts: starts.map(Timestamp) });
-    Mail { person: PersonId(1), author: "ana@example.com", lane, place }
+    Mail { person: PersonId(1), author: "ana@example.com", reverse_path: "", lane, place }
 }
 
 fn way(state: ChannelState) -> Way {
@@ -190,7 +190,11 @@ fn a_person_who_is_kept_back_waits_for_a_person_and_others_do_not() {
 #[test]
 fn a_from_that_the_provider_refuses_is_named() {
     let mut way = way(ChannelState::Active);
-    way.outlook.refused_froms = vec![("ANA@example.com".into(), "553 5.7.1 not yours".into())];
+    let refused = |person| RefusedSender { person, address: "ana@example.com".into(), said: "553 5.7.1 not yours".into() };
+    way.outlook.refused_senders = vec![refused(PersonId(2))];
+    let others = reason(&recipient(RecipientState::Held, None, 0), &mail(Lane::Normal, None), &way);
+    assert!(!others.text.contains("send as"), "{others:?}");
+    way.outlook.refused_senders.push(refused(PersonId(1)));
     let held = reason(&recipient(RecipientState::Held, None, 0), &mail(Lane::Normal, None), &way);
     assert_eq!((held.kind, held.next_try), (WaitingKind::Person, None));
     assert!(held.text.contains("send as ana@example.com") && held.ends.contains("releases"), "{held:?}");

@@ -297,7 +297,28 @@ async fn a_sender_that_the_provider_refuses_is_held_and_others_go_on() {
     let other = world.submit(3, ANA).await;
     world.after(5).await;
     assert_eq!((world.recipient(also).state, world.recipient(other).state), (RecipientState::Held, RecipientState::Sent));
-    assert_eq!(world.scheduler.outlook(world.channel()).refused_froms.len(), 1);
+    assert_eq!(world.scheduler.outlook(world.channel()).refused_senders.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_sender_of_one_person_holds_nobody_elses_mail_and_no_other_reverse_path() {
+    let world = World::held_to(&["1 connections"]);
+    let (sales, not_hers) = ("sales@example.com", ReversePath::parse("<ana@example.com>").unwrap());
+    world.says(Stage::Mail, 553, "5.7.1 ana@example.com: Sender address rejected: not owned by user");
+    let held = world.submit_with(1, sales, not_hers.clone()).await;
+    world.after(2).await;
+    world.says_yes();
+    let again = world.submit_with(2, sales, not_hers.clone()).await;
+    let right = world.submit_with(3, sales, ReversePath::parse("<sales@example.com>").unwrap()).await;
+    let mut message = world.message(MessageId::new(world.now(), [4; 10]), sales, not_hers, "user4@example.org");
+    message.person = PersonId(2);
+    let of_another = message.id;
+    world.queue.accept(vec![message]).await.unwrap();
+    world.after(5).await;
+    let states = [held, again, right, of_another].map(|id| world.recipient(id).state);
+    assert_eq!(states, [RecipientState::Held, RecipientState::Held, RecipientState::Sent, RecipientState::Sent]);
+    let refused = world.scheduler.outlook(world.channel()).refused_senders;
+    assert!(matches!(&refused[..], [one] if one.address == "ana@example.com" && one.person == PersonId(1)), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -403,7 +424,8 @@ async fn a_lesson_of_a_transaction_from_before_the_row_changed_leaves_the_limits
         refusals: Vec::new(),
         accepted: false,
     };
-    shared.heed(&way, before.channel(world.channel()).unwrap(), &lease, &verdict, began).await;
+    let outgoing = Outgoing { lease, body: Bytes::new(), reverse_path: ReversePath::Null };
+    shared.heed(&way, before.channel(world.channel()).unwrap(), &outgoing, &verdict, began).await;
     assert!(world.scheduler.outlook(world.channel()).lessons.pace.is_some());
     assert_eq!(set(), [30]);
 }
