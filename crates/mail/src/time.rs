@@ -38,9 +38,10 @@ impl Timestamp {
         zoned.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
     }
 
+    /// The moment itself, or the first or last one that can be printed.
     fn jiff(self) -> jiff::Timestamp {
-        let clamped = self.0.clamp(jiff::Timestamp::MIN.as_millisecond(), jiff::Timestamp::MAX.as_millisecond());
-        jiff::Timestamp::from_millisecond(clamped).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        let end = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(end)
     }
 }
 
@@ -75,6 +76,14 @@ mod tests {
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse("2026-11-25T09:00:00.123+01:00"), Some(at));
         assert_eq!(at.to_rfc5322(), "Wed, 25 Nov 2026 08:00:00 +0000");
+    }
+
+    #[test]
+    fn a_moment_beyond_what_can_be_printed_is_printed_as_the_last_one() {
+        let (first, last) = ("-009999-01-02T01:59:59.000Z", "9999-12-30T22:00:00.999Z");
+        assert_eq!((Timestamp(i64::MIN).to_string().as_str(), Timestamp(i64::MAX).to_string().as_str()), (first, last));
+        assert_eq!(Timestamp(253_402_207_200_999).to_string(), last);
+        assert_eq!(Timestamp(i64::MAX).to_rfc5322(), "Thu, 30 Dec 9999 22:00:00 +0000");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// A shorter text only helps its code; a longer one stands for itself.
 const SPEAKS_FOR_ITSELF: usize = 8;
+/// Longest `retry_after`, in seconds: 31 days. What waits longer waits for a person.
+const LONGEST_WAIT: u64 = 31 * 24 * 3600;
 
 /// A rule as it is written.
 #[derive(Debug, Deserialize)]
@@ -125,6 +127,10 @@ impl Row {
         }
         if self.action.is_final() && self.permanence == Permanence::Temporary {
             return Err(format!("action '{}' is final, but permanence is 'temporary'", self.action));
+        }
+        if self.retry_after > LONGEST_WAIT {
+            let given = self.retry_after;
+            return Err(format!("'retry_after' is {given} seconds; the longest is {LONGEST_WAIT}, which is 31 days"));
         }
         let phase = self.phase.phase();
         if phase.is_some_and(Phase::is_before_mail) && matches!(self.scope, Fault::Recipient | Fault::Message) {

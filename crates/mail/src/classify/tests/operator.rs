@@ -58,6 +58,15 @@ fn an_action_that_does_not_go_with_its_scope_is_refused() {
 }
 
 #[test]
+fn a_wait_of_more_than_31_days_is_refused() {
+    for seconds in ["2678401", "9223372036854775807"] {
+        let error = refused("retry_after = 60", &format!("retry_after = {seconds}"));
+        assert!(error.contains(seconds) && error.contains("31 days"), "{error}");
+    }
+    assert!(Rules::with_operator(&ROW.replace("retry_after = 60", "retry_after = 2678400")).is_ok());
+}
+
+#[test]
 fn a_row_before_mail_cannot_be_about_a_message() {
     let row =
         ROW.replace("\"data\"", "\"auth\"").replace("\"channel\"", "\"message\"").replace("pause_channel_until", "retry_later");
