@@ -29,13 +29,13 @@ impl Ahead {
         self.bytes += bytes;
     }
 
-    /// Both together.
+    /// Both together, as far as can be counted.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
-            transactions: self.transactions + other.transactions,
-            recipients: self.recipients + other.recipients,
-            bytes: self.bytes + other.bytes,
+            transactions: self.transactions.saturating_add(other.transactions),
+            recipients: self.recipients.saturating_add(other.recipients),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 
@@ -81,5 +81,5 @@ pub fn forecast(terms: &Terms, mut ledger: Ledger, lane: Lane, ahead: Ahead, tak
     }
     // What is left goes on as fast as what was run.
     let share = ahead.transactions as f64 / RUN as f64;
-    now.plus(at.since(now).mul_f64(share))
+    now.plus(Duration::try_from_secs_f64(at.since(now).as_secs_f64() * share).unwrap_or(Duration::MAX))
 }

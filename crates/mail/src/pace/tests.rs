@@ -412,3 +412,11 @@ proptest! {
         prop_assert!((estimated - last).abs() <= 0.02 * last + 2.0, "estimated {estimated}, was {last}");
     }
 }
+
+#[test]
+fn an_estimate_of_more_than_can_be_counted_is_the_end_of_time() {
+    let world = World::new(&["1 messages / 24 hours"]);
+    let all = Ahead { transactions: u64::MAX, recipients: u64::MAX, bytes: u64::MAX };
+    let at = forecast(&world.terms, world.ledger.clone(), Lane::Normal, all.plus(all), Duration::from_secs(1), START);
+    assert_eq!(at, Timestamp(i64::MAX));
+}

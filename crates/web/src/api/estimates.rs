@@ -19,7 +19,7 @@ use smtp::{Mailbox, ReversePath};
 
 const MAX_REQUEST: u64 = 16 * 1024;
 const USUAL_BYTES: u64 = 10_000;
-/// More of anything is no estimate but a mistake.
+/// More of anything, or more recipients of all messages together, is no estimate but a mistake.
 const MOST: u64 = 1_000_000_000;
 
 pub(crate) async fn estimate(
@@ -51,6 +51,10 @@ fn check(asked: &EstimateRequest) -> Result<(), Problem> {
             detail: format!("'{}' is a number from 1 to {MOST}", &pointer[1..]),
         })
         .collect();
+    if errors.is_empty() && asked.messages.saturating_mul(asked.recipients_each()) > MOST {
+        let detail = format!("'messages' times 'recipients' is at most {MOST}");
+        errors.push(FieldError { pointer: "/recipients".to_owned(), code: "out_of_range".to_owned(), detail });
+    }
     if asked.channel.is_some() == asked.from.is_some() {
         let detail = "say either 'channel', or 'from' for the channel by which that address sends".to_owned();
         errors.push(FieldError { pointer: "/channel".to_owned(), code: "conflict".to_owned(), detail });

@@ -6,6 +6,10 @@ use crate::problem::Problem;
 use crate::view::{Estimate, EstimateRequest};
 use mail::pace::{Ahead, Terms};
 use mail::{ChannelId, Timestamp};
+use std::time::Duration;
+
+/// Further away nothing is said but that.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Glance<'_> {
     /// Behind what waits on the channel already, in this lane and the more urgent ones.
@@ -27,7 +31,7 @@ impl Glance<'_> {
         let when = |ahead| self.gateway.forecast(id, asked.lane, ahead).map(|at| self.clocks.shown(at));
         let (starts_at, finishes_at) = (when(waiting.plus(one)), when(waiting.plus(wanted)));
         Ok(Estimate {
-            text: words(&way.name, asked.messages, finishes_at, way.outlook.state.name()),
+            text: words(&way.name, asked.messages, finishes_at, self.clocks.wall, way.outlook.state.name()),
             channel: way.name,
             lane: asked.lane,
             messages: asked.messages,
@@ -39,10 +43,25 @@ impl Glance<'_> {
     }
 }
 
-fn words(channel: &str, messages: u64, finishes_at: Option<Timestamp>, state: &str) -> String {
+fn words(channel: &str, messages: u64, finishes_at: Option<Timestamp>, now: Timestamp, state: &str) -> String {
     let what = if messages == 1 { "the message".to_owned() } else { format!("the last of {messages} messages") };
     match finishes_at {
+        Some(at) if at.since(now) > CENTURY => {
+            format!("{what} would not leave by channel '{channel}' within a hundred years, as things stand now")
+        }
         Some(at) => format!("{what} would leave by channel '{channel}' at about {at}, as things stand now"),
         None => format!("nobody can say when {what} would leave: channel '{channel}' is {state} and waits for a person"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_a_hundred_years_is_not_told_as_a_date() {
+        let text = |at| words("office", 10, Some(Timestamp(at)), Timestamp(0), "active");
+        assert!(text(1000).contains("at about 1970-01-01T00:00:01"));
+        assert!(text(i64::MAX).contains("within a hundred years"));
     }
 }

@@ -236,6 +236,7 @@ async fn an_estimate_that_is_asked_for_wrongly_is_refused_with_every_reason() {
         (r#"{"channel": "team", "from": "ana@example.com", "messages": 1}"#, "either 'channel', or 'from'"),
         (r#"{"channel": "team", "messages": 0}"#, "'messages' is a number from 1"),
         (r#"{"channel": "team", "messages": 1, "recipients": 0}"#, "'recipients' is a number from 1"),
+        (r#"{"channel": "team", "messages": 1000000000, "recipients": 1000000000}"#, "'messages' times 'recipients' is at most"),
         (r#"{"channel": "team", "messages": 1, "lane": "soon"}"#, "soon"),
         (r#"{"channel": "team", "messages": 1, "colour": "red"}"#, "colour"),
         (r#"{"from": "nowhere", "messages": 1}"#, "nowhere"),
