@@ -13,7 +13,7 @@ pub use control::{CONTROL_FIELDS, is_control};
 pub use wishes::{MAX_TAGS, WishError, Wishes, idempotency_key, tag};
 
 use memchr::{memchr, memchr2};
-use smtp::Mailbox;
+use smtp::{Mailbox, is_unseen};
 
 /// Longest header section of a submission, in bytes.
 pub const MAX_HEADER: usize = 256 * 1024;
@@ -256,7 +256,7 @@ impl<'a> Header<'a> {
     pub fn message_id(&self) -> Option<String> {
         let value = self.named("Message-ID").next()?.unfolded();
         let inner = value.split_once('<').map_or(value.as_str(), |(_, inner)| inner.split('>').next().unwrap_or_default());
-        let id: String = inner.chars().filter(|c| !c.is_control() && !c.is_whitespace()).take(512).collect();
+        let id: String = inner.chars().filter(|c| !is_unseen(*c) && !c.is_whitespace()).take(512).collect();
         (!id.is_empty()).then_some(id)
     }
 }
@@ -313,7 +313,7 @@ fn for_list(field: &Field<'_>) -> String {
     // Nobody reads more of a subject than this, however long it is.
     let start = &field.value[..field.value.len().min(8 * 1024)];
     let text = Field { value: start, ..*field }.unfolded();
-    encoded_word::decode(&text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect()
+    encoded_word::decode(&text).chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(MAX_SHOWN).collect()
 }
 
 #[cfg(test)]

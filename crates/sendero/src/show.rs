@@ -38,9 +38,9 @@ fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     print(&table.trim_fmt());
 }
 
-/// What others wrote may hold control characters, which a terminal would obey.
+/// What others wrote may hold characters that a terminal would obey, or that no eye sees.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if smtp::is_unseen(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn line(name: &str, value: &str) {

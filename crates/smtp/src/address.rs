@@ -126,7 +126,7 @@ fn is_label(label: &str) -> bool {
         && !label.starts_with('-')
         && !label.ends_with('-')
         && (label.len() <= 63 || !label.is_ascii())
-        && !label.chars().any(char::is_control)
+        && !label.chars().any(is_unseen)
 }
 
 fn is_literal(inner: &str) -> bool {
@@ -196,10 +196,16 @@ fn is_atext(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !is_unseen(c))
 }
 
-/// Controls, line separators, and what turns the direction of writing: they make a list of addresses
-/// show something else than it holds.
-fn is_unseen(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Controls, line separators, and what no eye sees, such as what turns the direction of writing (Unicode's categories
+/// Cc, Cf, Zl and Zp): they make a list, a log or a terminal show something else than it holds. The two joiners, without
+/// which some scripts cannot be written, are not among them.
+#[must_use]
+pub fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}')
+        || matches!(c, '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}')
+        || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 fn is_dot_string(text: &str) -> bool {

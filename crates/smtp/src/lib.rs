@@ -13,5 +13,5 @@ pub mod reply;
 pub mod sasl;
 pub mod server;
 
-pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath};
+pub use address::{Domain, ForwardPath, LocalPart, Mailbox, ReversePath, is_unseen};
 pub use reply::{EnhancedCode, Reply};

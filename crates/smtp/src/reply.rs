@@ -1,6 +1,7 @@
 //! Replies (RFC 5321 §4.2) with enhanced status codes (RFC 3463): values, their form on the
 //! wire, and a reader that takes bytes as they come.
 
+use crate::address::is_unseen;
 use bytes::{Buf, BufMut, BytesMut};
 
 /// The longest reply line that is read, without its line end.
@@ -63,8 +64,8 @@ impl From<(u8, u16, u16)> for EnhancedCode {
     }
 }
 
-/// One reply: three digits, perhaps an enhanced code, and lines of text without control
-/// characters.
+/// One reply: three digits, perhaps an enhanced code, and lines of text without what
+/// no eye sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
@@ -74,8 +75,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply with an enhanced code. `\n` in `text` begins a further line; other control
-    /// characters are dropped.
+    /// A reply with an enhanced code. `\n` in `text` begins a further line; other
+    /// characters that no eye sees are dropped.
     ///
     /// # Panics
     /// When `code` is not within 200 to 599.
@@ -114,7 +115,7 @@ impl Reply {
         self.enhanced
     }
 
-    /// The text on one line, without codes and control characters.
+    /// The text on one line, without codes.
     #[must_use]
     pub fn text(&self) -> String {
         self.text.replace('\n', " ")
@@ -206,13 +207,13 @@ fn folded(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn push_clean(into: &mut String, line: &str) {
-    if !line.chars().any(char::is_control) {
+    if !line.chars().any(is_unseen) {
         into.push_str(line);
         return;
     }
     into.extend(line.chars().filter_map(|c| match c {
         '\t' => Some(' '),
-        c if c.is_control() => None,
+        c if is_unseen(c) => None,
         c => Some(c),
     }));
 }
@@ -399,7 +400,7 @@ pub fn fuzz(data: &[u8]) {
     let pieces = read_all(data, usize::from(*cut).max(1));
     assert_eq!(whole, pieces);
     for reply in whole.0 {
-        assert!(reply.text.chars().all(|c| c == '\n' || !c.is_control()));
+        assert!(reply.text.chars().all(|c| c == '\n' || !is_unseen(c)));
         let (again, error) = read_all(&reply.to_bytes(), 7);
         assert_eq!(error, None);
         assert_eq!(again.len(), 1);
@@ -457,9 +458,10 @@ mod tests {
     }
 
     #[test]
-    fn text_never_holds_control_characters() {
+    fn text_never_holds_what_no_eye_sees() {
         assert_eq!(read(b"550 a\x1b[31m\tb\x00c\rd\r\n"), "550 a[31m bcd");
         assert_eq!(read(b"550 caf\xe9 \xc2\x85x\r\n"), "550 caf\u{fffd} x");
+        assert_eq!(read("550 a\u{202e}b\u{2028}c\u{200b}d\u{feff}e\u{e0041}f\r\n".as_bytes()), "550 abcdef");
         assert_eq!(Reply::new(550, (5, 0, 0), "a\r\nb\x07").to_bytes(), b"550-5.0.0 a\r\n550 5.0.0 b\r\n");
     }
 

@@ -7,9 +7,9 @@ const FOLD: usize = 76;
 /// Room in an encoded word for what it encodes (RFC 2047 §2).
 const WORD: usize = 45;
 
-/// The text on one line: what would end it, or be obeyed by a terminal, becomes a space; at most 700 bytes.
+/// The text on one line: what would end it, be obeyed by a terminal or not be seen, becomes a space; at most 700 bytes.
 pub(super) fn one_line(text: &str) -> String {
-    let tame = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c };
+    let tame = |c: char| if smtp::is_unseen(c) { ' ' } else { c };
     let line: String = text.chars().map(tame).collect();
     cut(line.trim(), MAX_VALUE).to_owned()
 }

@@ -267,6 +267,10 @@ fn lists_show_decoded_text_on_one_line() {
     assert_eq!(shown("=?utf-8?B?SG9sYQ==?=\r\n =?utf-8?Q?_a=C3=B1o?= 2026 =?x"), "Hola año 2026 =?x");
     assert_eq!(shown("a\tb\u{1b}[31m"), "a b [31m");
     assert_eq!(shown("=?utf-8?q?a=0D=0AX:_y?="), "a  X: y");
+    assert_eq!(
+        shown("=?utf-8?q?a=E2=80=AEb?= c\u{2028}d\u{200b}e \u{1f469}\u{200d}\u{1f467}"),
+        "a b c d e \u{1f469}\u{200d}\u{1f467}"
+    );
     assert_eq!(shown(&"ñ".repeat(10_000)).chars().count(), 256);
     assert_eq!(shown(&"=?a?q?".repeat(40_000)).chars().count(), 256);
     assert_eq!(shown(""), "");

@@ -63,7 +63,7 @@ fn quoted(line: &mut String, value: &str) {
             '"' | '\\' => line.extend(['\\', c]),
             '\n' => line.push_str("\\n"),
             '\r' => line.push_str("\\r"),
-            c if c.is_control() => {
+            c if smtp::is_unseen(c) => {
                 let _ = write!(line, "\\u{{{:x}}}", c as u32);
             }
             c => line.push(c),
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn no_value_can_end_its_line_or_begin_another_field() {
         let mut line = String::new();
-        quoted(&mut line, "250 ok\r\nlevel=error \"x\"\u{1b}[31m");
-        assert_eq!(line, "\"250 ok\\r\\nlevel=error \\\"x\\\"\\u{1b}[31m\"");
+        quoted(&mut line, "250 ok\r\nlevel=error \"x\"\u{1b}[31m\u{202e}");
+        assert_eq!(line, "\"250 ok\\r\\nlevel=error \\\"x\\\"\\u{1b}[31m\\u{202e}\"");
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Screen {
         match self.kind {
             Kind::Json => line(&json!({ "event": "captured", "message": captured })),
             Kind::Terminal | Kind::Lines => {
-                let subject: String = captured.subject.chars().filter(|c| !c.is_control()).collect();
+                let subject: String = captured.subject.chars().filter(|c| !smtp::is_unseen(*c)).collect();
                 print(&format!("  captured: {subject} ({} bytes)", captured.size));
             }
         }
