@@ -24,18 +24,23 @@ fn cut(text: &str, most: usize) -> &str {
     &text[..end]
 }
 
-/// A field on as many lines as it needs, folded where it has spaces.
+/// A field on as many lines as it needs, folded in front of its spaces, of which none is lost: they may be part of a
+/// quoted local part.
 pub(super) fn field(name: &str, value: &str) -> String {
     let mut text = format!("{name}:");
     let mut length = text.len();
-    for word in value.split(' ').filter(|word| !word.is_empty()) {
-        if length + 1 + word.len() > FOLD && length > name.len() + 1 {
+    let value = format!(" {}", value.trim_matches(' '));
+    let mut rest = value.trim_end_matches(' ');
+    while !rest.is_empty() {
+        let spaces = rest.len() - rest.trim_start_matches(' ').len();
+        let (word, behind) = rest.split_at(rest[spaces..].find(' ').map_or(rest.len(), |at| spaces + at));
+        if length + word.len() > FOLD && length > name.len() + 1 {
             text.push_str("\r\n");
             length = 0;
         }
-        text.push(' ');
         text.push_str(word);
-        length += 1 + word.len();
+        length += word.len();
+        rest = behind;
     }
     text.push_str("\r\n");
     text
@@ -109,6 +114,15 @@ mod tests {
         assert_eq!(quoted_printable("a=b \r\né\r\n"), b"a=3Db=20\r\n=C3=A9\r\n");
         let long = quoted_printable(&format!("{}\r\n", "é".repeat(99)));
         assert!(long.split(|byte| *byte == b'\n').all(|line| line.len() <= 77));
+    }
+
+    #[test]
+    fn a_folded_field_keeps_every_space_of_its_value() {
+        let address = format!("rfc822;\"a  b   {} c\"@example.com", "word ".repeat(30));
+        let text = field("Final-Recipient", &address);
+        assert_eq!(text.replace("\r\n", ""), format!("Final-Recipient: {address}"));
+        assert!(text.lines().skip(1).all(|line| line.starts_with(' ') && !line.trim().is_empty() && line.len() <= 76), "{text}");
+        assert_eq!(field("Name", ""), "Name:\r\n");
     }
 
     #[test]
