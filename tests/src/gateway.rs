@@ -253,6 +253,19 @@ surfaces = ["smtp", "api"]
         }
     }
 
+    /// The most memory that its process ever had at once, in bytes.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let process = self.process.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("a process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the status tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kib * 1024
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn log(&self) -> String {

@@ -30,7 +30,6 @@ pub use capture::CaptureTransport;
 pub use error::OpenError;
 pub use smarthost::{Deadlines, SmarthostTransport};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mail::channel::{Channel, Smarthost, Transport as Kind};
 use mail::{ChannelId, Outcome};
@@ -93,7 +92,7 @@ pub struct Outgoing {
     /// Which message, to whom.
     pub lease: store::Lease,
     /// Its bytes.
-    pub body: Bytes,
+    pub body: store::Body,
     /// What MAIL says.
     pub reverse_path: ReversePath,
 }

@@ -12,7 +12,6 @@ use crate::resolve::Resolver;
 use crate::scripted::{Authority, FixedNames, Hop, Script};
 use crate::tls::Tls;
 use crate::{Deadlines, Endpoint, OpenError, Outgoing, Session, SmarthostTransport, Transport};
-use bytes::Bytes;
 use mail::channel::{AuthMode, Smarthost, TlsMode, Transport as Kind};
 use mail::envelope::{BodyType, Envelope, Recipient};
 use mail::{ChannelId, Lane, MessageId, Outcome, PersonId, Timestamp};
@@ -81,7 +80,7 @@ fn outgoing_to(recipients: &[&str], body: &[u8]) -> Outgoing {
         size_bytes: body.len() as u64,
         envelope: Arc::new(envelope),
     };
-    Outgoing { lease, body: Bytes::copy_from_slice(body), reverse_path: ReversePath::parse("<ana@example.com>").unwrap() }
+    Outgoing { lease, body: body.to_vec().into(), reverse_path: ReversePath::parse("<ana@example.com>").unwrap() }
 }
 
 fn outgoing(body: &[u8]) -> Outgoing {

@@ -8,12 +8,12 @@ mod repeat;
 
 pub use repeat::Repeat;
 
+use crate::arrival::{Arrival, Submitted};
 use crate::clock::Clock;
 use crate::counters::IntakeCounters;
 use crate::people::People;
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
-use bytes::Bytes;
 use mail::header::{WishError, Wishes};
 use mail::pace::{Lessons, Terms};
 use mail::resolve::{Refusal, Request, Route, resolve};
@@ -21,7 +21,7 @@ use mail::rewrite::{Prepared, Stamp, prepare};
 use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, Timestamp, TokenId, lane};
 use std::net::IpAddr;
 use std::sync::Arc;
-use store::{Idempotency, NewMessage, Party, Queue};
+use store::{Body, Idempotency, NewMessage, Party, Queue};
 
 /// Who submits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Incoming {
     /// For whom. What the body holds is looked at here and need not be declared.
     pub envelope: Envelope,
     /// The message as it was given, CRLF line ends.
-    pub submitted: Bytes,
+    pub submitted: Submitted,
     /// What was asked beside it.
     pub wishes: ExplicitWishes,
 }
@@ -110,7 +110,7 @@ struct Draft {
     route: Route,
     lane: Lane,
     envelope: Envelope,
-    body: Bytes,
+    body: Body,
 }
 
 /// The way in.
@@ -147,6 +147,12 @@ impl Intake {
         &self.counters
     }
 
+    /// Begins to take in a message that is larger than what is kept whole.
+    #[must_use]
+    pub fn arrive(&self, surface: Surface, envelope: Option<&Envelope>) -> Arrival {
+        Arrival::new(Arc::clone(&self.queue), surface, envelope, self.settings.max_message_size)
+    }
+
     /// Makes a message durable and queues it, all or nothing.
     ///
     /// After `Ok` the message survives a crash and is ours to deliver or report (RFC 5321 §6.1), so
@@ -178,7 +184,7 @@ impl Intake {
             channel: message.channel,
             lane: message.lane,
             replayed: false,
-            size_bytes: message.body.len() as u64,
+            size_bytes: message.body.len(),
         };
         let accepted = self.queue.accept(vec![message]).await?;
         let first = accepted.first().ok_or(AcceptRefusal::Closed)?;
@@ -206,7 +212,7 @@ impl Intake {
             recipient: recipient.as_deref(),
             control_fields: false,
         };
-        let mut prepared = prepare(&submitted, &stamp)?;
+        let mut prepared = prepare(submitted.head(), &stamp)?;
         let wishes = agree(std::mem::take(&mut prepared.wishes), wishes).map_err(Refusal::Wish)?;
         let route = resolve(
             &self.people.directory(),
@@ -222,8 +228,15 @@ impl Intake {
             lane::decide(wishes.lane, self.token_lane(principal), envelope.recipients.len(), prepared.bulk_sign.take());
         let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted));
         envelope.smtputf8 |= prepared.utf8_header;
-        let bytes = Bytes::from(std::mem::take(&mut prepared.bytes));
-        let draft = Draft { id, at, principal, surface, route, lane, envelope, body: bytes };
+        let head = std::mem::take(&mut prepared.bytes).into();
+        let body = match submitted {
+            Submitted::Whole(_) => Body::Inline(head),
+            Submitted::Large(large) => {
+                prepared.eight_bit |= large.rest.is_eight_bit();
+                Body::Spooled { head, rest: large.rest }
+            }
+        };
+        let draft = Draft { id, at, principal, surface, route, lane, envelope, body };
         let message = self.compose(draft, prepared)?;
         Ok(NewMessage { lane_reason: lane_reason.as_text(), tags: wishes.tags, idempotency, ..message })
     }
@@ -233,7 +246,7 @@ impl Intake {
     /// Every message comes by here: what its channel can never take is refused, and who must not be written to is found.
     fn compose(&self, draft: Draft, read: Prepared) -> Result<NewMessage, AcceptRefusal> {
         let Draft { id, at, principal, surface, route, lane, mut envelope, body } = draft;
-        self.fits_channel(route.channel, lane, body.len() as u64)?;
+        self.fits_channel(route.channel, lane, body.len())?;
         let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
         if read.eight_bit {
             envelope.body = BodyType::EightBitMime;
@@ -286,8 +299,8 @@ impl Intake {
         }
     }
 
-    fn measure(&self, surface: Surface, envelope: &Envelope, submitted: &[u8]) -> Result<(), Refusal> {
-        let (found, most) = (submitted.len() as u64, self.settings.max_message_size);
+    fn measure(&self, surface: Surface, envelope: &Envelope, submitted: &Submitted) -> Result<(), Refusal> {
+        let (found, most) = (submitted.len(), self.settings.max_message_size);
         if found > most {
             return Err(Refusal::TooLarge { found, most });
         }
@@ -298,11 +311,11 @@ impl Intake {
         if found > most {
             return Err(Refusal::TooManyRecipients { found, most });
         }
-        // An SMTP session has looked at every byte already.
-        if surface != Surface::Smtp && smtp::data::has_odd_bytes(submitted) {
-            return Err(Refusal::OddBytes);
+        match submitted {
+            // An SMTP session has looked at every byte already, and so has an arrival.
+            Submitted::Whole(bytes) if surface != Surface::Smtp && smtp::data::has_odd_bytes(bytes) => Err(Refusal::OddBytes),
+            Submitted::Whole(_) | Submitted::Large(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -348,18 +361,33 @@ fn same<T: PartialEq>(field: &'static str, header: Option<T>, explicit: Option<T
 ///
 /// A client of SMTP may send a message's further recipients in a further transaction, so that there
 /// only the message itself counts; an HTTP request is repeated whole.
-fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &[u8]) -> Idempotency {
-    let parts = matches!(surface, Surface::Smtp | Surface::Cli);
+fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &Submitted) -> Idempotency {
+    let fingerprint = match submitted {
+        Submitted::Large(large) => large.fingerprint,
+        Submitted::Whole(bytes) => {
+            let mut sum = fingerprint(surface, Some(envelope));
+            sum.update(bytes);
+            let mut fingerprint = [0; 32];
+            fingerprint.copy_from_slice(sum.finish().as_ref());
+            fingerprint
+        }
+    };
+    Idempotency { key, fingerprint, parts: is_in_parts(surface) }
+}
+
+/// A fingerprint as it begins; the message as submitted follows.
+pub(crate) fn fingerprint(surface: Surface, envelope: Option<&Envelope>) -> digest::Context {
     let mut sum = digest::Context::new(&digest::SHA256);
-    if !parts {
+    if let Some(envelope) = envelope.filter(|_| !is_in_parts(surface)) {
         let mut recipients: Vec<String> = envelope.recipients.iter().map(|recipient| recipient.path.to_string()).collect();
         recipients.sort_unstable();
         sum.update(format!("<{}>\n{}\n\n", envelope.reverse_path, recipients.join("\n")).as_bytes());
     }
-    sum.update(submitted);
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(sum.finish().as_ref());
-    Idempotency { key, fingerprint, parts }
+    sum
+}
+
+fn is_in_parts(surface: Surface) -> bool {
+    matches!(surface, Surface::Smtp | Surface::Cli)
 }
 
 fn has_utf8_address(envelope: &Envelope) -> bool {

@@ -1,6 +1,7 @@
 //! One connection: moves bytes between a socket and a session, and does what the session asks.
 
 use crate::accept::Principal;
+use crate::arrival::Arrival;
 use crate::door::Door;
 use crate::patience::Patience;
 use smtp::Reply;
@@ -28,6 +29,8 @@ pub(crate) struct Connection {
     session: Option<Session>,
     peer: Option<IpAddr>,
     principal: Option<Principal>,
+    /// The large message that is coming in.
+    arrival: Option<Arrival>,
     stop: CancellationToken,
 }
 
@@ -40,7 +43,7 @@ impl Connection {
         principal: Option<Principal>,
         stop: CancellationToken,
     ) -> Self {
-        Self { door, config, session: None, peer, principal, stop }
+        Self { door, config, session: None, peer, principal, arrival: None, stop }
     }
 
     /// Makes TLS of a connection.
@@ -137,9 +140,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     }
                     self.session.verified(verdict.map(|principal| connection.principal = Some(principal)));
                 }
+                Action::Piece(piece) => {
+                    let arrival = connection.arrival.take().unwrap_or_else(|| connection.door.arrive());
+                    match arrival.write(piece.into()).await {
+                        Ok(arrival) => connection.arrival = Some(arrival),
+                        Err(refusal) => self.session.give_up(connection.door.refused(&refusal)),
+                    }
+                }
+                Action::Forget => connection.arrival = None,
                 Action::Store(submission) => {
+                    let arrival = connection.arrival.take();
                     let reply = match connection.principal {
-                        Some(principal) => connection.door.store(submission, principal, connection.peer).await,
+                        Some(principal) => connection.door.store(submission, arrival, principal, connection.peer).await,
                         // The session lets nobody get here without signing in.
                         None => Reply::new(530, (5, 7, 0), "sign in first"),
                     };

@@ -61,7 +61,8 @@ impl IntakeCounters {
         add(if replayed { &self.replayed } else { &self.accepted });
     }
 
-    pub(crate) fn refused(&self, for_good: bool) {
+    /// A message was refused, for good or until later.
+    pub fn refused(&self, for_good: bool) {
         add(if for_good { &self.refused } else { &self.deferred });
     }
 

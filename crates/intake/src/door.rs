@@ -1,8 +1,10 @@
 //! What all submission listeners of a gateway share.
 
 use crate::accept::{ExplicitWishes, Incoming, Intake, Principal, Trace};
+use crate::arrival::Arrival;
 use crate::caps::Caps;
 use crate::guard::Guard;
+use crate::refusal::AcceptRefusal;
 use crate::tls::ServerTls;
 use mail::envelope::{Notify, Ret};
 use mail::{BodyType, Envelope, Recipient, Surface};
@@ -71,21 +73,48 @@ impl Door {
         ask(&mut self.guard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a message; the answer is what the client is told.
-    pub(crate) async fn store(&self, submission: Submission, principal: Principal, peer: Option<IpAddr>) -> Reply {
+    /// Takes a message, the first of whose bytes may have arrived before; the answer is what the client is told.
+    pub(crate) async fn store(
+        &self,
+        submission: Submission,
+        arrival: Option<Arrival>,
+        principal: Principal,
+        peer: Option<IpAddr>,
+    ) -> Reply {
+        let submitted = match arrival {
+            Some(arrival) => match arrival.finish(submission.body.into()).await {
+                Ok(submitted) => submitted,
+                Err(refusal) => return self.refused(&refusal),
+            },
+            // A session reports every piece of a message that it stores.
+            None if submission.earlier > 0 => return self.refused(&AcceptRefusal::Closed),
+            None => submission.body.into(),
+        };
         let trace = Trace { protocol: submission.protocol.name(), helo: submission.helo, peer };
         let incoming = Incoming {
             principal,
             surface: Surface::Smtp,
             trace,
             envelope: envelope(submission.reverse_path, submission.mail, submission.recipients),
-            submitted: submission.body.into(),
+            submitted,
             wishes: ExplicitWishes::default(),
         };
         match self.intake.accept(incoming).await {
             Ok(receipt) => Reply::new(250, (2, 0, 0), format!("queued as {}", receipt.id)),
             Err(refusal) => Reply::from(&refusal),
         }
+    }
+
+    /// Begins to take in a large message.
+    pub(crate) fn arrive(&self) -> Arrival {
+        self.intake.arrive(Surface::Smtp, None)
+    }
+
+    /// What the client is told of a message that did not get as far as the way in.
+    pub(crate) fn refused(&self, refusal: &AcceptRefusal) -> Reply {
+        self.intake.counters().refused(refusal.is_permanent());
+        tracing::info!(surface = ?Surface::Smtp, code = refusal.code(), "submission refused");
+        Reply::from(refusal)
     }
 }
 

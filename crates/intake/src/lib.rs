@@ -6,6 +6,7 @@
 //! makes it durable in `store`.
 
 pub mod accept;
+mod arrival;
 pub mod caps;
 pub mod clock;
 mod connection;
@@ -20,6 +21,7 @@ pub mod refusal;
 pub mod tls;
 
 pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Receipt, Repeat, Trace};
+pub use arrival::{Arrival, Large, Submitted};
 pub use clock::{Clock, random_message_id, wall_clock};
 pub use counters::IntakeCounters;
 pub use door::{Deadlines, Door};

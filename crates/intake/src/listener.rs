@@ -136,6 +136,7 @@ impl Bound {
         let config = Arc::new(ServerConfig {
             hostname: settings.hostname.clone(),
             max_message_size: settings.max_message_size,
+            whole_up_to: store::WHOLE_UP_TO,
             max_recipients: settings.max_recipients,
             tls_available: self.mode == Mode::Starttls,
             announce_dsn: true,

@@ -121,6 +121,17 @@ impl Authors {
     }
 }
 
+/// Where what follows the header section begins, behind the blank line; `None` as long as that has not come.
+/// The first `looked_at` bytes have been looked at before.
+#[must_use]
+pub fn blank_line(message: &[u8], looked_at: usize) -> Option<usize> {
+    if message.starts_with(b"\r\n") {
+        return Some(2);
+    }
+    let from = looked_at.saturating_sub(3);
+    memchr::memmem::find(message.get(from..)?, b"\r\n\r\n").map(|at| from + at + 4)
+}
+
 impl<'a> Header<'a> {
     /// Finds the fields. A message without a blank line has no body.
     ///

@@ -32,6 +32,8 @@ pub enum Cause {
     LostAfterData(String),
     /// The process ended while the transaction was open.
     Interrupted,
+    /// Its stored bytes are not what they were: the final dot was not sent.
+    Unreadable(String),
 }
 
 /// Where in a session something happened.
@@ -146,6 +148,7 @@ impl std::fmt::Display for Cause {
             Self::Unsupported(said) => write!(f, "the next hop cannot take it: {said}"),
             Self::Broken(stage, why) => write!(f, "connection trouble at {}: {why}", stage.name()),
             Self::LostAfterData(why) => write!(f, "no reply after the message was handed over: {why}"),
+            Self::Unreadable(why) => write!(f, "its stored bytes cannot be handed over: {why}"),
             Self::Interrupted => f.write_str("the gateway stopped while the message was being handed over"),
         }
     }

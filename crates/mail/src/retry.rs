@@ -107,6 +107,8 @@ pub fn judge(
     match outcome {
         Outcome::Sent(_) => ended(Move::Send, true),
         Outcome::Captured => ended(Move::Capture, true),
+        // A person may know where to find it again.
+        Outcome::Failed(Cause::Unreadable(_)) | Outcome::Deferred(Cause::Unreadable(_)) => ended(Move::Hold, false),
         Outcome::Failed(_) => ended(Move::Fail, true),
         Outcome::Untried => ended(Move::GiveBack, false),
         Outcome::Uncertain(_) => {
@@ -131,7 +133,7 @@ pub fn judge(
 fn is_about_channel(cause: &Cause) -> bool {
     match cause {
         Cause::Refused(stage, _) | Cause::Broken(stage, _) => stage.is_before_mail(),
-        Cause::Unsupported(_) | Cause::LostAfterData(_) | Cause::Interrupted => false,
+        Cause::Unsupported(_) | Cause::LostAfterData(_) | Cause::Interrupted | Cause::Unreadable(_) => false,
     }
 }
 

@@ -1,15 +1,20 @@
 //! Talking to the running gateway: HTTP over the socket in its data folder.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use futures_util::{Stream, StreamExt};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use web::view::ProblemBody;
 
 /// How long the command line waits for an answer. A channel test may take as long as its deadlines.
@@ -34,6 +39,9 @@ pub enum ClientError {
     /// It said no.
     #[error("{}", .0.detail)]
     Refused(Box<ProblemBody>),
+    /// What was read could not be written.
+    #[error("standard output: {0}")]
+    Output(io::Error),
     /// The connection or the answer broke.
     #[error("the gateway's answer was not understood: {0}")]
     Broken(String),
@@ -49,15 +57,25 @@ pub struct Answer {
 }
 
 /// A request's body.
-#[derive(Clone, Debug)]
 pub enum Content {
     /// None.
     Nothing,
     /// JSON.
     Json(Bytes),
     /// A message.
-    Message(Bytes),
+    Message(Message),
 }
+
+/// A message to be submitted.
+pub enum Message {
+    /// All of it.
+    Whole(Bytes),
+    /// Piece by piece, read while it is sent.
+    Pieces(Pieces),
+}
+
+/// A message that is read while it is sent.
+pub type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send + Sync>>;
 
 impl Client {
     /// The gateway that listens on this socket, if it is our own user's or root's.
@@ -81,12 +99,26 @@ impl Client {
         read(&answer.body)
     }
 
-    /// Reads a resource's bytes.
+    /// Reads a resource's bytes and gives them to `each` as they come.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn get_bytes(&self, path: &str) -> Result<Bytes, ClientError> {
-        Ok(self.send(Method::GET, path, Content::Nothing, None).await?.body)
+    pub async fn get_bytes(&self, path: &str, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ClientError> {
+        let broken = |problem: &dyn std::fmt::Display| ClientError::Broken(problem.to_string());
+        let (response, driver) = self.begin(Method::GET, path, Content::Nothing, None).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let body = body.collect().await.map_err(|problem| broken(&problem))?.to_bytes();
+            return Err(refusal(status, &body));
+        }
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(|problem| broken(&problem))?.into_data() {
+                each(&data).map_err(ClientError::Output)?;
+            }
+        }
+        driver.abort();
+        Ok(())
     }
 
     /// Acts.
@@ -113,7 +145,7 @@ impl Client {
     /// See [`ClientError`].
     pub async fn submit(
         &self,
-        message: Bytes,
+        message: Message,
         query: &[(&str, &str)],
         key: Option<&str>,
     ) -> Result<(web::view::Submitted, bool), ClientError> {
@@ -123,15 +155,39 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Answer, ClientError> {
+        let exchange = async {
+            let broken = |problem: hyper::Error| ClientError::Broken(problem.to_string());
+            let (response, driver) = self.begin(method, path, content, key).await?;
+            let status = response.status();
+            let replayed = response.headers().contains_key("idempotency-replayed");
+            let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+            driver.abort();
+            if status.is_success() { Ok(Answer { body, replayed }) } else { Err(refusal(status, &body)) }
+        };
+        match tokio::time::timeout(PATIENCE, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::Broken("it did not come in time".to_owned())),
+        }
+    }
+
+    /// Asks, and waits for the head of the answer. The second value is what moves the bytes.
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        content: Content,
+        key: Option<&str>,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|problem| self.unreachable(&problem))?;
         if !self.any_user && !is_ours(&stream) {
             return Err(ClientError::NotAllowed(self.socket.parent().map(Path::to_path_buf).unwrap_or_default()));
         }
         let request = request(method, path, content, key)?;
-        match tokio::time::timeout(PATIENCE, exchange(stream, request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::Broken("it did not come in time".to_owned())),
-        }
+        let broken = |problem: hyper::Error| ClientError::Broken(problem.to_string());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let driver = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(broken)?;
+        Ok((response, driver))
     }
 
     fn unreachable(&self, problem: &io::Error) -> ClientError {
@@ -149,12 +205,21 @@ fn is_ours(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-fn request(method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Request<Full<Bytes>>, ClientError> {
+fn request(
+    method: Method,
+    path: &str,
+    content: Content,
+    key: Option<&str>,
+) -> Result<Request<BoxBody<Bytes, io::Error>>, ClientError> {
     let broken = |problem: &dyn std::fmt::Display| ClientError::Broken(problem.to_string());
     let (kind, body) = match content {
-        Content::Nothing => (None, Bytes::new()),
-        Content::Json(bytes) => (Some("application/json"), bytes),
-        Content::Message(bytes) => (Some("message/rfc822"), bytes),
+        Content::Nothing => (None, whole(Bytes::new())),
+        Content::Json(bytes) => (Some("application/json"), whole(bytes)),
+        Content::Message(Message::Whole(bytes)) => (Some("message/rfc822"), whole(bytes)),
+        Content::Message(Message::Pieces(pieces)) => {
+            let frames = pieces.map(|piece| piece.map(Frame::data));
+            (Some("message/rfc822"), BodyExt::boxed(StreamBody::new(frames)))
+        }
     };
     let mut request = Request::builder().method(method).uri(path).header(HOST, "sendero");
     if let Some(kind) = kind {
@@ -165,19 +230,11 @@ fn request(method: Method, path: &str, content: Content, key: Option<&str>) -> R
             HeaderValue::from_str(key).map_err(|_| ClientError::Broken("an idempotency key is of plain characters".to_owned()))?;
         request = request.header(HeaderName::from_static("idempotency-key"), value);
     }
-    request.body(Full::new(body)).map_err(|problem| broken(&problem))
+    request.body(body).map_err(|problem| broken(&problem))
 }
 
-async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
-    let broken = |problem: hyper::Error| ClientError::Broken(problem.to_string());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let replayed = response.headers().contains_key("idempotency-replayed");
-    let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
-    driver.abort();
-    if status.is_success() { Ok(Answer { body, replayed }) } else { Err(refusal(status, &body)) }
+fn whole(bytes: Bytes) -> BoxBody<Bytes, io::Error> {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

@@ -131,16 +131,28 @@ fn is_generated(line: &[u8]) -> bool {
 /// The same text with CRLF line ends, as mail has them; files on this system mostly have LF.
 #[must_use]
 pub fn with_crlf(text: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(text.len() + text.len() / 32 + 2);
-    let mut before = 0;
-    for byte in text {
-        if *byte == b'\n' && before != b'\r' {
-            out.push(b'\r');
+    Crlf::default().piece(text)
+}
+
+/// The same for a text that comes piece by piece.
+#[derive(Default)]
+pub struct Crlf {
+    before: u8,
+}
+
+impl Crlf {
+    /// The next piece.
+    pub fn piece(&mut self, text: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(text.len() + text.len() / 32 + 2);
+        for byte in text {
+            if *byte == b'\n' && self.before != b'\r' {
+                out.push(b'\r');
+            }
+            out.push(*byte);
+            self.before = *byte;
         }
-        out.push(*byte);
-        before = *byte;
+        Bytes::from(out)
     }
-    Bytes::from(out)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use mail::classify::Rules;
 use mail::pace::Ahead;
 use mail::steady::Credit;
 use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Lane, Recipient, Surface, Timestamp};
-use smtp::ReversePath;
+use smtp::{ForwardPath, ReversePath};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -470,6 +470,16 @@ impl web::Gateway for Gateway {
         Box::pin(std::future::ready(principal))
     }
 
+    fn arrive(&self, submission: &Submission) -> intake::Arrival {
+        self.intake.arrive(submission.surface, Some(&envelope(submission.reverse_path.clone(), &submission.recipients)))
+    }
+
+    fn refused(&self, refusal: &intake::AcceptRefusal) -> Problem {
+        self.intake.counters().refused(refusal.is_permanent());
+        tracing::info!(code = refusal.code(), "submission refused");
+        refused(refusal)
+    }
+
     fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>> {
         Box::pin(async move { self.intake.accept(incoming(submission)).await.map(receipt).map_err(|refusal| refused(&refusal)) })
     }
@@ -581,15 +591,19 @@ fn again(repeat: Repeat) -> intake::Repeat {
         lane: repeat.lane,
         lane_reason: repeat.lane_reason,
         tags: repeat.tags,
-        envelope: Envelope {
-            reverse_path: repeat.reverse_path,
-            recipients: repeat.recipients.into_iter().map(Recipient::new).collect(),
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-        },
+        envelope: envelope(repeat.reverse_path, &repeat.recipients),
         body: repeat.body,
+    }
+}
+
+fn envelope(reverse_path: ReversePath, recipients: &[ForwardPath]) -> Envelope {
+    Envelope {
+        reverse_path,
+        recipients: recipients.iter().cloned().map(Recipient::new).collect(),
+        body: BodyType::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
     }
 }
 
@@ -600,14 +614,7 @@ fn incoming(submission: Submission) -> Incoming {
         principal,
         surface: submission.surface,
         trace: Trace { helo: String::new(), protocol, peer: None },
-        envelope: Envelope {
-            reverse_path: submission.reverse_path,
-            recipients: submission.recipients.into_iter().map(Recipient::new).collect(),
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-        },
+        envelope: envelope(submission.reverse_path, &submission.recipients),
         submitted: submission.body,
         wishes: ExplicitWishes {
             channel: submission.channel,

@@ -174,7 +174,7 @@ impl Settings {
                 hash_addresses: reader.value("log.addresses", read::addresses).unwrap_or(false),
             },
             limits: Limits {
-                message_size: reader.value("limits.message_size", read::message_size).unwrap_or(10 << 20),
+                message_size: reader.value("limits.message_size", read::message_size).unwrap_or(50 << 20),
                 recipients: reader.value("limits.recipients", read::count).unwrap_or(1000),
                 connections: reader.value("limits.connections", read::count).unwrap_or(1000),
                 connections_per_address: reader.value("limits.connections_per_address", read::count).unwrap_or(50),

@@ -9,12 +9,16 @@ pub enum DataFault {
     OddBytes,
     /// More bytes than allowed.
     TooLarge,
+    /// Nobody wants the rest of it: see [`DataDecoder::discard`].
+    Discarded,
 }
 
 /// Reads the bytes that follow DATA, removes the added dots, and finds the end: CRLF.CRLF and nothing else.
 #[derive(Debug)]
 pub struct DataDecoder {
     body: Vec<u8>,
+    /// Bytes that were taken out before.
+    taken: u64,
     state: At,
     limit: u64,
     fault: Option<DataFault>,
@@ -35,7 +39,32 @@ impl DataDecoder {
     /// A decoder that keeps up to `limit` bytes.
     #[must_use]
     pub fn new(limit: u64, expected: usize) -> Self {
-        Self { body: Vec::with_capacity(expected), state: At::LineStart, limit, fault: None }
+        Self { body: Vec::with_capacity(expected), taken: 0, state: At::LineStart, limit, fault: None }
+    }
+
+    /// Bytes of the message that are held here.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Bytes of the message that were taken out.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Takes out what is held, so that a large message need not be held whole; [`DataDecoder::finish`] gives the rest.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.taken += self.body.len() as u64;
+        let room = self.body.capacity();
+        std::mem::replace(&mut self.body, Vec::with_capacity(room))
+    }
+
+    /// Keeps nothing of the message from here on, and still finds its end and its odd bytes.
+    pub fn discard(&mut self) {
+        self.fault = self.fault.or(Some(DataFault::Discarded));
+        self.body = Vec::new();
     }
 
     /// Takes bytes; returns how many belong to the message and whether its end was among them.
@@ -114,7 +143,7 @@ impl DataDecoder {
         if self.fault.is_some() {
             return;
         }
-        if self.body.len() as u64 + bytes.len() as u64 > self.limit {
+        if self.taken + (self.body.len() + bytes.len()) as u64 > self.limit {
             self.fault = Some(DataFault::TooLarge);
             self.body = Vec::new();
             return;
@@ -122,7 +151,7 @@ impl DataDecoder {
         self.body.extend_from_slice(bytes);
     }
 
-    /// The message, once its end was seen.
+    /// The message, once its end was seen: what was not taken out of it.
     ///
     /// # Errors
     /// What was wrong with it.
@@ -134,6 +163,46 @@ impl DataDecoder {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.fault.is_some()
+    }
+}
+
+/// The line ends of a message that is looked at piece by piece, wherever it is cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LineEnds {
+    odd: bool,
+    after_cr: bool,
+    closed: bool,
+}
+
+impl LineEnds {
+    /// Looks at the next piece.
+    pub fn look(&mut self, piece: &[u8]) {
+        let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return };
+        let completes = self.after_cr && *first == b'\n';
+        self.odd |= self.after_cr && !completes;
+        let rest = &piece[usize::from(completes)..];
+        self.after_cr = *last == b'\r';
+        self.closed = piece.ends_with(b"\r\n") || completes && rest.is_empty();
+        // A CR at the very end is judged with what follows.
+        self.odd |= has_odd_bytes(&rest[..rest.len() - usize::from(self.after_cr)]);
+    }
+
+    /// True once what was looked at holds a CR without LF, an LF without CR, or a NUL, whatever follows.
+    #[must_use]
+    pub fn are_odd(&self) -> bool {
+        self.odd
+    }
+
+    /// As [`has_odd_bytes`] for all that was looked at, when nothing follows.
+    #[must_use]
+    pub fn are_odd_at_the_end(&self) -> bool {
+        self.odd || self.after_cr
+    }
+
+    /// True when what was looked at ends with CRLF.
+    #[must_use]
+    pub fn are_closed(&self) -> bool {
+        self.closed
     }
 }
 
@@ -156,11 +225,16 @@ pub fn has_odd_bytes(bytes: &[u8]) -> bool {
 pub fn stuffed(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let first = body.starts_with(b".").then_some(&b"."[..]);
     let last = (!body.ends_with(b"\r\n")).then_some(&b"\r\n"[..]);
+    first.into_iter().chain(doubled(body)).chain(last)
+}
+
+/// Each dot that follows a line end twice.
+fn doubled(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut ends = memmem::find_iter(body, b"\n.");
     let mut from = 0;
     let mut done = false;
     // Each piece ends behind the dot that begins a line, and the next begins with the same dot again.
-    let pieces = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         if done {
             return None;
         }
@@ -169,8 +243,30 @@ pub fn stuffed(body: &[u8]) -> impl Iterator<Item = &[u8]> {
         from = to.unwrap_or(body.len());
         done = to.is_none();
         Some(piece)
-    });
-    first.into_iter().chain(pieces).chain(last)
+    })
+}
+
+/// Doubles leading dots in a message that comes piece by piece and ends with CRLF; the end of data is not added.
+#[derive(Clone, Copy, Debug)]
+pub struct Stuffing {
+    at_line_start: bool,
+}
+
+impl Default for Stuffing {
+    fn default() -> Self {
+        Self { at_line_start: true }
+    }
+}
+
+impl Stuffing {
+    /// The next piece as it goes over the wire.
+    pub fn piece<'a>(&mut self, piece: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let first = (self.at_line_start && piece.starts_with(b".")).then_some(&b"."[..]);
+        if let Some(last) = piece.last() {
+            self.at_line_start = *last == b'\n';
+        }
+        first.into_iter().chain(doubled(piece))
+    }
 }
 
 #[cfg(test)]
@@ -238,9 +334,37 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_is_taken_out_in_pieces_is_the_same_and_has_the_same_limit() {
+        let mut decoder = DataDecoder::new(8, 0);
+        assert_eq!(decoder.feed(b"..a\r"), (4, false));
+        assert_eq!(decoder.take(), b".a\r");
+        assert_eq!(decoder.feed(b"\n123\r\n.\r\n"), (9, true));
+        assert_eq!((decoder.taken(), decoder.held()), (3, 0));
+        assert_eq!(decoder.finish(), Err(DataFault::TooLarge));
+        let mut decoder = DataDecoder::new(9, 0);
+        decoder.feed(b"..a\r");
+        decoder.take();
+        decoder.feed(b"\n123\r\n.\r\n");
+        assert_eq!(decoder.finish(), Ok(b"\n123\r\n".to_vec()));
+    }
+
+    #[test]
     fn odd_bytes_are_noticed_beyond_the_limit_too() {
         let mut decoder = DataDecoder::new(4, 0);
         assert_eq!(decoder.feed(b"12345\r\n\n.\n\r\n.\r\n"), (15, true));
+        assert_eq!(decoder.finish(), Err(DataFault::OddBytes));
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_swallowed_to_its_end_and_still_looked_at() {
+        let mut decoder = DataDecoder::new(100, 0);
+        decoder.feed(b"one\r\n");
+        decoder.discard();
+        assert_eq!(decoder.feed(b"two\r\n.\r\nX"), (8, true));
+        assert_eq!((decoder.held(), decoder.finish()), (0, Err(DataFault::Discarded)));
+        let mut decoder = DataDecoder::new(100, 0);
+        decoder.discard();
+        decoder.feed(b"a\nb\r\n.\r\n");
         assert_eq!(decoder.finish(), Err(DataFault::OddBytes));
     }
 
@@ -278,6 +402,39 @@ mod tests {
             }
             let expected = if body.is_empty() { b"\r\n".to_vec() } else { body };
             prop_assert_eq!(decoder.finish(), Ok(expected));
+        }
+
+        #[test]
+        fn dots_are_doubled_the_same_however_a_message_is_cut(
+            lines in prop::collection::vec("[.a]{0,3}", 1..10),
+            cuts in prop::collection::vec(0usize..40, 0..4),
+        ) {
+            let body: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(body.len())).chain([body.len()]).collect();
+            cuts.sort_unstable();
+            let (mut stuffing, mut wire, mut from) = (Stuffing::default(), Vec::new(), 0);
+            for cut in cuts {
+                stuffing.piece(&body[from..cut]).for_each(|piece| wire.extend_from_slice(piece));
+                from = cut;
+            }
+            prop_assert_eq!(wire, stuffed(&body).flatten().copied().collect::<Vec<u8>>());
+        }
+
+        #[test]
+        fn line_ends_are_the_same_however_a_message_is_cut(
+            wire in prop::collection::vec(prop::sample::select(b"\r\r\n\n.\0a".to_vec()), 0..12),
+            cuts in prop::collection::vec(0usize..12, 0..4),
+        ) {
+            let mut ends = LineEnds::default();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(wire.len())).chain([wire.len()]).collect();
+            cuts.sort_unstable();
+            let mut from = 0;
+            for cut in cuts {
+                ends.look(&wire[from..cut]);
+                from = cut;
+            }
+            prop_assert_eq!(ends.are_odd_at_the_end(), has_odd_bytes(&wire));
+            prop_assert_eq!(ends.are_closed(), wire.ends_with(b"\r\n"));
         }
 
         #[test]

@@ -6,7 +6,7 @@
 
 use crate::address::{ForwardPath, ReversePath};
 use crate::command::{Command, CommandError, InitialResponse, MailParameters, RcptParameters};
-use crate::data::DataDecoder;
+use crate::data::{DataDecoder, LineEnds};
 use crate::reply::Reply;
 use crate::sasl::{Credentials, Exchange};
 use bytes::BytesMut;
@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub hostname: String,
     /// Largest message, in bytes; announced as SIZE.
     pub max_message_size: u64,
+    /// A message is held whole up to so many bytes, and given in pieces beyond: see [`Action::Piece`].
+    pub whole_up_to: usize,
     /// Most recipients of one message.
     pub max_recipients: usize,
     /// STARTTLS may be offered.
@@ -68,6 +70,11 @@ pub enum Action {
     StartTls,
     /// Check these, then call [`Session::verified`].
     Verify(Credentials),
+    /// Keep this part of the message that is coming in, behind those that came before; or say
+    /// [`Session::give_up`]. [`Action::Store`] follows with the rest, or [`Action::Forget`].
+    Piece(Vec<u8>),
+    /// Forget the parts of the message that was coming in: it has been refused or given up.
+    Forget,
     /// Store the message, then report the result with [`Session::stored`].
     Store(Submission),
     /// Write the output and close.
@@ -87,7 +94,9 @@ pub struct Submission {
     pub mail: MailParameters,
     /// RCPT TO, each mailbox once.
     pub recipients: Vec<(ForwardPath, RcptParameters)>,
-    /// The bytes, dots removed.
+    /// Bytes that came before as pieces.
+    pub earlier: u64,
+    /// The bytes, dots removed, behind those that came before.
     pub body: Vec<u8>,
 }
 
@@ -151,9 +160,24 @@ struct Transaction {
     mail: MailParameters,
     recipients: Vec<(ForwardPath, RcptParameters)>,
     /// Chunks so far, once BDAT was used.
-    chunks: Option<Vec<u8>>,
-    /// A chunk was too much; the rest is swallowed.
-    spoiled: bool,
+    chunks: Option<Chunks>,
+    /// Why it will be refused at its end; the rest is swallowed.
+    spoiled: Option<Reply>,
+}
+
+/// What BDAT brought.
+#[derive(Default)]
+struct Chunks {
+    held: Vec<u8>,
+    /// Bytes that were handed over before.
+    taken: u64,
+    ends: LineEnds,
+}
+
+impl Chunks {
+    fn length(&self) -> u64 {
+        self.taken + self.held.len() as u64
+    }
 }
 
 /// One connection of a client.
@@ -171,6 +195,8 @@ pub struct Session {
     idle_commands: u32,
     failed_logins: u32,
     searched: usize,
+    /// The caller has pieces of the message that is coming in.
+    handed_over: bool,
 }
 
 impl Session {
@@ -191,6 +217,7 @@ impl Session {
             idle_commands: 0,
             failed_logins: 0,
             searched: 0,
+            handed_over: false,
         }
     }
 
@@ -272,9 +299,36 @@ impl Session {
         self.state = State::Command;
     }
 
+    /// The answer to [`Action::Piece`] when it cannot be kept: the rest of the message is swallowed, and refused so.
+    pub fn give_up(&mut self, reply: Reply) {
+        self.handed_over = false;
+        match &mut self.state {
+            State::Data(decoder) => decoder.discard(),
+            State::Chunk { keep, .. } => *keep = false,
+            _ => return,
+        }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.spoiled = Some(reply);
+        }
+    }
+
+    /// True when the caller has pieces of a message that will not be stored.
+    fn has_waste(&self) -> bool {
+        let refused = match &self.state {
+            State::Data(decoder) => decoder.is_refused(),
+            State::Chunk { keep, .. } => !keep,
+            _ => false,
+        };
+        self.handed_over && (refused || self.transaction.is_none())
+    }
+
     /// The next thing to do; call until it is [`Action::NeedInput`].
     pub fn next_action(&mut self) -> Action {
         loop {
+            if self.has_waste() {
+                self.handed_over = false;
+                return Action::Forget;
+            }
             let action = match std::mem::replace(&mut self.state, State::Command) {
                 State::Command => self.command(),
                 State::Auth(exchange) => self.auth_line(exchange),

@@ -54,7 +54,7 @@ fn message(number: u64, body: &Bytes, to: &ForwardPath) -> NewMessage {
         idempotency: None,
         scheduled_at: None,
         expires_at: None,
-        body: body.clone(),
+        body: body.clone().into(),
     }
 }
 

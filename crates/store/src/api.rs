@@ -1,6 +1,6 @@
 //! What the rest of Sendero sees of the store.
 
-use bytes::Bytes;
+use crate::body::{Body, Spool};
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
@@ -25,6 +25,13 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// A message whose idempotency key is known replays: see [`Accepted::replayed`].
     fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>>;
+
+    /// Begins a file for what follows the header section of a message that is too large to be kept whole. May wait
+    /// for the disk.
+    ///
+    /// # Errors
+    /// `NoSpace` and `Closed`, as for an acceptance.
+    fn spool(&self) -> Result<Spool, AcceptError>;
 
     /// The message that [`Queue::lease`] would take next in each lane, `now` first.
     ///
@@ -54,8 +61,8 @@ pub trait Queue: Send + Sync + 'static {
     /// The body of a leased message. Comes from memory while it is fresh, else from the disk.
     ///
     /// # Errors
-    /// The record is damaged or cannot be read.
-    fn body(&self, message: MessageId) -> Result<Bytes, StoreError>;
+    /// The record is damaged or cannot be read, or the file of a large body is missing or has another length.
+    fn body(&self, message: MessageId) -> Result<Body, StoreError>;
 
     /// Records how a transaction ended and which one starts next, as one record, and accepts its reports
     /// in the same write.
@@ -111,7 +118,7 @@ pub trait Queue: Send + Sync + 'static {
     fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError>;
 
     /// Reading: a message's bytes as they are handed over, or `None` when they are gone.
-    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError>;
+    fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError>;
 
     /// Reading: a page of messages, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;
@@ -251,7 +258,7 @@ pub struct NewMessage {
     /// Not after this time.
     pub expires_at: Option<Timestamp>,
     /// The bytes, CRLF line ends, final CRLF.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl NewMessage {

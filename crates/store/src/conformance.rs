@@ -5,7 +5,6 @@
 
 use crate::api::*;
 use crate::model::Model;
-use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{FromId, LearnedCap, LearnedPace, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat, Owed, Reading};
@@ -164,7 +163,7 @@ impl Run {
             idempotency,
             scheduled_at: None,
             expires_at: None,
-            body: Bytes::from(format!("Subject: number {}\r\n\r\n{}\r\n", self.number, "x".repeat(usize::from(c)))),
+            body: format!("Subject: number {}\r\n\r\n{}\r\n", self.number, "x".repeat(usize::from(c))).into_bytes().into(),
         }
     }
 

@@ -44,6 +44,8 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// The system's.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Lets go of what is kept open for a file that nobody reads or writes for a while.
+    fn close(&self, name: &str);
     /// Reads up to `length` bytes at an offset.
     ///
     /// # Errors
@@ -121,6 +123,10 @@ impl Disk for RealDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         std::fs::remove_file(self.folder.join(name))
+    }
+
+    fn close(&self, name: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {

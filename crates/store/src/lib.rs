@@ -5,6 +5,7 @@
 //! SQL stays in this crate.
 
 pub mod api;
+mod body;
 pub mod conformance;
 pub mod directory;
 pub mod disk;
@@ -15,3 +16,4 @@ pub mod model;
 pub mod seal;
 
 pub use api::*;
+pub use body::{Body, BodyFile, FileId, Pieces, Rest, Spool, WHOLE_UP_TO};

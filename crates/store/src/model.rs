@@ -1,7 +1,7 @@
 //! The queue in memory: as simple as its promises allow, and what the durable one is compared with.
 
 use crate::api::*;
-use bytes::Bytes;
+use crate::body::{Body, Spool};
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
@@ -189,7 +189,7 @@ impl Stored {
             subject: new.subject.clone(),
             message_id: new.message_id.clone(),
             tags: new.tags.clone(),
-            size_bytes: new.body.len() as u64,
+            size_bytes: new.body.len(),
             recipients: self.rows.iter().map(Row::shown).collect(),
         }
     }
@@ -337,7 +337,7 @@ impl State {
                 from: stored.sender(),
                 person: stored.new.person,
                 recipients: stored.rows.iter().filter(is_due).count() as u32,
-                size_bytes: stored.new.body.len() as u64,
+                size_bytes: stored.new.body.len(),
             })
         })
     }
@@ -375,7 +375,7 @@ impl State {
             envelope: Arc::new(new.envelope.clone()),
             author: new.author.as_str().into(),
             recipients,
-            size_bytes: new.body.len() as u64,
+            size_bytes: new.body.len(),
         })
     }
 
@@ -528,7 +528,7 @@ impl State {
                 totals.by_state[usize::from(row.state.code())] += 1;
             }
             totals.open_messages += u64::from(stored.is_open());
-            totals.open_bytes += if stored.is_open() { stored.new.body.len() as u64 } else { 0 };
+            totals.open_bytes += if stored.is_open() { stored.new.body.len() } else { 0 };
         }
         totals
     }
@@ -550,13 +550,13 @@ impl State {
             let queue = queues.entry(stored.channel).or_insert(empty);
             let count = |state: RecipientState| stored.rows.iter().filter(|row| row.state == state).count() as u64;
             if count(RecipientState::Queued) > 0 {
-                queue.waiting[stored.new.lane as usize].add(count(RecipientState::Queued), stored.new.body.len() as u64);
+                queue.waiting[stored.new.lane as usize].add(count(RecipientState::Queued), stored.new.body.len());
                 queue.later[stored.new.lane as usize] += u64::from(stored.earliest().is_some_and(|due| due > now));
             }
             queue.queued += count(RecipientState::Queued);
             queue.leased += count(RecipientState::Leased);
             queue.held += count(RecipientState::Held);
-            queue.bytes += stored.new.body.len() as u64;
+            queue.bytes += stored.new.body.len();
             queue.next_due = queue.next_due.into_iter().chain(stored.earliest()).min();
             queue.oldest = queue.oldest.into_iter().chain([stored.new.at]).min();
         }
@@ -637,7 +637,7 @@ impl Queue for Model {
         let ahead = |stored: &&&Stored| {
             let mut ahead = Ahead::default();
             for other in on.iter().filter(|other| other.new.lane == stored.new.lane && key(other) <= key(stored)) {
-                ahead.add(queued(other), other.new.body.len() as u64);
+                ahead.add(queued(other), other.new.body.len());
             }
             (stored.new.id, stored.new.lane, ahead)
         };
@@ -661,7 +661,11 @@ impl Queue for Model {
         state.messages.values().filter(|stored| stored.channel == channel).filter_map(Stored::earliest).min()
     }
 
-    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+    fn spool(&self) -> Result<Spool, AcceptError> {
+        Ok(Spool::in_memory())
+    }
+
+    fn body(&self, message: MessageId) -> Result<Body, StoreError> {
         let state = self.lock();
         let stored = state.messages.get(&message).filter(|stored| stored.is_open());
         stored.map(|stored| stored.new.body.clone()).ok_or(StoreError::Unknown(message))
@@ -789,7 +793,7 @@ impl Queue for Model {
         Ok(self.lock().messages.get(&id).map(Stored::view))
     }
 
-    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError> {
         Ok(self.lock().messages.get(&id).map(|stored| stored.new.body.clone()))
     }
 

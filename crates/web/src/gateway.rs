@@ -2,7 +2,7 @@
 
 use crate::problem::Problem;
 use crate::view::{Applied, ListenerView, TestReport};
-use bytes::Bytes;
+use intake::{AcceptRefusal, Arrival, Submitted};
 use mail::channel::ChannelMove;
 use mail::limits::Limit;
 use mail::pace::{Ahead, FromId, Lessons, Why};
@@ -49,6 +49,12 @@ pub trait Gateway: Send + Sync + 'static {
     ///
     /// Every `None` takes the same time.
     fn sign_in<'a>(&'a self, bearer: &'a str) -> Answer<'a, Option<Principal>>;
+
+    /// Begins to take in a message that is larger than what is kept whole. Its body is not looked at.
+    fn arrive(&self, submission: &Submission) -> Arrival;
+
+    /// What is said of a message that could not be taken in.
+    fn refused(&self, refusal: &AcceptRefusal) -> Problem;
 
     /// Makes a message durable and queues it; after `Ok` it survives a crash.
     fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>>;
@@ -174,8 +180,8 @@ pub struct Submission {
     pub reverse_path: ReversePath,
     /// RCPT TO, each mailbox once, at least one.
     pub recipients: Vec<ForwardPath>,
-    /// The bytes as they came.
-    pub body: Bytes,
+    /// The message as it came.
+    pub body: Submitted,
     /// The channel asked for beside the message.
     pub channel: Option<String>,
     /// The lane asked for beside the message.
@@ -208,7 +214,7 @@ pub struct Repeat {
     /// The recipients, at least one.
     pub recipients: Vec<ForwardPath>,
     /// Its bytes, as they are handed over.
-    pub body: Bytes,
+    pub body: store::Body,
 }
 
 /// What was accepted.

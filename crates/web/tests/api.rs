@@ -175,6 +175,20 @@ async fn a_message_is_shown_with_its_recipients_events_and_bytes() {
 }
 
 #[tokio::test]
+async fn a_large_message_is_taken_in_and_given_out_in_pieces() {
+    let (_fake, router) = local();
+    let text = message("ana@example.com", "luis@example.org") + &"0123456789\r\n".repeat(7000);
+    let got = submit(&router, "", &text).await;
+    assert_eq!(got.status, 202, "{}", got.text);
+    assert_eq!(got.json()["size"], text.len());
+    let raw = get(&router, &format!("/api/v1/messages/{}/raw", got.json()["id"].as_str().unwrap())).await;
+    assert_eq!(raw.headers["content-length"], text.len().to_string());
+    assert!(raw.text == text);
+    let odd = submit(&router, "", &(text + "a\nb\r\n")).await;
+    odd.problem(422, "validation_failed");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_a_404_that_says_so() {
     let (_fake, router) = local();
     let unknown = "msg_00000000000000000000000000";

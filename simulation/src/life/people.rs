@@ -4,7 +4,6 @@ use super::Life;
 use crate::book::Message;
 use crate::office;
 use crate::plan::Submission;
-use bytes::Bytes;
 use mail::channel::{ChannelMove, OnUncertain};
 use mail::{BodyType, ChannelId, Envelope, MessageId, Move, Recipient, RecipientState, Surface};
 use smtp::{ForwardPath, Mailbox, ReversePath};
@@ -135,7 +134,7 @@ impl Life {
             }),
             scheduled_at: submission.delay.map(|delay| at.plus(Duration::from_millis(delay))),
             expires_at: None,
-            body: Bytes::from(format!("From: {from}\r\nSubject: number {}\r\n\r\n{text}\r\n", submission.number)),
+            body: format!("From: {from}\r\nSubject: number {}\r\n\r\n{text}\r\n", submission.number).into_bytes().into(),
         }
     }
 }

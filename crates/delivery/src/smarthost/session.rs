@@ -3,16 +3,18 @@
 use super::line::{Line, Write};
 use super::outcome::{is_said, is_stale, outcome, unsupported, without_the_dot};
 use crate::{Outgoing, Session};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mail::envelope::{Notify, Ret};
 use mail::{Cause, Diagnostic, Outcome};
 use smtp::client::{ClientAction, Recipient, Transaction, TransactionResult};
 use smtp::command::NotifyParameter;
-use smtp::data::{has_odd_bytes, stuffed};
+use smtp::data::{LineEnds, Stuffing, has_odd_bytes, stuffed};
 use smtp::{EnhancedCode, Reply, ReversePath};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
+use store::{Body, Pieces};
 
 /// Larger messages are written in pieces of this size; smaller ones leave together with their final dot.
 const PIECE: usize = 64 * 1024;
@@ -42,7 +44,7 @@ impl SmarthostSession {
 
     async fn transact(&mut self, outgoing: &Outgoing, go: BoxFuture<'_, bool>) -> Vec<(u32, Outcome)> {
         self.known.clear();
-        if has_odd_bytes(&outgoing.body) {
+        if has_odd_bytes(outgoing.body.head()) {
             return outgoing.all(&odd_bytes());
         }
         let recipients = recipients(outgoing);
@@ -61,8 +63,8 @@ impl SmarthostSession {
         let result = match self.until_body(recipients.len()).await {
             Some(result) => result,
             None => match self.hand_over(outgoing, go).await {
-                Some(result) => result,
-                None => return outgoing.all(&Outcome::Untried),
+                Ok(result) => result,
+                Err(outcome) => return outgoing.all(&outcome),
             },
         };
         let outcomes = self.outcomes(outgoing, result);
@@ -86,16 +88,25 @@ impl SmarthostSession {
         }
     }
 
-    /// The body, and at the caller's word the final dot. `None` when the caller said no.
-    async fn hand_over(&mut self, outgoing: &Outgoing, mut go: BoxFuture<'_, bool>) -> Option<TransactionResult> {
-        let word = match self.write_body(&outgoing.body).await {
-            Write::Heard => Word::Over,
-            Write::Flushed => self.await_word(&mut go).await,
+    /// The body, and at the caller's word the final dot; or what it means that the dot was not sent, because the caller
+    /// said no or the bytes are damaged.
+    async fn hand_over(&mut self, outgoing: &Outgoing, mut go: BoxFuture<'_, bool>) -> Result<TransactionResult, Outcome> {
+        let written = match &outgoing.body {
+            Body::Inline(bytes) => Ok(self.write_body(bytes).await),
+            Body::Spooled { .. } => self.write_pieces(outgoing.body.pieces()).await,
+        };
+        let word = match written {
+            Ok(Write::Heard) => Word::Over,
+            Ok(Write::Flushed) => self.await_word(&mut go).await,
+            Err(problem) => {
+                self.line.wire.abandon();
+                return Err(Outcome::Deferred(Cause::Unreadable(problem)));
+            }
         };
         match word {
             Word::Stop => {
                 self.line.wire.abandon();
-                return None;
+                return Err(Outcome::Untried);
             }
             Word::Go => {
                 self.line.wire.finish();
@@ -104,7 +115,7 @@ impl SmarthostSession {
             }
             Word::Over => {}
         }
-        self.until_done().await
+        Ok(self.until_done().await)
     }
 
     /// Puts the body into the output; what does not fit into one piece leaves at once.
@@ -116,6 +127,30 @@ impl SmarthostSession {
             }
         }
         Write::Flushed
+    }
+
+    /// The same for a body that is read from a file on the way: the next piece is read when the last one has left.
+    ///
+    /// # Errors
+    /// Why it is not the message that was accepted. What was written is not all of it.
+    async fn write_pieces(&mut self, mut pieces: Pieces) -> Result<Write, String> {
+        let (mut stuffing, mut ends) = (Stuffing::default(), LineEnds::default());
+        loop {
+            let (rest, next) = read_on(pieces).await?;
+            pieces = rest;
+            let Some(piece) = next else { break };
+            ends.look(&piece);
+            if ends.are_odd() {
+                return Err("the file of its body holds a bare CR or LF, or a NUL".into());
+            }
+            for part in stuffing.piece(&piece) {
+                self.line.out.extend_from_slice(part);
+            }
+            if self.line.out.len() >= PIECE && self.line.write(self.line.deadlines.block).await == Write::Heard {
+                return Ok(Write::Heard);
+            }
+        }
+        if ends.are_closed() { Ok(Write::Flushed) } else { Err("the file of its body ends within a line".into()) }
     }
 
     /// The caller's word, if it is there already; else the rest of the body leaves while it is awaited.
@@ -144,15 +179,15 @@ impl SmarthostSession {
         }
     }
 
-    async fn until_done(&mut self) -> Option<TransactionResult> {
+    async fn until_done(&mut self) -> TransactionResult {
         loop {
             match self.line.next_action() {
                 ClientAction::NeedInput => self.line.exchange(0).await,
-                ClientAction::Done(result) => return Some(result),
+                ClientAction::Done(result) => return result,
                 // Nothing more is said in a message that did not get to its end.
                 ClientAction::Body => self.line.wire.closed(),
                 ClientAction::Ready | ClientAction::StartTls | ClientAction::Failed(_) | ClientAction::Closed => {
-                    return Some(TransactionResult { verdicts: Vec::new() });
+                    return TransactionResult { verdicts: Vec::new() };
                 }
             }
         }
@@ -276,6 +311,16 @@ impl Session for SmarthostSession {
     }
 }
 
+/// The next piece, read where waiting for the disk keeps nobody else waiting.
+async fn read_on(mut pieces: Pieces) -> Result<(Pieces, Option<Bytes>), String> {
+    let read = tokio::task::spawn_blocking(move || {
+        let next = pieces.next().transpose();
+        (pieces, next)
+    });
+    let (pieces, next) = read.await.map_err(|error| error.to_string())?;
+    next.map(|next| (pieces, next)).map_err(|error| error.to_string())
+}
+
 fn recipients(outgoing: &Outgoing) -> Vec<Recipient<'_>> {
     let envelope = &outgoing.lease.envelope;
     let leased = outgoing.lease.recipients.iter().filter_map(|leased| envelope.recipients.get(leased.index as usize));
@@ -290,13 +335,14 @@ fn recipients(outgoing: &Outgoing) -> Vec<Recipient<'_>> {
 
 fn transaction<'a>(outgoing: &'a Outgoing, recipients: &'a [Recipient<'a>]) -> Transaction<'a> {
     let envelope = &outgoing.lease.envelope;
-    let supplied = if outgoing.body.ends_with(b"\r\n") { 0 } else { 2 };
+    let is_closed = !outgoing.body.is_whole() || outgoing.body.head().ends_with(b"\r\n");
+    let supplied = if is_closed { 0 } else { 2 };
     Transaction {
         reverse_path: &outgoing.reverse_path,
         recipients,
-        size: outgoing.body.len() as u64 + supplied,
+        size: outgoing.body.len() + supplied,
         // What the bytes are counts, not what was declared.
-        eight_bit: !outgoing.body.is_ascii(),
+        eight_bit: outgoing.body.is_eight_bit(),
         smtputf8: envelope.smtputf8,
         ret_full: envelope.ret.map(|ret| ret == Ret::Full),
         envid: envelope.envid.as_deref(),

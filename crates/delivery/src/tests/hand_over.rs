@@ -137,6 +137,58 @@ async fn bodies_arrive_byte_for_byte() {
     assert_eq!(hop.seen().connections, 1);
 }
 
+/// A message whose body is in a file of a queue in this folder, and the file.
+fn spooled(queue: &store::embedded::Embedded, folder: &std::path::Path, rest: &[u8]) -> (Outgoing, std::path::PathBuf) {
+    use store::Queue;
+    let mut spool = queue.spool().unwrap();
+    rest.chunks(50_000).for_each(|piece| spool.write(piece).unwrap());
+    let head: &[u8] = b"Subject: large\r\n\r\n";
+    let body = store::Body::Spooled { head: head.to_vec().into(), rest: spool.finish().unwrap() };
+    let mut files = std::fs::read_dir(folder.join("queue/bodies")).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    (Outgoing { body, ..outgoing(b"") }, file)
+}
+
+fn large_rest() -> Vec<u8> {
+    [&b"x.\r\n.y\r\n..\r\n"[..], &[b'a'; 500], b"\r\n"].concat().repeat(1000)
+}
+
+#[tokio::test]
+async fn a_body_in_a_file_arrives_as_it_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue =
+        store::embedded::Embedded::open(store::embedded::Options::new(folder.path().join("queue"), mail::Timestamp(1))).unwrap();
+    let hop = Hop::start(Script::protected(TlsMode::Starttls, Arc::clone(&SERVER))).await;
+    let mut session = open(&hop, TlsMode::Starttls).await;
+    let (outgoing, _) = spooled(&queue, folder.path(), &large_rest());
+    assert!(is_sent(&deliver(&mut session, &outgoing).await[0]));
+    let wire = hop.seen().taken.pop().unwrap().wire;
+    let mut decoder = smtp::data::DataDecoder::new(u64::MAX, 0);
+    decoder.feed(&[&wire[..], b".\r\n"].concat());
+    assert!(decoder.finish().unwrap() == outgoing.body.read().unwrap());
+    assert!(session.is_reusable());
+}
+
+#[tokio::test]
+async fn a_body_that_is_damaged_on_the_disk_is_never_handed_over_as_a_whole() {
+    let damages: [fn(&mut Vec<u8>); 3] = [|file| file[300_000] ^= 1, |file| file.truncate(200_000), |file| file[100_000] = b'\n'];
+    for damage in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = store::embedded::Embedded::open(store::embedded::Options::new(folder.path().join("queue"), mail::Timestamp(1)));
+        let hop = Hop::start(Script::protected(TlsMode::Starttls, Arc::clone(&SERVER))).await;
+        let mut session = open(&hop, TlsMode::Starttls).await;
+        let (outgoing, file) = spooled(queue.as_ref().unwrap(), folder.path(), &large_rest());
+        let mut bytes = std::fs::read(&file).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+        let outcome = deliver(&mut session, &outgoing).await.remove(0);
+        assert!(matches!(outcome, Outcome::Deferred(Cause::Unreadable(_))), "{outcome:?}");
+        assert!(!session.is_reusable());
+        drop(session);
+        assert!(hop.seen().taken.is_empty(), "the final dot was not sent");
+    }
+}
+
 #[tokio::test]
 async fn one_connection_carries_many_messages() {
     let hop = Hop::start(Script::protected(TlsMode::Implicit, Arc::clone(&SERVER))).await;

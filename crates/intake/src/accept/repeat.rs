@@ -1,13 +1,14 @@
 //! Trying again what was given up: a new message with the bytes of an earlier one.
 
 use super::{Draft, Intake, Principal, Receipt};
+use crate::arrival::apart;
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
-use bytes::Bytes;
 use mail::resolve::{Request, resolve};
 use mail::rewrite::{Stamp, prepare};
 use mail::{Envelope, Lane, MessageId, Surface};
-use store::{Idempotency, NewMessage};
+use std::sync::Arc;
+use store::{Body, Idempotency, NewMessage, Queue, StoreError};
 
 /// Recipients of an earlier message, to be tried again.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct Repeat {
     /// From and for whom. What the body holds is looked at here and need not be declared.
     pub envelope: Envelope,
     /// Its bytes, as they are handed over.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Intake {
@@ -42,7 +43,7 @@ impl Intake {
     /// Why its sender may not send it, or not by this channel, any more; or why it cannot be kept now. Nothing was
     /// stored.
     pub async fn repeat(&self, repeat: Repeat) -> Result<Receipt, AcceptRefusal> {
-        let result = match self.admit_again(repeat) {
+        let result = match self.copy(repeat).await.and_then(|(repeat, sum)| self.admit_again(repeat, sum)) {
             Ok(message) => self.keep(message).await,
             Err(refusal) => Err(refusal),
         };
@@ -53,7 +54,18 @@ impl Intake {
         result
     }
 
-    fn admit_again(&self, repeat: Repeat) -> Result<NewMessage, AcceptRefusal> {
+    /// With a file of its own, where the earlier message had one, and with the sum of its bytes.
+    async fn copy(&self, mut repeat: Repeat) -> Result<(Repeat, [u8; 32]), AcceptRefusal> {
+        let queue = Arc::clone(&self.queue);
+        apart(move || {
+            let sum;
+            (repeat.body, sum) = copied(&*queue, &repeat.body)?;
+            Ok((repeat, sum))
+        })
+        .await
+    }
+
+    fn admit_again(&self, repeat: Repeat, sum: [u8; 32]) -> Result<NewMessage, AcceptRefusal> {
         let Repeat { principal, surface, of, channel, lane, lane_reason, tags, mut envelope, body } = repeat;
         let at = self.clock.now();
         let id = self.clock.message_id(at);
@@ -68,7 +80,8 @@ impl Intake {
             recipient: None,
             control_fields: true,
         };
-        let read = prepare(&body, &stamp)?;
+        let mut read = prepare(body.head(), &stamp)?;
+        read.eight_bit = body.is_eight_bit();
         let request = Request {
             person: principal.person,
             token: principal.token,
@@ -78,15 +91,33 @@ impl Intake {
         };
         let route = resolve(&self.people.directory(), &request)?;
         envelope.smtputf8 = read.utf8_header;
-        let idempotency = Some(once(of, &body));
+        // Somebody who asks twice for the same retry gets one.
+        let idempotency = Some(Idempotency { key: format!("retry of {of}"), fingerprint: sum, parts: true });
         let message = self.compose(Draft { id, at, principal, surface, route, lane, envelope, body }, read)?;
         Ok(NewMessage { lane_reason, retry_of: Some(of), tags, idempotency, ..message })
     }
 }
 
-/// Somebody who asks twice for the same retry gets one.
-fn once(of: MessageId, body: &[u8]) -> Idempotency {
+/// The same message with a file of its own, and the sum of its bytes.
+fn copied(queue: &dyn Queue, body: &Body) -> Result<(Body, [u8; 32]), AcceptRefusal> {
+    let unreadable = |error: StoreError| {
+        tracing::warn!(%error, "an earlier message is not tried again");
+        AcceptRefusal::Closed
+    };
+    let mut sum = digest::Context::new(&digest::SHA256);
+    let mut spool = if body.is_whole() { None } else { Some(queue.spool()?) };
+    for (number, piece) in body.pieces().enumerate() {
+        let piece = piece.map_err(unreadable)?;
+        sum.update(&piece);
+        if let Some(spool) = spool.as_mut().filter(|_| number > 0) {
+            spool.write(&piece)?;
+        }
+    }
     let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, body).as_ref());
-    Idempotency { key: format!("retry of {of}"), fingerprint, parts: true }
+    fingerprint.copy_from_slice(sum.finish().as_ref());
+    let copy = match spool {
+        Some(spool) => Body::Spooled { head: body.head().clone(), rest: spool.finish()? },
+        None => body.clone(),
+    };
+    Ok((copy, fingerprint))
 }

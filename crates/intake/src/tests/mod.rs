@@ -3,6 +3,7 @@
 
 mod accepting;
 mod directory;
+mod large;
 mod outside;
 mod sockets;
 mod waiting;

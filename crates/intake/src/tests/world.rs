@@ -6,7 +6,6 @@ use crate::clock::{Clock, random_message_id};
 use crate::door::{Deadlines, Door};
 use crate::people::People;
 use crate::tls::ServerTls;
-use bytes::Bytes;
 use mail::channel::{ChannelState, DomainPattern, OnUncertain, Owner, ReturnPath, Scope};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::pace::{Ahead, Lessons, Spent};
@@ -19,8 +18,8 @@ use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{
-    AcceptError, Accepted, AttemptRecord, ChannelQueue, Commit, Filter, Head, Lease, Listing, MessageView, NewMessage, Page, Party,
-    Queue, Skip, Steer, StoreError, Suppression, Totals, Wake,
+    AcceptError, Accepted, AttemptRecord, Body, ChannelQueue, Commit, Filter, Head, Lease, Listing, MessageView, NewMessage, Page,
+    Party, Queue, Skip, Spool, Steer, StoreError, Suppression, Totals, Wake,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -173,6 +172,12 @@ impl Queue for Told {
         Commit::done(Ok(accepted))
     }
 
+    fn spool(&self) -> Result<Spool, AcceptError> {
+        match self.will.lock().unwrap().clone() {
+            Will::Refuse(error) => Err(error),
+            _ => Ok(Spool::in_memory()),
+        }
+    }
     fn lease(&self, _: ChannelId, _: Lane, _: Timestamp, _: u32, _: &Skip) -> Option<Lease> {
         None
     }
@@ -188,7 +193,7 @@ impl Queue for Told {
     fn next_due(&self, _: ChannelId) -> Option<Timestamp> {
         None
     }
-    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+    fn body(&self, message: MessageId) -> Result<Body, StoreError> {
         Err(StoreError::Unknown(message))
     }
     fn record(&self, _: AttemptRecord) -> Commit<Result<(), StoreError>> {
@@ -214,7 +219,7 @@ impl Queue for Told {
     fn message(&self, _: MessageId) -> Result<Option<MessageView>, StoreError> {
         Ok(None)
     }
-    fn raw(&self, _: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn raw(&self, _: MessageId) -> Result<Option<Body>, StoreError> {
         Ok(None)
     }
     fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {
@@ -296,8 +301,12 @@ pub fn world_with(caps: Arc<Caps>, deadlines: Deadlines) -> World {
 }
 
 pub fn world_of(people: Arc<Known>, caps: Arc<Caps>, deadlines: Deadlines) -> World {
+    world_up_to(4096, people, caps, deadlines)
+}
+
+pub fn world_up_to(max_message_size: u64, people: Arc<Known>, caps: Arc<Caps>, deadlines: Deadlines) -> World {
     let queue = Arc::new(Told::default());
-    let settings = IntakeSettings { hostname: "gw.example".into(), max_message_size: 4096, max_recipients: 3 };
+    let settings = IntakeSettings { hostname: "gw.example".into(), max_message_size, max_recipients: 3 };
     let intake = Arc::new(Intake::new(Arc::clone(&queue) as _, people, settings, Arc::new(Noon)));
     let folder = tempfile::tempdir().unwrap();
     let tls = Arc::new(ServerTls::self_signed(folder.path(), "gw.example").unwrap());
@@ -325,7 +334,7 @@ pub fn incoming(surface: Surface, message: &str) -> Incoming {
         surface,
         trace: Trace { helo: "laptop.example".into(), protocol: "ESMTPSA", peer: Some([192, 0, 2, 7].into()) },
         envelope: envelope("ana@example.com", &["luis@example.org"]),
-        submitted: Bytes::copy_from_slice(message.as_bytes()),
+        submitted: message.as_bytes().to_vec().into(),
         wishes: ExplicitWishes::default(),
     }
 }

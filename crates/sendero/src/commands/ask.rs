@@ -52,8 +52,7 @@ async fn message(client: &Client, what: Message, output: Output) -> Result<(), C
             show::messages(&client.get(LIST, &list_query(&list, &limit)).await?, output);
         }
         Message::Show { id, raw: true } => {
-            let bytes = client.get_bytes(&format!("{}/raw", path_of(&id))).await?;
-            std::io::stdout().write_all(&bytes).map_err(|problem| CommandError::about("standard output", problem))?;
+            client.get_bytes(&format!("{}/raw", path_of(&id)), |bytes| std::io::stdout().write_all(bytes)).await?;
         }
         Message::Show { id, raw: false } => {
             let message: view::Message = client.get(&path_of(&id), &[]).await?;

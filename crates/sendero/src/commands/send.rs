@@ -2,12 +2,14 @@
 
 use super::CommandError;
 use crate::cli::Send;
-use crate::client::Client;
-use crate::compose::{Attachment, Draft, compose, with_crlf};
+use crate::client::{Client, Message, Pieces};
+use crate::compose::{Attachment, Crlf, Draft, compose};
 use std::io::Read;
 use std::path::Path;
 use web::view::Submitted;
 
+/// A file is read in pieces of this size.
+const PIECE: usize = 64 * 1024;
 /// A message larger than this is no message.
 const MOST: u64 = 256 << 20;
 
@@ -26,8 +28,8 @@ pub struct Sent {
 /// A file that cannot be read, an address that is none, or what the gateway said.
 pub async fn send(client: &Client, what: &Send) -> Result<Sent, CommandError> {
     let message = match &what.file {
-        Some(path) => with_crlf(&read(path)?),
-        None => compose(&draft(what)?).map_err(CommandError::Other)?,
+        Some(path) => Message::Pieces(pieces(path)?),
+        None => Message::Whole(compose(&draft(what)?).map_err(CommandError::Other)?),
     };
     let mut query: Vec<(&str, &str)> = Vec::new();
     let sender = what.from.as_deref().filter(|_| what.file.is_some());
@@ -65,6 +67,24 @@ fn draft(what: &Send) -> Result<Draft, CommandError> {
 fn attachment(path: &Path) -> Result<Attachment, CommandError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_else(|| "attachment".to_owned());
     Ok(Attachment { name, bytes: read(path)? })
+}
+
+/// A file, or standard input, with the line ends of mail, read while it is sent.
+fn pieces(path: &Path) -> Result<Pieces, CommandError> {
+    let source: Box<dyn Read + std::marker::Send + Sync> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|problem| CommandError::about(path.display(), problem))?)
+    };
+    let start = (source, Crlf::default());
+    Ok(Box::pin(futures_util::stream::try_unfold(start, |(mut source, mut crlf)| async move {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; PIECE];
+            let count = source.read(&mut piece)?;
+            Ok((count > 0).then(|| (crlf.piece(&piece[..count]), (source, crlf))))
+        });
+        read.await.map_err(std::io::Error::other)?
+    })))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CommandError> {

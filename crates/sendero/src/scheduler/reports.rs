@@ -5,16 +5,15 @@
 
 use crate::settings::Notices;
 use aws_lc_rs::digest;
-use bytes::Bytes;
 use mail::dsn::{self, Action, RecipientReport, Report};
-use mail::envelope::Notify;
+use mail::envelope::{Notify, Ret};
 use mail::header::Authors;
 use mail::resolve::{Refusal, permitted_report};
 use mail::retry::RetrySchedule;
 use mail::{BodyType, Channel, Directory, Envelope, Lane, LaneReason, MessageId, Move, Recipient, Surface, Timestamp};
 use smtp::{EnhancedCode, ForwardPath, Mailbox, ReversePath};
 use std::time::Duration;
-use store::{Lease, NewMessage, Settled, Settlement};
+use store::{Body, Lease, NewMessage, Settled, Settlement};
 
 /// A recipient that has waited this long for its retries is reported as delayed, once.
 const DELAYED_AFTER: Duration = Duration::from_secs(4 * 3600);
@@ -34,7 +33,7 @@ pub(super) struct Ended<'a> {
     /// What was tried.
     pub lease: &'a Lease,
     /// Its bytes.
-    pub body: &'a [u8],
+    pub body: &'a Body,
     /// What becomes of each recipient.
     pub settlement: &'a Settlement,
     /// Now, by the clock on which mail becomes due.
@@ -155,9 +154,10 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
         message_id: &message_id,
         arrival: lease.accepted_at,
         envid: lease.envelope.envid.as_deref(),
-        ret: lease.envelope.ret,
+        // A large message is not returned, but for its header.
+        ret: if ended.body.is_whole() { lease.envelope.ret } else { Some(Ret::Headers) },
         queue_id: &lease.message.to_string(),
-        message: ended.body,
+        message: ended.body.head(),
         recipients: &recipients,
     }
     .write();
@@ -192,7 +192,7 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
         idempotency: None,
         scheduled_at: None,
         expires_at: None,
-        body: Bytes::from(written.bytes),
+        body: written.bytes.into(),
     }
 }
 

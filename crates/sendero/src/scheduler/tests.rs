@@ -2,7 +2,6 @@
 //! The scheduler against the queue in memory and a next hop that follows a script, on virtual time.
 
 use super::*;
-use bytes::Bytes;
 use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::future::BoxFuture;
 use mail::{BodyType, Cause, Diagnostic, Envelope, Lane, MessageId, Outcome, PersonId, Recipient, RecipientState, Stage, Surface};
@@ -322,7 +321,7 @@ impl World {
             idempotency: None,
             scheduled_at: None,
             expires_at: None,
-            body: Bytes::from(body),
+            body: body.into_bytes().into(),
         }
     }
 
@@ -544,7 +543,7 @@ async fn a_failed_message_is_reported_to_its_reverse_path_by_the_channel_of_noti
     assert_eq!(reports.len(), 1);
     let told = world.recipient(reports[0]);
     assert_eq!((told.address.as_str(), told.state), ("ana@example.com", RecipientState::Captured));
-    let text = String::from_utf8(world.queue.raw(reports[0]).unwrap().unwrap().to_vec()).unwrap();
+    let text = String::from_utf8(world.queue.raw(reports[0]).unwrap().unwrap().head().to_vec()).unwrap();
     for words in ["Final-Recipient: rfc822;user1@example.org", "550 5.1.1 no such user", &failed.to_string()] {
         assert!(text.contains(words), "{words} in:\n{text}");
     }

@@ -152,7 +152,7 @@ fn words(outcome: &Outcome) -> (Diagnostic, Option<Cause>) {
         Outcome::Untried => (Diagnostic::own(None, "not tried"), None),
         Outcome::Deferred(cause) | Outcome::Failed(cause) | Outcome::Uncertain(cause) => match cause {
             Cause::Refused(_, said) | Cause::Unsupported(said) => (said.clone(), Some(cause.clone())),
-            Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted => {
+            Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted | Cause::Unreadable(_) => {
                 (Diagnostic::own(None, cause.to_string()), Some(cause.clone()))
             }
         },
@@ -166,7 +166,7 @@ pub(super) fn is_free(outcomes: &[(u32, Outcome)]) -> bool {
         Outcome::Deferred(cause) | Outcome::Failed(cause) => match cause {
             Cause::Refused(stage, _) => matches!(stage, Stage::Mail | Stage::Rcpt),
             Cause::Unsupported(_) => true,
-            Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted => false,
+            Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted | Cause::Unreadable(_) => false,
         },
         Outcome::Sent(_) | Outcome::Captured | Outcome::Uncertain(_) => false,
     };

@@ -8,7 +8,6 @@ use super::report::log_attempt;
 use super::reports::report;
 use super::verdict::Judge;
 use super::way::{AHEAD, Era, Way};
-use bytes::Bytes;
 use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as Awaited};
@@ -20,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::directory::DirectoryError;
 use store::seal::Secret;
-use store::{AttemptRecord, Commit, Intent, Lease, NewMessage, Settled, Settlement, Spend, Spending, StoreError};
+use store::{AttemptRecord, Body, Commit, Intent, Lease, NewMessage, Settled, Settlement, Spend, Spending, StoreError};
 
 /// How long a worker waits before it offers a record again that the disk had no room for.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
@@ -306,11 +305,11 @@ async fn open(
 
 /// Whether it may leave at all: its sender is not refused by the provider, and permission is checked again where the
 /// directory has changed since acceptance.
-fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Bytes) -> Result<(), String> {
+fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Body) -> Result<(), String> {
     {
         let pace = way.pace();
         if !pace.refused_senders.is_empty()
-            && let Some(refused) = pace.refused_senders.of(lease, &mail::resolve::return_path(row, &lease.envelope, body))
+            && let Some(refused) = pace.refused_senders.of(lease, &mail::resolve::return_path(row, &lease.envelope, body.head()))
         {
             return Err(format!("the provider refuses {} as sender: {}", refused.address, refused.said));
         }
@@ -321,7 +320,7 @@ fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, l
     {
         return Ok(());
     }
-    let authors = mail::header::authors_of(body).map_err(|problem| problem.to_string())?;
+    let authors = mail::header::authors_of(body.head()).map_err(|problem| problem.to_string())?;
     if lease.surface == Surface::Gateway {
         return permitted_report(directory, lease.person, row, &authors).map_err(|refusal| refusal.to_string());
     }
@@ -360,11 +359,11 @@ async fn hand_over(
     way: &Arc<Way>,
     row: &Channel,
     desk: &mut Desk,
-    (lease, ticket, body): (Lease, Ticket, Bytes),
+    (lease, ticket, body): (Lease, Ticket, Body),
     began: Era,
 ) {
     let began_at = shared.wall();
-    let reverse_path = mail::resolve::return_path(row, &lease.envelope, &body);
+    let reverse_path = mail::resolve::return_path(row, &lease.envelope, body.head());
     let spend = spend(&lease, &ticket);
     let intent = Intent {
         message: lease.message,

@@ -292,7 +292,7 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
 
 pub(super) fn message_size(text: &str) -> Result<u64, String> {
     let size = units::size(text)?;
-    let most = 32 << 20;
+    let most = 256 << 20;
     if (1024..=most).contains(&size) {
         Ok(size)
     } else {

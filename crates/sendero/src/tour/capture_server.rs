@@ -39,6 +39,7 @@ pub async fn run() -> Result<(), CommandError> {
     let config = Arc::new(ServerConfig {
         hostname: "capture.localhost".to_owned(),
         max_message_size: 64 << 20,
+        whole_up_to: 64 << 20,
         max_recipients: 1000,
         tls_available: false,
         announce_dsn: false,
@@ -81,6 +82,8 @@ async fn converse(mut stream: TcpStream, config: Arc<ServerConfig>) {
                 session.verified(Err(Reply::new(535, (5, 7, 8), "no login here")));
                 continue;
             }
+            // No message is larger than what is held whole.
+            Action::Piece(_) | Action::Forget => continue,
             Action::NeedInput => true,
             Action::StartTls | Action::Close => false,
         };

@@ -4,7 +4,6 @@ use super::hop::Hop;
 use super::letters::ANA;
 use super::screen::Screen;
 use super::stage::Stage;
-use bytes::Bytes;
 use mail::{Lane, MessageId, PersonId, Surface, Timestamp};
 use smtp::{ForwardPath, ReversePath};
 use std::sync::Arc;
@@ -96,7 +95,7 @@ async fn submit(gateway: &Arc<dyn Gateway>, subject: &str, lane: Lane) -> Option
         surface: Surface::Cli,
         reverse_path: ReversePath::parse(&format!("<{ANA}>")).ok()?,
         recipients: vec![ForwardPath::parse("<luis@example.org>").ok()?],
-        body: Bytes::from(text),
+        body: text.into_bytes().into(),
         channel: Some(CHANNEL.to_owned()),
         lane: Some(lane),
         tags: Vec::new(),

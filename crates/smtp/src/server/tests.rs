@@ -3,9 +3,14 @@ use super::*;
 
 /// What a session does with an input that is cut into pieces of these lengths.
 fn run(login: Login, security: Security, input: &[u8], cuts: &[usize]) -> String {
+    run_with(login, security, input, cuts, 200)
+}
+
+fn run_with(login: Login, security: Security, input: &[u8], cuts: &[usize], whole_up_to: usize) -> String {
     let config = ServerConfig {
         hostname: "mx.example".into(),
         max_message_size: 200,
+        whole_up_to,
         max_recipients: 3,
         tls_available: login == Login::Required,
         announce_dsn: false,
@@ -13,16 +18,17 @@ fn run(login: Login, security: Security, input: &[u8], cuts: &[usize]) -> String
     let mut session = Session::new(Arc::new(config), security, login);
     session.greet();
     let mut shown = String::new();
+    let mut earlier = Vec::new();
     let mut from = 0;
     for cut in cuts.iter().copied().chain([input.len()]) {
         session.receive(&input[from..cut]);
         from = cut;
-        drive(&mut session, &mut shown);
+        drive(&mut session, &mut shown, &mut earlier);
     }
     shown
 }
 
-fn drive(session: &mut Session, shown: &mut String) {
+fn drive(session: &mut Session, shown: &mut String, earlier: &mut Vec<u8>) {
     loop {
         match session.next_action() {
             Action::NeedInput => return flush(session, shown),
@@ -42,10 +48,14 @@ fn drive(session: &mut Session, shown: &mut String) {
                 let good = credentials.user == "ana" && credentials.secret() == b"pw";
                 session.verified(if good { Ok(()) } else { Err(Reply::new(535, (5, 7, 8), "wrong")) });
             }
+            Action::Piece(piece) => earlier.extend(piece),
+            Action::Forget => earlier.clear(),
             Action::Store(submission) => {
                 flush(session, shown);
+                assert_eq!(submission.earlier, earlier.len() as u64);
+                earlier.extend_from_slice(&submission.body);
                 let to: Vec<String> = submission.recipients.iter().map(|(path, _)| path.to_string()).collect();
-                let body = String::from_utf8_lossy(&submission.body).escape_debug().to_string();
+                let body = String::from_utf8_lossy(&std::mem::take(earlier)).escape_debug().to_string();
                 shown.push_str(&format!(
                     "({} {} -> {}: {body})\n",
                     submission.protocol.name(),
@@ -327,10 +337,12 @@ fn every_script_ends_the_same_cut_at_every_byte() {
         assert_eq!(brief(&whole), *expected, "{name}: {whole}");
         for cut in 0..=input.len() {
             assert_eq!(run(*login, *security, input, &[cut]), whole, "{name}, cut at {cut}");
+            assert_eq!(run_with(*login, *security, input, &[cut], 2), whole, "{name}, in pieces, cut at {cut}");
             cuts += 1;
         }
         let every: Vec<usize> = (1..input.len()).collect();
         assert_eq!(run(*login, *security, input, &every), whole, "{name}, byte by byte");
+        assert_eq!(run_with(*login, *security, input, &every, 2), whole, "{name}, in pieces, byte by byte");
     }
     println!("SENDERO-FIGURE byte_cuts={cuts} lost=0");
 }
@@ -395,6 +407,7 @@ fn wide_session() -> Session {
     let config = ServerConfig {
         hostname: "mx.example".into(),
         max_message_size: 100_000,
+        whole_up_to: 10_000,
         max_recipients: 1000,
         tls_available: false,
         announce_dsn: false,
@@ -424,7 +437,7 @@ fn a_client_that_gets_mail_through_may_have_a_wrong_address_now_and_then() {
     let mut shown = String::new();
     for _ in 0..100 {
         session.receive(b"MAIL FROM:<>\r\nRCPT TO:<bad>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n.\r\n");
-        drive(&mut session, &mut shown);
+        drive(&mut session, &mut shown, &mut Vec::new());
     }
     assert_eq!(shown.matches("(ESMTP").count(), 100);
 }
@@ -434,6 +447,7 @@ fn what_arrives_in_clear_before_the_handshake_is_done_is_never_a_command() {
     let config = ServerConfig {
         hostname: "mx.example".into(),
         max_message_size: 200,
+        whole_up_to: 200,
         max_recipients: 3,
         tls_available: true,
         announce_dsn: false,
@@ -450,4 +464,82 @@ fn what_arrives_in_clear_before_the_handshake_is_done_is_never_a_command() {
     session.receive(b"AUTH PLAIN AGFuYQBwdw==\r\n");
     assert!(matches!(session.next_action(), Action::NeedInput));
     assert!(session.output().starts_with(b"503"), "the EHLO of the clear session is forgotten");
+}
+
+/// What the caller is asked to do with a large message, pieces by their length.
+fn asked(session: &mut Session, bytes: &[u8]) -> String {
+    session.receive(bytes);
+    let mut asked = Vec::new();
+    loop {
+        asked.push(match session.next_action() {
+            Action::Piece(piece) => piece.len().to_string(),
+            Action::Forget => "forget".to_owned(),
+            Action::Store(submission) => {
+                session.stored(&Reply::new(250, (2, 0, 0), "queued"));
+                format!("store {}+{}", submission.earlier, submission.body.len())
+            }
+            Action::NeedInput => return asked.join(" "),
+            Action::Close => return "close".to_owned(),
+            other => format!("{other:?}"),
+        });
+    }
+}
+
+const OPENING: &[u8] = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\n";
+
+#[test]
+fn a_large_message_is_handed_over_while_it_comes_and_little_of_it_waits() {
+    for (start, end) in [(&b"DATA\r\n"[..], &b".\r\n"[..]), (b"BDAT 60000 LAST\r\n", b"")] {
+        let mut session = wide_session();
+        asked(&mut session, OPENING);
+        asked(&mut session, start);
+        let line = [&[b'x'; 998][..], b"\r\n"].concat();
+        let mut said: Vec<String> = (0..60).map(|_| asked(&mut session, &line)).collect();
+        said.push(asked(&mut session, end));
+        said.retain(|said| !said.is_empty());
+        assert_eq!(said.join(" "), "11000 11000 11000 11000 11000 store 55000+5000");
+        assert!(session.output().ends_with(b"250 2.0.0 queued\r\n"));
+    }
+}
+
+#[test]
+fn what_was_handed_over_of_a_message_that_is_refused_is_to_be_forgotten_at_once() {
+    let large = [b'x'; 20_000];
+    let endless = [b'x'; 90_000];
+    let mut session = wide_session();
+    asked(&mut session, OPENING);
+    asked(&mut session, b"DATA\r\n");
+    assert_eq!(asked(&mut session, &large), "20000");
+    assert_eq!(asked(&mut session, &endless), "forget");
+    assert_eq!(asked(&mut session, b"\r\n.\r\n"), "");
+    assert!(session.output().ends_with(b"552 5.3.4 a message may have 100000 bytes here\r\n"));
+
+    for way_out in [&b"RSET\r\n"[..], b"EHLO d\r\n", b"BDAT 90000\r\n"] {
+        let mut session = wide_session();
+        asked(&mut session, OPENING);
+        assert_eq!(asked(&mut session, &[&b"BDAT 20000\r\n"[..], &large].concat()), "20000");
+        assert_eq!(asked(&mut session, way_out), "forget");
+    }
+    let mut session = wide_session();
+    asked(&mut session, OPENING);
+    asked(&mut session, b"DATA\r\n");
+    asked(&mut session, &large);
+    assert_eq!(asked(&mut session, b"\n"), "forget");
+    assert_eq!(asked(&mut session, b"\r\n.\r\n"), "close");
+}
+
+#[test]
+fn a_message_that_cannot_be_kept_is_swallowed_and_refused_at_its_end_and_the_session_goes_on() {
+    let large = [b'x'; 20_000];
+    let full = || Reply::new(452, (4, 3, 1), "no space");
+    for (start, rest) in [(&b"DATA\r\n"[..], &b"yy\r\n.\r\n"[..]), (b"BDAT 20004 LAST\r\n", b"yyyy")] {
+        let mut session = wide_session();
+        asked(&mut session, OPENING);
+        session.receive(&[start, &large].concat());
+        assert!(matches!(session.next_action(), Action::Piece(_)));
+        session.give_up(full());
+        assert_eq!(asked(&mut session, rest), "");
+        assert!(session.output().ends_with(b"452 4.3.1 no space\r\n"));
+        assert_eq!(asked(&mut session, b"MAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n"), "store 0+4");
+    }
 }

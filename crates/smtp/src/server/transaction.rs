@@ -1,9 +1,9 @@
 //! One message: MAIL, RCPT, and its bytes by DATA or BDAT.
 
-use super::{Action, Login, Protocol, Security, Session, State, Submission, Transaction};
+use super::{Action, Chunks, Login, Protocol, Security, Session, State, Submission, Transaction};
 use crate::address::{ForwardPath, ReversePath};
 use crate::command::{MailParameters, RcptParameters};
-use crate::data::{DataDecoder, DataFault, has_odd_bytes};
+use crate::data::{DataDecoder, DataFault};
 use crate::reply::Reply;
 use bytes::Buf;
 
@@ -29,7 +29,7 @@ impl Session {
         if let Some(refusal) = refusal {
             return self.refuse(&refusal);
         }
-        self.transaction = Some(Transaction { reverse_path, mail, recipients: Vec::new(), chunks: None, spoiled: false });
+        self.transaction = Some(Transaction { reverse_path, mail, recipients: Vec::new(), chunks: None, spoiled: None });
         self.reply(&Reply::new(250, (2, 1, 0), "ok"));
     }
 
@@ -71,8 +71,9 @@ impl Session {
             Some(transaction) if transaction.chunks.is_some() => Reply::new(503, (5, 5, 1), "BDAT was begun"),
             Some(transaction) if transaction.recipients.is_empty() => Reply::new(554, (5, 5, 1), "no valid recipients"),
             Some(transaction) => {
-                let declared = transaction.mail.size.unwrap_or(12 * 1024).min(self.config.max_message_size).min(1 << 20);
-                let decoder = DataDecoder::new(self.config.max_message_size, usize::try_from(declared).unwrap_or(0) + 64);
+                let declared = transaction.mail.size.unwrap_or(12 * 1024).min(self.config.max_message_size);
+                let expected = usize::try_from(declared).unwrap_or(usize::MAX).min(self.config.whole_up_to).min(1 << 20);
+                let decoder = DataDecoder::new(self.config.max_message_size, expected + 64);
                 self.reply(&Reply::plain(354, "end with a line that holds only a dot"));
                 self.state = State::Data(decoder);
                 return;
@@ -85,23 +86,32 @@ impl Session {
         let (used, ended) = decoder.feed(&self.input);
         self.input.advance(used);
         if !ended {
+            if decoder.held() > self.config.whole_up_to {
+                let piece = decoder.take();
+                self.state = State::Data(decoder);
+                self.handed_over = true;
+                return Some(Action::Piece(piece));
+            }
+            let waits = !(decoder.is_refused() && self.handed_over);
             self.state = State::Data(decoder);
-            return Some(Action::NeedInput);
+            // Otherwise what was handed over is to be forgotten first.
+            return waits.then_some(Action::NeedInput);
         }
-        let transaction = self.transaction.take()?;
+        let mut transaction = self.transaction.take()?;
+        let earlier = decoder.taken();
         match decoder.finish() {
-            Ok(body) => Some(self.store(transaction, body)),
+            Ok(body) => Some(self.store(transaction, earlier, body)),
             Err(fault) => {
-                self.refuse_data(fault);
+                self.refuse_data(fault, transaction.spoiled.take());
                 None
             }
         }
     }
 
-    fn refuse_data(&mut self, fault: DataFault) {
+    fn refuse_data(&mut self, fault: DataFault, given_up: Option<Reply>) {
         match fault {
-            DataFault::TooLarge => {
-                let reply = self.too_large();
+            DataFault::TooLarge | DataFault::Discarded => {
+                let reply = given_up.unwrap_or_else(|| self.too_large());
                 self.refuse(&reply);
             }
             DataFault::OddBytes => {
@@ -114,7 +124,7 @@ impl Session {
         }
     }
 
-    fn store(&mut self, transaction: Transaction, body: Vec<u8>) -> Action {
+    fn store(&mut self, transaction: Transaction, earlier: u64, body: Vec<u8>) -> Action {
         let (helo, extended) = self.helo.clone().unwrap_or_default();
         let protocol = Protocol {
             extended,
@@ -123,23 +133,26 @@ impl Session {
             utf8: transaction.mail.smtputf8,
         };
         self.state = State::Waiting;
+        self.handed_over = false;
         Action::Store(Submission {
             helo,
             protocol,
             reverse_path: transaction.reverse_path,
             mail: transaction.mail,
             recipients: transaction.recipients,
+            earlier,
             body,
         })
     }
 
     pub(super) fn begin_chunk(&mut self, size: u64, last: bool) {
         let limit = self.config.max_message_size;
+        let too_large = self.too_large();
         let keep = match self.transaction.as_mut() {
-            Some(transaction) if !transaction.recipients.is_empty() && !transaction.spoiled => {
+            Some(transaction) if !transaction.recipients.is_empty() && transaction.spoiled.is_none() => {
                 let chunks = transaction.chunks.get_or_insert_default();
-                let fits = size <= limit && chunks.len() as u64 + size <= limit;
-                transaction.spoiled = !fits;
+                let fits = size <= limit && chunks.length() + size <= limit;
+                transaction.spoiled = (!fits).then_some(too_large);
                 if fits && size > 0 {
                     // Chunks with something in them are limited by the size of the message.
                     self.idle_commands -= 1;
@@ -154,10 +167,18 @@ impl Session {
     pub(super) fn chunk(&mut self, left: u64, last: bool, keep: bool) -> Option<Action> {
         let available = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.len());
         let bytes = self.input.split_to(available);
-        if keep && let Some(chunks) = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut()) {
-            chunks.extend_from_slice(&bytes);
-        }
         let left = left - available as u64;
+        if keep && let Some(chunks) = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut()) {
+            chunks.ends.look(&bytes);
+            chunks.held.extend_from_slice(&bytes);
+            if chunks.held.len() > self.config.whole_up_to {
+                let piece = std::mem::take(&mut chunks.held);
+                chunks.taken += piece.len() as u64;
+                self.state = State::Chunk { left, last, keep };
+                self.handed_over = true;
+                return Some(Action::Piece(piece));
+            }
+        }
         if left > 0 {
             self.state = State::Chunk { left, last, keep };
             return Some(Action::NeedInput);
@@ -171,22 +192,23 @@ impl Session {
             return None;
         }
         let mut transaction = self.transaction.take()?;
-        let mut body = transaction.chunks.take().unwrap_or_default();
-        if !body.ends_with(b"\r\n") {
-            body.extend_from_slice(b"\r\n");
+        let Chunks { mut held, taken, mut ends } = transaction.chunks.take().unwrap_or_default();
+        if !ends.are_closed() {
+            held.extend_from_slice(b"\r\n");
+            ends.look(b"\r\n");
         }
-        if has_odd_bytes(&body) {
-            self.refuse_data(DataFault::OddBytes);
+        if ends.are_odd_at_the_end() {
+            self.refuse_data(DataFault::OddBytes, None);
             return None;
         }
-        Some(self.store(transaction, body))
+        Some(self.store(transaction, taken, held))
     }
 
     /// The chunk's bytes have been swallowed: they are never read as commands.
     fn refuse_chunk(&mut self) {
         let reply = match self.transaction.take() {
             None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
-            Some(transaction) if transaction.spoiled => self.too_large(),
+            Some(Transaction { spoiled: Some(reply), .. }) => reply,
             Some(_) => Reply::new(554, (5, 5, 1), "no valid recipients"),
         };
         self.refuse(&reply);

@@ -330,6 +330,8 @@ impl Disk for FakeDisk {
         Ok(())
     }
 
+    fn close(&self, _: &str) {}
+
     fn read_at(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let inner = self.lock();
         let file = inner.files.get(name).ok_or(io::ErrorKind::NotFound)?;

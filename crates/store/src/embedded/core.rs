@@ -7,8 +7,8 @@ use super::log::{AppendError, Batch, Log, Position};
 use super::open_set::{Effects, Fresh, OpenSet, Place, Shared, Wakeup};
 use super::record::{Intend, Meta, Record, Settle, SettledRow};
 use crate::api::{AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError};
+use crate::body::{Body, FileId};
 use crate::disk::Disk;
-use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::Lessons;
 use mail::steady::{Credit, Heartbeat};
@@ -46,8 +46,8 @@ impl Op {
     /// Bytes it will take, about.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Accept(messages, _) => messages.iter().map(|message| message.body.len() + 512).sum(),
-            Self::Attempt(record, _) => 256 + record.reports.iter().map(|report| report.body.len() + 512).sum::<usize>(),
+            Self::Accept(messages, _) => messages.iter().map(|message| message.body.head().len() + 512).sum(),
+            Self::Attempt(record, _) => 256 + record.reports.iter().map(|report| report.body.head().len() + 512).sum::<usize>(),
             Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) => 256,
         }
     }
@@ -77,7 +77,7 @@ enum Staged {
 struct Written {
     record: Record,
     start: usize,
-    body: Option<(usize, Bytes)>,
+    body: Option<(usize, Body)>,
     sequence: u64,
 }
 
@@ -86,6 +86,8 @@ struct Written {
 pub(crate) struct Step {
     /// What the index has to learn.
     pub entries: Vec<Entry>,
+    /// Files of bodies that nobody will ask for any more.
+    pub spare: Vec<FileId>,
     /// Channels with mail that became due.
     pub wakes: Vec<Wakeup>,
     /// The disk had no room for it.
@@ -215,9 +217,8 @@ impl<D: Disk> Core<D> {
                 Ok(()) => {
                     let reports = std::mem::take(&mut record.reports);
                     self.write(attempt(record), None, written);
-                    for mut report in reports {
-                        let body = std::mem::take(&mut report.body);
-                        self.write(Record::Accept(Box::new(Meta::from(report))), Some(body), written);
+                    for report in reports {
+                        self.write_message(report, written);
                     }
                     staged.push(Staged::Done(answer));
                 }
@@ -271,7 +272,14 @@ impl<D: Disk> Core<D> {
         }
     }
 
-    fn write(&mut self, record: Record, body: Option<Bytes>, written: &mut Vec<Written>) {
+    fn write_message(&mut self, message: NewMessage, written: &mut Vec<Written>) {
+        let body = message.body.clone();
+        // From the write on the record may be on the disk, whatever comes of it.
+        body.set_kept(true);
+        self.write(Record::Accept(Box::new(Meta::from(message))), Some(body), written);
+    }
+
+    fn write(&mut self, record: Record, body: Option<Body>, written: &mut Vec<Written>) {
         let sequence = self.log.next_sequence;
         self.log.next_sequence += 1;
         let mut body_at = 0;
@@ -280,7 +288,7 @@ impl<D: Disk> Core<D> {
             record.encode(out);
             body_at = out.len() - payload;
             if let Some(body) = &body {
-                out.extend_from_slice(body);
+                out.extend_from_slice(body.head());
             }
         });
         written.push(Written { record, start, body: body.map(|body| (body_at, body)), sequence });
@@ -304,10 +312,9 @@ impl<D: Disk> Core<D> {
         for plan in plans {
             match plan {
                 Plan::Replay(id) => accepted.push(Accepted { id, replayed: true }),
-                Plan::Store(mut message) => {
+                Plan::Store(message) => {
                     accepted.push(Accepted { id: message.id, replayed: false });
-                    let body = std::mem::take(&mut message.body);
-                    self.write(Record::Accept(Box::new(Meta::from(*message))), Some(body), written);
+                    self.write_message(*message, written);
                 }
             }
         }
@@ -316,8 +323,8 @@ impl<D: Disk> Core<D> {
 
     /// What a message's key means for it.
     fn plan(&self, mut message: NewMessage, fresh: &mut Vec<((PersonId, String), KnownKey)>) -> Result<Plan, AcceptError> {
-        if message.body.len() > MAX_BODY {
-            return Err(AcceptError::NoSpace(format!("{} bytes are more than the log takes", message.body.len())));
+        if message.body.head().len() > MAX_BODY {
+            return Err(AcceptError::NoSpace(format!("{} bytes are more than the log takes", message.body.head().len())));
         }
         let Some(given) = message.idempotency.clone() else {
             return Ok(Plan::Store(Box::new(message)));
@@ -427,6 +434,7 @@ impl<D: Disk> Core<D> {
                 open.cache(id, fresh);
             }
             step.wakes.append(&mut effects.wakes);
+            step.spare.extend(effects.spare);
             self.ended.extend(effects.ended.map(|message| (one.sequence, message)));
             let last = number + 1 == count;
             step.entries.push(Entry { sequence: one.sequence, batch, end, ends_batch: last, effects });
@@ -443,6 +451,9 @@ impl<D: Disk> Core<D> {
         for before in self.keys_before.drain(..).rev() {
             put_back(&mut self.keys, &before.key, before.known);
             put_back(&mut self.keys_since, &before.key, before.since);
+        }
+        for (_, body) in written.iter().filter_map(|one| one.body.as_ref()) {
+            body.set_kept(false);
         }
         self.log.next_sequence -= written.len() as u64;
     }

@@ -60,6 +60,44 @@ impl Call {
     }
 }
 
+/// The same call, with every third message's body in a file; `None` when the disk took no file.
+fn spooled(call: Call, queue: &Embedded<FakeDisk>) -> Option<Call> {
+    let Call::Accept(mut batch) = call else { return Some(call) };
+    for message in &mut batch {
+        let number = message.id.0[15];
+        if number % 3 == 0 {
+            message.body = large(queue, number).ok()?;
+        }
+    }
+    Some(Call::Accept(batch))
+}
+
+/// A body whose second part is in a file.
+fn large(queue: &Embedded<FakeDisk>, number: u8) -> Result<Body, AcceptError> {
+    let mut spool = queue.spool()?;
+    spool.write(&[number; 900])?;
+    spool.write(b"the rest of it")?;
+    let head = Bytes::from(format!("Subject: number {number}\r\n\r\n"));
+    Ok(Body::Spooled { head, rest: spool.finish()? })
+}
+
+/// What is wrong with the files of bodies: an open message without its own, or one that nobody names.
+fn files(queue: &Embedded<FakeDisk>, disk: &FakeDisk) -> Result<(), String> {
+    let mut named = HashSet::new();
+    let of_open: Vec<_> = lock(&queue.shared.open).bodies.of_open().collect();
+    for (message, file, _) in of_open {
+        let body = queue.raw(message).map_err(|error| error.to_string())?.ok_or(format!("the file of {message} is gone"))?;
+        body.read().map_err(|error| format!("{message}: {error}"))?;
+        named.insert(file);
+    }
+    named.extend(lock(&queue.shared.open).bodies.of_resting());
+    let found = disk.list().map_err(|error| error.to_string())?;
+    match found.iter().filter_map(|name| crate::body::file_of(name)).find(|file| !named.contains(file)) {
+        Some(file) => Err(format!("nobody names the file {}", crate::body::file_name(file))),
+        None => Ok(()),
+    }
+}
+
 /// Memory where there is some: a cut needs a folder of its own, not a durable one.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
@@ -172,8 +210,17 @@ fn record(seed: u64) -> Recorded {
     let mut caller = Caller { random: seed, number: 0, leases: Vec::new() };
     let mut recorded = Recorded { disk: disk.clone(), calls: Vec::new(), answered: Vec::new(), tidied: Vec::new() };
     recorded.note(&queue, home.path());
+    let mut coming = Vec::new();
     for round in 0..20 {
-        let group = caller.group();
+        let group: Vec<_> = caller.group().into_iter().filter_map(|call| spooled(call, &queue)).collect();
+        if round % 4 == 1 {
+            // A client that is still sending, and some rounds later goes away.
+            let mut spool = queue.spool().unwrap();
+            spool.write(&[b'x'; 600]).unwrap();
+            coming.push(spool);
+        } else if round % 4 == 3 {
+            coming.pop();
+        }
         let answers: Vec<_> = group.iter().map(|call| call.ask(&queue)).collect();
         for (call, answer) in group.into_iter().zip(answers) {
             // What was refused is not in the log, and the model would refuse it too.
@@ -191,6 +238,7 @@ fn record(seed: u64) -> Recorded {
             let connection = index::reader(&home.path().join("index.sqlite")).unwrap();
             connection.pragma_update(None, "query_only", false).unwrap();
             recorded.tidied.push(disk.steps());
+            queue.shared.remove_bodies_that_rested();
             queue.shared.tidy(&connection);
         }
     }
@@ -225,6 +273,7 @@ impl Recorded {
         if queue.findings().missing_segments > 0 {
             return Err("segments are missing".into());
         }
+        files(&queue, &left)?;
         let certain = self.answered.iter().rev().find(|(steps, ..)| *steps <= step).map_or(0, |(_, calls, _)| *calls);
         let possible = self.answered.iter().find(|(steps, ..)| *steps > step).map_or(self.calls.len(), |(_, calls, _)| *calls);
         let found = shown(&queue);
@@ -322,10 +371,11 @@ fn run_into(fault: Fault, step: usize) -> Option<(FakeDisk, Vec<Call>, Vec<Call>
             if let Call::Lease(_) = call {
                 leases.extend(super::tests::leases(&queue, NOW, 1));
                 done.push(call);
-            } else if call.ask(&queue)() {
-                done.push(call);
-            } else {
-                undone.push(call);
+                continue;
+            }
+            match spooled(call.clone(), &queue) {
+                Some(call) if call.ask(&queue)() => done.push(call),
+                _ => undone.push(call),
             }
         }
     }
@@ -354,6 +404,7 @@ fn wherever_the_disk_fails_what_was_answered_with_yes_is_there() {
             let queue = try_open(&left, home.path(), LATER).unwrap();
             if fault == Fault::NoSpace || undone.is_empty() {
                 assert_eq!(shown(&queue), after_restart(&done), "{fault:?} at {step}");
+                assert_eq!(files(&queue, &left), Ok(()), "{fault:?} at {step}");
                 continue;
             }
             let accepted = done.iter().filter_map(|call| if let Call::Accept(batch) = call { Some(batch) } else { None }).flatten();

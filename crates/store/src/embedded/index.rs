@@ -8,6 +8,7 @@ use super::record::{
     lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes, tags_from,
 };
 use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
+use crate::body::FileId;
 use mail::channel::ChannelState;
 use mail::pace::{FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
@@ -41,6 +42,9 @@ CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, at INTEGER NOT 
 CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE message IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (person INTEGER NOT NULL, key TEXT NOT NULL, message BLOB NOT NULL, fingerprint BLOB NOT NULL,
   parts INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (person, key, message)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS bodies (file BLOB PRIMARY KEY, message BLOB NOT NULL, segment INTEGER NOT NULL, length INTEGER NOT NULL,
+  resting INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS bodies_message ON bodies (message);
 CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS events_channel ON events (channel, sequence) WHERE message IS NULL;
 CREATE TABLE IF NOT EXISTS lessons (channel INTEGER PRIMARY KEY, lessons BLOB NOT NULL);
@@ -234,6 +238,23 @@ impl Index {
         Ok(states)
     }
 
+    /// The file of a large body of each open message, with its length.
+    pub(crate) fn open_bodies(&self) -> Result<HashMap<MessageId, (FileId, u64)>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT b.message, b.file, b.length FROM bodies b JOIN messages m ON m.id = b.message WHERE m.open = 1")?;
+        let rows = statement.query_map([], |row| Ok((id_at(row, 0)?, (row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs()))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Since when the file of a body rests whose message has ended, and the segment of its record; `None` for a file
+    /// that nobody will ask for.
+    pub(crate) fn resting(&self, file: FileId) -> Result<Option<(Timestamp, u32)>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT resting, segment FROM bodies WHERE file = ?1 AND resting IS NOT NULL")?;
+        Ok(statement.query_row([file], |row| Ok((Timestamp(row.get(0)?), row.get(1)?))).optional()?)
+    }
+
     /// The latest capture in each segment.
     pub(crate) fn captured(&self) -> Result<HashMap<u32, Timestamp>, StoreError> {
         let mut statement = self.connection.prepare(
@@ -356,6 +377,9 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
             insert_message(transaction, &message)?;
         }
     }
+    for (file, at) in entries.iter().filter_map(|entry| entry.effects.resting) {
+        transaction.prepare_cached("UPDATE bodies SET resting = ?2 WHERE file = ?1")?.execute(params![file, at.0])?;
+    }
     touched.sort_unstable();
     touched.dedup();
     for id in touched {
@@ -463,6 +487,14 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
             message.place.payload_length,
             message.place.body_at
         ])?;
+    if let Some(rest) = &meta.rest {
+        transaction.prepare_cached("INSERT OR REPLACE INTO bodies VALUES (?1, ?2, ?3, ?4, NULL)")?.execute(params![
+            rest.id,
+            meta.id.0,
+            message.place.position.segment,
+            rest.length as i64
+        ])?;
+    }
     let due = meta.due;
     for (index, recipient) in meta.envelope.recipients.iter().enumerate() {
         let address = recipient.path.to_string().to_lowercase();
@@ -605,7 +637,7 @@ pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Resul
     Ok(known)
 }
 
-const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at, lane_reason, retry_of, author";
+const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at + COALESCE((SELECT b.length FROM bodies b WHERE b.message = messages.id), 0), lane_reason, retry_of, author";
 
 fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
     Ok(MessageView {

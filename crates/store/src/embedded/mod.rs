@@ -1,5 +1,6 @@
 //! The durable queue in one folder: a log that is the truth, and an SQLite index that follows it.
 
+mod bodies;
 mod check;
 mod core;
 mod fuzz;
@@ -12,6 +13,8 @@ mod record;
 pub mod stepped;
 mod wire;
 
+#[cfg(test)]
+mod body_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use self::log::{Frame, Position};
 use self::open_set::OpenSet;
 use self::record::Record;
 use crate::api::*;
+use crate::body::{Body, FileId, Spool};
 use crate::disk::{Disk, RealDisk};
 use bytes::Bytes;
 use mail::channel::ChannelState;
@@ -181,6 +185,10 @@ struct Room {
 
 struct Shared<D> {
     disk: Arc<D>,
+    /// Where the files of large bodies are.
+    bodies: Arc<D>,
+    /// Files to be removed.
+    spare: Mutex<Vec<FileId>>,
     open: Arc<Mutex<OpenSet>>,
     inbox: Mutex<Inbox>,
     inbox_changed: Condvar,
@@ -225,9 +233,10 @@ impl Embedded<RealDisk> {
         std::fs::create_dir_all(&options.folder).map_err(io(&options.folder))?;
         let lock = lock_folder(&options.folder)?;
         check_format(&options.folder)?;
-        let disk = RealDisk::open(&options.folder.join("log")).map_err(io(&options.folder))?;
+        let open = |name: &str| RealDisk::open(&options.folder.join(name)).map(Arc::new).map_err(io(&options.folder));
+        let (log, bodies) = (open("log")?, open("bodies")?);
         let index = options.folder.join("index.sqlite");
-        let mut queue = Self::on_disk(Arc::new(disk), index, options)?;
+        let mut queue = Self::on_disks(log, bodies, index, options)?;
         queue._lock = Some(lock);
         Ok(queue)
     }
@@ -261,25 +270,38 @@ fn check_format(folder: &Path) -> Result<(), OpenError> {
 }
 
 impl<D: Disk> Embedded<D> {
-    /// Opens a queue whose log lies on `disk`.
+    /// Opens a queue whose log and large bodies lie on `disk`.
     ///
     /// # Errors
     /// As [`Embedded::open`].
     pub fn on_disk(disk: Arc<D>, index_path: PathBuf, options: Options) -> Result<Self, OpenError> {
+        Self::on_disks(Arc::clone(&disk), disk, index_path, options)
+    }
+
+    fn on_disks(disk: Arc<D>, bodies: Arc<D>, index_path: PathBuf, options: Options) -> Result<Self, OpenError> {
         let log = options.folder.join("log");
-        let (queue, core, index) = Self::prepare(disk, index_path, options)?;
+        let (queue, core, index) = Self::prepare(disk, bodies, index_path, options)?;
         queue.start(core, index).map_err(|error| OpenError::Io { path: log, error })?;
         Ok(queue)
     }
 
     /// A queue that nobody steps yet, with its writer and its index.
-    fn prepare(disk: Arc<D>, index_path: PathBuf, mut options: Options) -> Result<(Self, Core<D>, Index), OpenError> {
+    fn prepare(
+        disk: Arc<D>,
+        bodies: Arc<D>,
+        index_path: PathBuf,
+        mut options: Options,
+    ) -> Result<(Self, Core<D>, Index), OpenError> {
         let mut index = Index::open(&index_path)?;
         let (mut core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
+        let damaged = !findings.damaged.is_empty() || findings.missing_segments > 0;
+        bodies::sweep(&*bodies, &mut lock(&core.open).bodies, &index, damaged)?;
         let progress = index.progress();
         let open = Arc::clone(&core.open);
         let shared = Arc::new(Shared {
             disk,
+            bodies,
+            spare: Mutex::default(),
             open,
             inbox: Mutex::default(),
             inbox_changed: Condvar::new(),
@@ -399,9 +421,9 @@ impl<D: Disk> Embedded<D> {
         let payload = log::read_frame(&*self.shared.disk, taken.place.position, taken.place.payload_length)
             .map_err(|error| StoreError::Damaged(error.to_string()))?;
         match Record::decode(&payload) {
-            Some((Record::Accept(meta), _)) => {
+            Some((Record::Accept(meta), body_at)) => {
+                let body = self.shared.body_of(meta.rest, Bytes::from(payload).slice(body_at..));
                 let meta = Arc::new(core::shared(&meta));
-                let body = Bytes::from(payload).slice(taken.place.body_at as usize..);
                 // Its body is asked for next.
                 lock(&self.shared.open).cache(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
                 Ok(meta)
@@ -410,10 +432,11 @@ impl<D: Disk> Embedded<D> {
         }
     }
 
-    fn read_body(&self, place: open_set::Place) -> Result<Bytes, StoreError> {
+    fn read_body(&self, place: open_set::Place) -> Result<Body, StoreError> {
         let payload = log::read_frame(&*self.shared.disk, place.position, place.payload_length)
             .map_err(|error| StoreError::Damaged(error.to_string()))?;
-        Ok(Bytes::from(payload).slice(place.body_at as usize..))
+        let named = record::rest_of(&payload).map_err(|()| StoreError::Damaged("its record cannot be understood".into()))?;
+        Ok(self.shared.body_of(named, Bytes::from(payload).slice(place.body_at as usize..)))
     }
 }
 
@@ -439,6 +462,7 @@ fn recover<D: Disk>(
 ) -> Result<(Core<D>, Findings), OpenError> {
     let mut open = OpenSet::new(options.cache_bytes);
     let progress = index.progress();
+    open.bodies = bodies::Bodies::new(index.open_bodies()?);
     index.load_open(|standing, rows| open.restore(standing, rows))?;
     open.states = index.channel_states()?;
     open.captured = index.captured()?;
@@ -520,6 +544,7 @@ impl<D: Disk> Shared<D> {
     fn conclude(&self, mut step: core::Step) -> bool {
         self.hand_on(std::mem::take(&mut step.entries));
         self.wake(&step.wakes);
+        guard(&self.spare).append(&mut step.spare);
         let (failed, later) = (step.failed.take(), std::mem::take(&mut step.later));
         if let Some(why) = failed {
             // From here on nobody is told anything else.
@@ -723,6 +748,7 @@ impl<D: Disk> Shared<D> {
                 outbox.closing && outbox.applied == outbox.taken || outbox.failed.is_some()
             };
             let indexed = self.indexed.load(Ordering::Relaxed);
+            self.remove_bodies_that_rested();
             if indexed != checkpointed && self.tidy(&connection) {
                 checkpointed = indexed;
             }
@@ -751,6 +777,16 @@ impl<D: Disk> Shared<D> {
                 tracing::warn!(%error, "the index was not checkpointed");
                 false
             }
+        }
+    }
+
+    /// Removes the files of bodies that nobody asks for any more.
+    fn remove_bodies_that_rested(&self) {
+        if guard(&self.inbox).failed.is_some() {
+            return;
+        }
+        if let Ok(segments) = log::segments(&*self.disk) {
+            self.remove_bodies(&segments.into_iter().collect());
         }
     }
 
@@ -819,6 +855,11 @@ impl<D: Disk> Queue for Embedded<D> {
         self.submit(|answer| Op::Accept(batch, answer), || Err(AcceptError::Closed("the writer has ended".into())))
     }
 
+    fn spool(&self) -> Result<Spool, AcceptError> {
+        self.accepting()?;
+        self.shared.spool()
+    }
+
     fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
         lock(&self.shared.open).heads(channel, now, skip)
     }
@@ -844,7 +885,7 @@ impl<D: Disk> Queue for Embedded<D> {
                         envelope: Arc::clone(&meta.envelope),
                         author: Arc::clone(&meta.author),
                         recipients: one.recipients,
-                        size_bytes: u64::from(one.place.payload_length - one.place.body_at),
+                        size_bytes: one.size_bytes,
                     });
                 }
                 Err(error) => self.hold_damaged(&one, now, &error),
@@ -868,15 +909,17 @@ impl<D: Disk> Queue for Embedded<D> {
         lock(&self.shared.open).next_due_after(channel, now)
     }
 
-    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
-        let place = {
+    fn body(&self, message: MessageId) -> Result<Body, StoreError> {
+        let cached = {
             let open = lock(&self.shared.open);
-            if let Some(body) = open.cached_body(message) {
-                return Ok(body);
+            match open.cached_body(message) {
+                Some(body) => Ok(body),
+                None => Err(open.place(message).ok_or(StoreError::Unknown(message))?),
             }
-            open.place(message).ok_or(StoreError::Unknown(message))?
         };
-        self.read_body(place)
+        let body = cached.or_else(|place| self.read_body(place))?;
+        body.look()?;
+        Ok(body)
     }
 
     fn record(&self, attempt: AttemptRecord) -> Commit<Result<(), StoreError>> {
@@ -948,7 +991,7 @@ impl<D: Disk> Queue for Embedded<D> {
         self.read(|connection| index::message(connection, id))
     }
 
-    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError> {
         if let Some(body) = lock(&self.shared.open).cached_body(id) {
             return Ok(Some(body));
         }
@@ -957,7 +1000,7 @@ impl<D: Disk> Queue for Embedded<D> {
         };
         match self.shared.disk.length(&log::name_of(place.position.segment)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            _ => self.read_body(place).map(Some),
+            _ => self.read_body(place).map(|body| body.look().is_ok().then_some(body)),
         }
     }
 

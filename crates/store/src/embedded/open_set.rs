@@ -2,11 +2,12 @@
 //!
 //! One function applies a record, live and in replay. What it returns is all that the index learns.
 
+use super::bodies::Bodies;
 use super::lines::{LANES, Lines, Stand};
 use super::log::Position;
 use super::record::{Intend, Meta, Record, Settle};
 use crate::api::{ChannelQueue, Head, LeasedRecipient, Party, Skip, Spend, Suppression, Totals};
-use bytes::Bytes;
+use crate::body::{Body, FileId};
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
@@ -90,13 +91,13 @@ struct Open {
 #[derive(Clone)]
 pub(crate) struct Fresh {
     pub meta: Arc<Shared>,
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Fresh {
     /// Bytes of memory, about.
     fn weight(&self) -> usize {
-        self.body.len() + 768
+        self.body.head().len() + 768
     }
 }
 
@@ -152,6 +153,10 @@ pub(crate) struct Effects {
     pub credit: Option<Credit>,
     /// What the open transactions of a message spend from now on; nothing when none is left.
     pub spending: Option<(MessageId, Option<Spend>)>,
+    /// The file of a body whose message ended, when it is kept for a while.
+    pub resting: Option<(FileId, Timestamp)>,
+    /// The file of a body that nobody will ask for any more.
+    pub spare: Option<FileId>,
     pub spent: Option<Spent>,
     pub suppressed: Vec<Suppression>,
     pub unsuppressed: Option<(Party, String)>,
@@ -172,6 +177,7 @@ pub(crate) struct Taken {
     pub message: MessageId,
     pub channel: ChannelId,
     pub place: Place,
+    pub size_bytes: u64,
     pub recipients: Vec<LeasedRecipient>,
     pub fresh: Option<Fresh>,
 }
@@ -204,6 +210,8 @@ pub(crate) struct OpenSet {
     pub(crate) in_segment: HashMap<u32, u32>,
     /// The latest capture in each segment: its bodies are shown for some days.
     pub(crate) captured: HashMap<u32, Timestamp>,
+    /// The files of large bodies.
+    pub(crate) bodies: Bodies,
     cache: HashMap<u32, Fresh>,
     cache_order: VecDeque<(u32, MessageId)>,
     cache_bytes: usize,
@@ -240,9 +248,14 @@ impl OpenSet {
         self.by_id.insert(id, slot);
         *self.in_segment.entry(place.position.segment).or_default() += 1;
         self.totals.open_messages += 1;
-        self.totals.open_bytes += u64::from(place.payload_length - place.body_at);
+        self.totals.open_bytes += self.size(&standing);
         self.requeue(slot);
         slot
+    }
+
+    /// Length of a message in bytes.
+    fn size(&self, standing: &Standing) -> u64 {
+        u64::from(standing.place.payload_length - standing.place.body_at) + self.bodies.length(standing.id)
     }
 
     fn open(&self, id: MessageId) -> Option<&Open> {
@@ -290,15 +303,9 @@ impl OpenSet {
         let now = lines.reached();
         slots.map(|slot| {
             let open = self.slots[slot? as usize].as_ref()?;
-            let Standing { id, place, person, from, .. } = open.standing;
+            let Standing { id, person, from, .. } = open.standing;
             let due = open.rows.get().iter().filter(|row| is_due(row, now)).count();
-            Some(Head {
-                message: id,
-                from,
-                person,
-                recipients: due as u32,
-                size_bytes: u64::from(place.payload_length - place.body_at),
-            })
+            Some(Head { message: id, from, person, recipients: due as u32, size_bytes: self.size(&open.standing) })
         })
     }
 
@@ -330,7 +337,8 @@ impl OpenSet {
         self.count_lease(count);
         self.requeue(slot);
         self.lines.entry(channel).or_default().served(standing.stand(), count);
-        Some(Taken { message: standing.id, channel, place: standing.place, recipients, fresh })
+        let size_bytes = self.size(&standing);
+        Some(Taken { message: standing.id, channel, place: standing.place, size_bytes, recipients, fresh })
     }
 
     /// What leaves a lane before these messages, and with them.
@@ -352,7 +360,7 @@ impl OpenSet {
                 let behind = wanted.partition_point(|(wanted, _)| *wanted < key);
                 let (Some(sum), Some(open)) = (between.get_mut(behind), self.slots[slot as usize].as_ref()) else { continue };
                 let count = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count();
-                sum.add(count as u64, u64::from(open.standing.place.payload_length - open.standing.place.body_at));
+                sum.add(count as u64, self.size(&open.standing));
             }
             let mut sum = Ahead::default();
             for ((_, id), more) in wanted.into_iter().zip(between) {
@@ -466,7 +474,7 @@ impl OpenSet {
         }
     }
 
-    pub(crate) fn cached_body(&self, id: MessageId) -> Option<Bytes> {
+    pub(crate) fn cached_body(&self, id: MessageId) -> Option<Body> {
         self.cache.get(self.by_id.get(&id)?).map(|fresh| fresh.body.clone())
     }
 
@@ -505,6 +513,7 @@ impl OpenSet {
             first_attempt: Timestamp(0),
         };
         let count = meta.envelope.recipients.len();
+        self.bodies.accept(&meta);
         let slot = self.insert(standing(&meta, place), vec![row; count]);
         self.totals.accepted += count as u64;
         self.totals.by_state[0] += count as u64;
@@ -730,10 +739,26 @@ impl OpenSet {
             self.captured.insert(segment, at);
         }
         if self.open_mut(slot).rows.get().iter().all(|row| row.state.is_final()) {
-            effects.ended = Some(self.open_mut(slot).standing.id);
-            self.remove(slot);
+            self.end(slot, at, effects);
         } else {
             effects.wakes.extend(self.requeue(slot));
+        }
+    }
+
+    /// Nothing of the message is open any more.
+    fn end(&mut self, slot: u32, at: Timestamp, effects: &mut Effects) {
+        let open = self.open_mut(slot);
+        let Standing { id, place, .. } = open.standing;
+        let gone = open.rows.get().iter().all(|row| matches!(row.state, RecipientState::Sent | RecipientState::Suppressed));
+        effects.ended = Some(id);
+        self.remove(slot);
+        match self.bodies.end(id) {
+            Some(file) if gone => effects.spare = Some(file),
+            Some(file) => {
+                self.bodies.keep(file, at, place.position.segment);
+                effects.resting = Some((file, at));
+            }
+            None => {}
         }
     }
 
@@ -752,7 +777,7 @@ impl OpenSet {
         self.by_id.remove(&id);
         self.free.push(slot);
         self.totals.open_messages -= 1;
-        self.totals.open_bytes -= u64::from(place.payload_length - place.body_at);
+        self.totals.open_bytes -= self.size(&open.standing);
         if let Some(count) = self.in_segment.get_mut(&place.position.segment) {
             *count -= 1;
             if *count == 0 {
@@ -815,7 +840,7 @@ impl OpenSet {
         queues: &mut BTreeMap<ChannelId, ChannelQueue>,
     ) -> bool {
         for open in self.slots.iter().skip(from).take(count).flatten() {
-            let Standing { channel, place, accepted_at, lane, .. } = open.standing;
+            let Standing { channel, accepted_at, lane, .. } = open.standing;
             let entry = queues.entry(channel).or_insert_with(|| ChannelQueue {
                 channel,
                 queued: 0,
@@ -829,7 +854,7 @@ impl OpenSet {
             });
             let waiting = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
             if waiting > 0 {
-                entry.waiting[lane as usize].add(waiting, u64::from(place.payload_length - place.body_at));
+                entry.waiting[lane as usize].add(waiting, self.size(&open.standing));
                 entry.later[lane as usize] += u64::from(earliest(open.rows.get()).is_some_and(|due| due > now));
             }
             for row in open.rows.get() {
@@ -840,7 +865,7 @@ impl OpenSet {
                     _ => {}
                 }
             }
-            entry.bytes += u64::from(place.payload_length - place.body_at);
+            entry.bytes += self.size(&open.standing);
             entry.oldest = Some(entry.oldest.map_or(accepted_at, |oldest| oldest.min(accepted_at)));
         }
         from + count < self.slots.len()

@@ -4,6 +4,7 @@
 
 use super::wire::{Input, put_bytes, put_number, put_option, put_text};
 use crate::api::{Idempotency, NewMessage, Party, Spend};
+use crate::body::FileName;
 use mail::channel::ChannelState;
 use mail::envelope::{BodyType, Notify, Recipient, Ret};
 use mail::pace::{LearnedCap, LearnedPace, Lessons, Spent, Units};
@@ -19,6 +20,7 @@ const CHANNEL: u8 = 4;
 const LESSONS: u8 = 5;
 const BEAT: u8 = 6;
 const UNSUPPRESS: u8 = 7;
+const ACCEPT_SPOOLED: u8 = 8;
 
 /// A record without the body of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,8 @@ pub(crate) struct Meta {
     pub idempotency: Option<Idempotency>,
     pub scheduled_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
+    /// The file with what follows the header section; the record has that alone then.
+    pub rest: Option<FileName>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +124,7 @@ impl From<NewMessage> for Meta {
             idempotency: message.idempotency,
             scheduled_at: message.scheduled_at,
             expires_at: message.expires_at,
+            rest: message.body.named(),
         }
     }
 }
@@ -129,10 +134,11 @@ impl Record {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Accept(meta) => {
-                out.push(ACCEPT);
+                out.push(if meta.rest.is_some() { ACCEPT_SPOOLED } else { ACCEPT });
                 let length_at = out.len();
                 out.extend_from_slice(&[0; 4]);
                 put_meta(out, meta);
+                meta.rest.iter().for_each(|rest| put_file_name(out, rest));
                 let length = (out.len() - length_at - 4) as u32;
                 out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
             }
@@ -190,12 +196,15 @@ impl Record {
     pub(crate) fn decode(payload: &[u8]) -> Option<(Self, usize)> {
         let mut input = Input(payload);
         let record = match input.byte()? {
-            ACCEPT => {
+            kind @ (ACCEPT | ACCEPT_SPOOLED) => {
                 let length = u32::from_le_bytes(input.fixed(4)?.try_into().ok()?) as usize;
-                let mut meta = Input(input.fixed(length)?);
-                let record = Self::Accept(Box::new(take_meta(&mut meta)?));
-                meta.end()?;
-                return Some((record, 5 + length));
+                let mut bytes = Input(input.fixed(length)?);
+                let mut meta = take_meta(&mut bytes)?;
+                if kind == ACCEPT_SPOOLED {
+                    meta.rest = Some(take_file_name(&mut bytes)?);
+                }
+                bytes.end()?;
+                return Some((Self::Accept(Box::new(meta)), 5 + length));
             }
             ATTEMPT => Self::Attempt { settle: input.option(take_settle)?, intend: input.option(take_intend)? },
             STEER => Self::Steer {
@@ -229,6 +238,22 @@ impl Record {
         };
         input.end()?;
         Some((record, payload.len()))
+    }
+}
+
+/// The file that an accept record names.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn rest_of(payload: &[u8]) -> Result<Option<FileName>, ()> {
+    match payload.first() {
+        // The usual one needs no reading.
+        Some(&ACCEPT) => Ok(None),
+        Some(&ACCEPT_SPOOLED) => match Record::decode(payload) {
+            Some((Record::Accept(meta), _)) => Ok(meta.rest),
+            _ => Err(()),
+        },
+        _ => Err(()),
     }
 }
 
@@ -489,6 +514,23 @@ fn take_meta(input: &mut Input<'_>) -> Option<Meta> {
         })?,
         scheduled_at: input.option(take_time)?,
         expires_at: input.option(take_time)?,
+        rest: None,
+    })
+}
+
+fn put_file_name(out: &mut Vec<u8>, name: &FileName) {
+    out.extend_from_slice(&name.id);
+    put_number(out, name.length);
+    out.extend_from_slice(&name.checksum.to_le_bytes());
+    out.push(u8::from(name.eight_bit));
+}
+
+fn take_file_name(input: &mut Input<'_>) -> Option<FileName> {
+    Some(FileName {
+        id: input.fixed(16)?.try_into().ok()?,
+        length: input.number()?,
+        checksum: u32::from_le_bytes(input.fixed(4)?.try_into().ok()?),
+        eight_bit: input.byte()? == 1,
     })
 }
 

@@ -8,8 +8,8 @@ use super::core::{self, Core, lock};
 use super::index::{self, Entry, Index};
 use super::{Embedded, Findings, Options, guard, log, take_batch};
 use crate::api::*;
+use crate::body::{Body, Spool};
 use crate::disk::fake::FakeDisk;
-use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
@@ -145,7 +145,10 @@ impl Stepped {
     /// The disk, or an index that does not belong to it.
     pub fn open(disk: FakeDisk, index: &MemoryIndex, options: Options) -> Result<Self, super::OpenError> {
         let path = PathBuf::from(&index.name);
-        let (queue, core, follower) = Embedded::prepare(Arc::new(disk), path.clone(), options)?;
+        let (queue, core, follower) = {
+            let disk = Arc::new(disk);
+            Embedded::prepare(Arc::clone(&disk), disk, path.clone(), options)?
+        };
         let keeper = index::reader(&path)?;
         keeper.pragma_update(None, "query_only", false).map_err(StoreError::from)?;
         Ok(Self {
@@ -230,6 +233,7 @@ impl Stepped {
     pub fn tidy(&self) -> bool {
         let count = || log::segments(&*self.queue.shared.disk).map_or(0, |segments| segments.len());
         let before = count();
+        self.queue.shared.remove_bodies_that_rested();
         self.queue.shared.tidy(&guard(&self.keeper));
         count() < before
     }
@@ -284,6 +288,10 @@ impl Queue for Stepped {
         self.told(self.queue.accept(batch))
     }
 
+    fn spool(&self) -> Result<Spool, AcceptError> {
+        self.queue.spool()
+    }
+
     fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
         self.queue.heads(channel, now, skip)
     }
@@ -316,7 +324,7 @@ impl Queue for Stepped {
         self.queue.next_due(channel)
     }
 
-    fn body(&self, message: MessageId) -> Result<Bytes, StoreError> {
+    fn body(&self, message: MessageId) -> Result<Body, StoreError> {
         self.queue.body(message)
     }
 
@@ -385,7 +393,7 @@ impl Queue for Stepped {
         self.read()?.message(id)
     }
 
-    fn raw(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError> {
         self.read()?.raw(id)
     }
 

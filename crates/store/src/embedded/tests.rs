@@ -42,7 +42,7 @@ pub(super) fn message(number: u8, recipients: &[&str]) -> NewMessage {
         idempotency: None,
         scheduled_at: None,
         expires_at: None,
-        body: Bytes::from(format!("Subject: number {number}\r\n\r\n{}\r\n", "x".repeat(700))),
+        body: format!("Subject: number {number}\r\n\r\n{}\r\n", "x".repeat(700)).into_bytes().into(),
     }
 }
 

@@ -12,45 +12,91 @@ use tokio::time::{Instant, timeout};
 const SILENCE: Duration = Duration::from_secs(30);
 /// Time for a small body; large ones get more, at [`SLOWEST`].
 const GRACE: Duration = Duration::from_secs(60);
+/// Memory for a body whose length was declared, at first.
+const RESERVED: usize = 1 << 20;
 /// Bytes a second below which a client is given up.
 const SLOWEST: u64 = 1024;
 
 /// The whole body, at most `limit` bytes.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Bytes, Problem> {
-    let declared =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
-    let began = Instant::now();
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    let mut length = 0u64;
-    loop {
-        let allowed = GRACE + Duration::from_secs(length / SLOWEST);
-        let left = allowed.saturating_sub(began.elapsed()).min(SILENCE);
-        let Ok(frame) = timeout(left, body.frame()).await else {
-            return Err(Problem::new(408, "request_timeout", "the request's body came too slowly; send it again"));
-        };
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|_| Problem::new(400, "body_incomplete", "the connection ended within the body"))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
-        if length > limit {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, Problem> {
+    let (bytes, _) = Incoming::new(headers, body, limit)?.until(|_| false).await?;
+    Ok(bytes)
+}
+
+/// A body that is coming in: only so much, and not for ever.
+pub(crate) struct Incoming {
+    body: Body,
+    declared: Option<u64>,
+    limit: u64,
+    length: u64,
+    began: Instant,
+}
+
+impl Incoming {
+    /// A body of at most `limit` bytes.
+    pub(crate) fn new(headers: &HeaderMap, body: Body, limit: u64) -> Result<Self, Problem> {
+        let declared =
+            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+        if declared.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        match &first {
-            None if rest.is_empty() => first = Some(data),
-            None => rest.extend_from_slice(&data),
-            Some(begin) => {
-                rest.reserve(declared.map_or(0, |all| usize::try_from(all).unwrap_or(0)));
-                rest.extend_from_slice(begin);
-                rest.extend_from_slice(&data);
-                first = None;
+        Ok(Self { body, declared, limit, length: 0, began: Instant::now() })
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let allowed = GRACE + Duration::from_secs(self.length / SLOWEST);
+            let left = allowed.saturating_sub(self.began.elapsed()).min(SILENCE);
+            let Ok(frame) = timeout(left, self.body.frame()).await else {
+                return Err(Problem::new(408, "request_timeout", "the request's body came too slowly; send it again"));
+            };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|_| Problem::new(400, "body_incomplete", "the connection ended within the body"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            self.length += data.len() as u64;
+            if self.length > self.limit {
+                return Err(too_large(self.limit));
             }
+            return Ok(Some(data));
         }
     }
-    Ok(first.unwrap_or_else(|| rest.freeze()))
+
+    /// What comes until there is enough of it, and whether it is all. A body of one piece is not copied.
+    pub(crate) async fn until(&mut self, enough: impl Fn(&[u8]) -> bool) -> Result<(Bytes, bool), Problem> {
+        let mut first: Option<Bytes> = None;
+        let mut rest = BytesMut::new();
+        while let Some(data) = self.next().await? {
+            match first.take() {
+                None if rest.is_empty() => first = Some(data),
+                None => rest.extend_from_slice(&data),
+                Some(begin) => {
+                    let all = self.declared.map_or(0, |all| usize::try_from(all).unwrap_or(0));
+                    rest.reserve(all.min(RESERVED));
+                    rest.extend_from_slice(&begin);
+                    rest.extend_from_slice(&data);
+                }
+            }
+            if enough(first.as_deref().unwrap_or(&rest)) {
+                return Ok((first.unwrap_or_else(|| rest.freeze()), false));
+            }
+        }
+        Ok((first.unwrap_or_else(|| rest.freeze()), true))
+    }
+}
+
+/// A message's bytes as the body of an answer, read while it is sent. Where they cannot be read the answer breaks off.
+pub(crate) fn streamed(message: &store::Body) -> Body {
+    if message.is_whole() {
+        return Body::from(message.head().clone());
+    }
+    Body::from_stream(futures_util::stream::try_unfold(message.pieces(), |mut pieces| async move {
+        let read = tokio::task::spawn_blocking(move || pieces.next().transpose().map(|next| next.map(|next| (next, pieces))));
+        match read.await {
+            Ok(read) => read.map_err(std::io::Error::other),
+            Err(error) => Err(std::io::Error::other(error)),
+        }
+    }))
 }
 
 /// The media type, without parameters, in lower case.

@@ -158,7 +158,9 @@ pub(crate) async fn raw(
     let id = visible(&surface, &caller, &text).await?.id;
     let bytes = surface.read(move |queue| queue.raw(id)).await?;
     let bytes = bytes.ok_or_else(|| Problem::new(404, "body_gone", format!("the bytes of {text} are no longer kept")))?;
-    let mut response = bytes.into_response();
+    let length = HeaderValue::from(bytes.len());
+    let mut response = super::body::streamed(&bytes).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("message/rfc822"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
     Ok(response)
 }

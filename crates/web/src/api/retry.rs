@@ -86,7 +86,7 @@ fn repeat(surface: &Surface, caller: &Caller, message: MessageView) -> Result<Re
         tags: message.tags,
         reverse_path: ReversePath::Null,
         recipients: Vec::new(),
-        body: bytes::Bytes::new(),
+        body: store::Body::default(),
     })
 }
 

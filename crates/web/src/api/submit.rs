@@ -13,10 +13,13 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use mail::header::Header;
+use bytes::{Bytes, BytesMut};
+use mail::header::{Header, MAX_HEADER, blank_line};
 use mail::{Directory, Lane};
 use smtp::{ForwardPath, Mailbox, ReversePath};
+
+/// A large message is taken in in pieces of this size.
+const PIECE: usize = 64 * 1024;
 
 /// What stands in the query.
 struct Asked {
@@ -39,8 +42,11 @@ pub(crate) async fn raw(
     let asked = asked(pairs, &caller)?;
     let idempotency_key = key(&headers)?;
     let limit = surface.gateway().about().max_message_size;
-    let bytes = body::read(&headers, body, limit).await?;
-    let submission = submission(&surface, &caller, asked, idempotency_key, bytes)?;
+    let mut incoming = body::Incoming::new(&headers, body, limit)?;
+    let (start, is_all) = incoming.until(is_large).await?;
+    let header_ends = blank_line(&start, 0).unwrap_or(start.len());
+    let mut submission = submission(&surface, &caller, asked, idempotency_key, &start[..header_ends])?;
+    submission.body = if is_all { start.into() } else { take_in(&surface, &submission, start, incoming).await? };
     let receipt = surface.gateway().accept(submission).await?;
     let id = receipt.id;
     // It is safe whether or not it can be looked at now.
@@ -61,6 +67,48 @@ pub(crate) async fn raw(
         response.headers_mut().insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// True when a message is more than what is kept whole and its header section has come, or does not end.
+fn is_large(start: &[u8]) -> bool {
+    start.len() > store::WHOLE_UP_TO && (start.len() > MAX_HEADER || blank_line(start, 0).is_some())
+}
+
+/// Takes a large message in while it comes. What is left of one that is refused is read and thrown away, so that a
+/// client which reads its answer only then gets it.
+async fn take_in(
+    surface: &Surface,
+    submission: &Submission,
+    start: Bytes,
+    mut incoming: body::Incoming,
+) -> Result<intake::Submitted, Problem> {
+    let gateway = surface.gateway();
+    match arrive(gateway.arrive(submission), start, &mut incoming).await {
+        Ok(submitted) => Ok(submitted),
+        Err(Broken::Request(problem)) => Err(problem),
+        Err(Broken::Refused(refusal)) => {
+            while let Ok(Some(_)) = incoming.next().await {}
+            Err(gateway.refused(&refusal))
+        }
+    }
+}
+
+/// Why a message did not come in.
+enum Broken {
+    Request(Problem),
+    Refused(intake::AcceptRefusal),
+}
+
+async fn arrive(mut arrival: intake::Arrival, start: Bytes, incoming: &mut body::Incoming) -> Result<intake::Submitted, Broken> {
+    arrival = arrival.write(start).await.map_err(Broken::Refused)?;
+    let mut piece = BytesMut::new();
+    while let Some(data) = incoming.next().await.map_err(Broken::Request)? {
+        piece.extend_from_slice(&data);
+        if piece.len() >= PIECE {
+            arrival = arrival.write(piece.split().freeze()).await.map_err(Broken::Refused)?;
+        }
+    }
+    arrival.finish(piece.freeze()).await.map_err(Broken::Refused)
 }
 
 fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem> {
@@ -118,10 +166,10 @@ fn submission(
     caller: &Caller,
     asked: Asked,
     idempotency_key: Option<String>,
-    body: Bytes,
+    header: &[u8],
 ) -> Result<Submission, Problem> {
     let refused = |refusal: mail::resolve::Refusal| Problem::from(&refusal);
-    let header = Header::parse(&body).map_err(|error| refused(error.into()))?;
+    let header = Header::parse(header).map_err(|error| refused(error.into()))?;
     let authors = header.authors().map_err(|error| refused(error.into()))?;
     let author = authors.first();
     let (principal, door) = match caller {
@@ -138,7 +186,7 @@ fn submission(
         surface: door,
         reverse_path,
         recipients,
-        body,
+        body: Bytes::new().into(),
         channel: asked.channel,
         lane: asked.lane,
         tags: asked.tags,

@@ -101,7 +101,7 @@ impl Fake {
     pub fn repeated(&self) -> (String, Lane, String) {
         let repeated = self.shared.repeated.lock().unwrap();
         let repeated = repeated.as_ref().unwrap();
-        (String::from_utf8(repeated.body.to_vec()).unwrap(), repeated.lane, repeated.channel.clone())
+        (String::from_utf8(repeated.body.head().to_vec()).unwrap(), repeated.lane, repeated.channel.clone())
     }
 
     /// The next hop refuses a queued recipient for good, who is then not written to again.
@@ -207,7 +207,7 @@ impl Shared {
     fn store(&self, submission: Submission) -> NewMessage {
         let at = self.tick();
         let mut fingerprint = [0u8; 32];
-        for (place, byte) in submission.body.iter().enumerate() {
+        for (place, byte) in submission.body.head().iter().enumerate() {
             fingerprint[place % 32] = byte.wrapping_add(fingerprint[place % 32].wrapping_mul(31));
         }
         NewMessage {
@@ -239,7 +239,7 @@ impl Shared {
             idempotency: submission.idempotency_key.map(|key| Idempotency { key, fingerprint, parts: false }),
             scheduled_at: None,
             expires_at: None,
-            body: submission.body,
+            body: submission.body.into_body(),
         }
     }
 }
@@ -298,7 +298,7 @@ impl Gateway for Shared {
             surface: repeat.surface,
             reverse_path: repeat.reverse_path,
             recipients: repeat.recipients,
-            body: repeat.body,
+            body: repeat.body.head().clone().into(),
             channel: None,
             lane: None,
             tags: repeat.tags,
@@ -347,9 +347,17 @@ impl Gateway for Shared {
         Box::pin(std::future::ready(found))
     }
 
+    fn arrive(&self, submission: &Submission) -> intake::Arrival {
+        intake::Arrival::new(self.queue(), submission.surface, None, 300_000)
+    }
+
+    fn refused(&self, refusal: &intake::AcceptRefusal) -> Problem {
+        Problem::new(refusal.http_status(), refusal.code(), refusal.to_string())
+    }
+
     fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>> {
         *self.last.lock().unwrap() = Some(submission.clone());
-        let size_bytes = submission.body.len() as u64;
+        let size_bytes = submission.body.len();
         let message = self.store(submission);
         Box::pin(async move {
             let accepted = self.queue.accept(vec![message]).await.map_err(|error: AcceptError| Problem::from(&error))?;

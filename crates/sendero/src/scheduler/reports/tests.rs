@@ -137,7 +137,7 @@ impl Case {
             schedule: &RetrySchedule::default(),
             row: self.directory.channel_named(self.tried_on).unwrap(),
             lease: &self.lease,
-            body: MESSAGE,
+            body: &MESSAGE.to_vec().into(),
             settlement: &self.settlement,
             due: DUE,
             offers_dsn: self.offers_dsn,
@@ -145,7 +145,7 @@ impl Case {
     }
 
     fn text(&self) -> String {
-        String::from_utf8(self.report().unwrap().body.to_vec()).unwrap()
+        String::from_utf8(self.report().unwrap().body.head().to_vec()).unwrap()
     }
 
     fn silence(&self) -> Silence {
