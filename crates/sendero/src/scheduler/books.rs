@@ -44,7 +44,7 @@ fn ended(row: &Channel, recorded: bool, outcomes: &[(u32, Outcome)], now: Timest
     let has_no_reply = |outcome: &Outcome| match outcome {
         Outcome::Uncertain(_) | Outcome::Untried => true,
         Outcome::Deferred(cause) | Outcome::Failed(cause) => {
-            matches!(cause, Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted)
+            matches!(cause, Cause::Broken(..) | Cause::LostAfterData(_) | Cause::Interrupted | Cause::Unreadable(_))
         }
         Outcome::Sent(_) | Outcome::Captured => false,
     };

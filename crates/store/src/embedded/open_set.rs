@@ -990,7 +990,7 @@ mod tests {
         let mut set = OpenSet::new(1 << 20);
         for number in 0..200 {
             let meta = Meta::from(message(number, &["ana@example.org"]));
-            let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Bytes::new() };
+            let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Default::default() };
             let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
             set.apply(Record::Accept(Box::new(meta)), Some(place));
             set.cache(id(number), fresh);

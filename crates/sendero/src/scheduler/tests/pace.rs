@@ -424,7 +424,7 @@ async fn a_lesson_of_a_transaction_from_before_the_row_changed_leaves_the_limits
         refusals: Vec::new(),
         accepted: false,
     };
-    let outgoing = Outgoing { lease, body: Bytes::new(), reverse_path: ReversePath::Null };
+    let outgoing = Outgoing { lease, body: Default::default(), reverse_path: ReversePath::Null };
     shared.heed(&way, before.channel(world.channel()).unwrap(), &outgoing, &verdict, began).await;
     assert!(world.scheduler.outlook(world.channel()).lessons.pace.is_some());
     assert_eq!(set(), [30]);
