@@ -231,6 +231,7 @@ mod tests {
         ]
     };
 
+    /// Pain 19: one move alone leads to `sent`, from `leased` alone.
     #[test]
     fn the_moves_are_those_of_the_table_and_no_others() {
         assert_eq!(TABLE.len(), RecipientState::ALL.len());
@@ -267,6 +268,7 @@ mod tests {
         }
     }
 
+    /// Pain 19: nothing else leads to `sent`.
     #[test]
     fn only_a_leased_recipient_is_sent_or_fails() {
         for state in RecipientState::ALL.into_iter().filter(|state| *state != RecipientState::Leased) {

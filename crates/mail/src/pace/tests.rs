@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod provider;
+
 const START: Timestamp = Timestamp(1_800_000_000_000);
 
 fn terms(limits: &[&str]) -> Terms {
@@ -49,6 +51,7 @@ fn a_unit_is_spent_at_the_start_and_grows_old_from_the_reply() {
     assert_eq!(ledger.free(&limit, ALL, one, 0, at(560.06)), Free::Now);
 }
 
+/// Pain 2: to the second.
 #[test]
 fn the_10_001st_recipient_leaves_when_the_oldest_has_aged_out_to_the_second() {
     let terms = terms(&["10000 recipients / 24 hours"]);
@@ -308,18 +311,7 @@ impl World {
 
     /// The most of a limit in any window, counted by `when` with a clock of this speed.
     fn most(&self, limit: &Limit, speed: f64, when: impl Fn(&(f64, f64, Units)) -> f64) -> u64 {
-        let mut times: Vec<(f64, u64)> = self.seen.iter().map(|one| (when(one) * speed, one.2.of(limit.unit))).collect();
-        times.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (mut first, mut held, mut most) = (0, 0, 0);
-        for (time, units) in &times {
-            held += units;
-            while times[first].0 <= time - limit.window.as_secs_f64() {
-                held -= times[first].1;
-                first += 1;
-            }
-            most = most.max(held);
-        }
-        most
+        most_in(limit, self.seen.iter().map(|one| (when(one) * speed, one.2)))
     }
 
     fn check(&self) {
@@ -330,6 +322,22 @@ impl World {
             }
         }
     }
+}
+
+/// The most of a limit in any window of these transactions.
+fn most_in(limit: &Limit, counted: impl Iterator<Item = (f64, Units)>) -> u64 {
+    let mut times: Vec<(f64, u64)> = counted.map(|(at, units)| (at, units.of(limit.unit))).collect();
+    times.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut first, mut held, mut most) = (0, 0, 0);
+    for (time, units) in &times {
+        held += units;
+        while times[first].0 <= time - limit.window.as_secs_f64() {
+            held -= times[first].1;
+            first += 1;
+        }
+        most = most.max(held);
+    }
+    most
 }
 
 #[test]
@@ -353,6 +361,7 @@ fn a_full_lane_uses_99_percent_of_the_limit_and_bulk_of_the_limit_less_the_reser
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
+    /// Pain 2: over random arrivals, replies and restarts.
     #[test]
     fn no_window_is_ever_over_its_limit(
         count in 1u64..60,

@@ -59,6 +59,7 @@ fn throttled(until: i64) -> ChannelState {
     ChannelState::Throttled { until: Timestamp(until), reason: "550 5.4.5 Daily limit exceeded".into(), replies: 1 }
 }
 
+/// Pain 27: in every state.
 #[test]
 fn every_open_state_has_a_reason_and_no_final_one_has() {
     for state in RecipientState::ALL {

@@ -41,6 +41,7 @@ fn every_row_is_found_by_the_reply_it_was_written_for() {
     }
 }
 
+/// Pain 6: whatever its code, a reply about the channel keeps the mail.
 #[test]
 fn no_row_about_a_channel_a_connection_or_a_destination_ends_a_message() {
     for rule in all().filter(|rule| matches!(rule.scope, Fault::Channel | Fault::Connection | Fault::Destination)) {
@@ -49,6 +50,7 @@ fn no_row_about_a_channel_a_connection_or_a_destination_ends_a_message() {
     }
 }
 
+/// Pain 5: over every row.
 #[test]
 fn no_row_about_a_channel_or_a_connection_spends_an_attempt() {
     for rule in all().filter(|rule| matches!(rule.scope, Fault::Channel | Fault::Connection)) {
@@ -63,11 +65,32 @@ fn no_row_about_a_recipient_a_message_or_a_destination_touches_the_channel() {
     }
 }
 
+/// Pain 20: over every row.
 #[test]
 fn only_rows_about_an_unknown_recipient_suppress() {
     for rule in all().filter(|rule| react(&rule.judgement(None)).recipient == ForRecipient::FailAndSuppress) {
         assert_eq!((rule.scope, rule.class), (Fault::Recipient, Class::RecipientUnknown), "row {}", rule.info.row);
     }
+}
+
+/// Pain 20: over every row's reply, at whatever step it comes and whoever says it.
+#[test]
+fn whoever_says_it_and_whenever_only_an_unknown_recipient_is_suppressed() {
+    let mut suppressed = 0;
+    for rule in all() {
+        let (_, said) = own_reply(rule);
+        for phase in Phase::ALL.iter().copied() {
+            for provider in [&*rule.info.provider, "microsoft365", "unheard_of"] {
+                let judgement = judged(provider, phase, &said.to_string());
+                if react(&judgement).recipient == ForRecipient::FailAndSuppress {
+                    let (class, scope) = (judgement.class, judgement.scope);
+                    assert_eq!((class, scope), (Class::RecipientUnknown, Fault::Recipient), "{provider} {phase} {said}");
+                    suppressed += 1;
+                }
+            }
+        }
+    }
+    assert!(suppressed > 20, "{suppressed} replies suppress");
 }
 
 #[test]
