@@ -352,6 +352,7 @@ impl World {
 }
 
 mod pace;
+mod pains;
 
 const ANA: &str = "ana@example.com";
 
@@ -369,6 +370,7 @@ async fn mail_leaves_at_once_by_as_many_connections_as_allowed() {
     assert_eq!(world.queue.totals().by_state[usize::from(RecipientState::Sent.code())], 20);
 }
 
+/// Pain 10: two logins, then none.
 #[tokio::test(start_paused = true)]
 async fn a_refused_login_is_tried_once_more_and_then_never_until_somebody_acts() {
     let world = World::new();
@@ -423,6 +425,7 @@ async fn a_lone_refused_login_leaves_the_channel_working() {
     assert_eq!(world.scheduler.channel_state(world.channel()).name(), "active");
 }
 
+/// Pain 28: the host's failures are the channel's wait.
 #[tokio::test(start_paused = true)]
 async fn a_next_hop_that_is_down_costs_no_attempt_and_backs_off_as_a_whole() {
     let world = World::new();

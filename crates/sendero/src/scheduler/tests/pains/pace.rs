@@ -1,0 +1,85 @@
+//! Limits, as providers count them.
+
+use super::gateway::Gateway;
+use super::provider::Transaction;
+use mail::{Lane, RecipientState};
+
+const HOUR: u64 = 3600;
+/// A window as it is kept: a thousandth longer, in milliseconds.
+const DAY: i64 = 24 * 3_600_000 / 1000 * 1001;
+
+/// Pain 1: every account has its own limit, and one does not wait for the other.
+#[tokio::test(start_paused = true)]
+async fn thirty_and_six_hundred_a_minute_run_side_by_side() {
+    let slow: &[&str] = &["30 messages / 1 minute", "2 connections"];
+    let fast: &[&str] = &["600 messages / 1 minute", "4 connections"];
+    let gateway = Gateway::of("microsoft365", &[("home", slow), ("office", fast)]).await;
+    gateway.submit_by("home", 1000, Lane::Normal, 1).await;
+    gateway.submit_by("office", 1000, Lane::Normal, 1).await;
+    gateway.after(30).await;
+    assert_eq!((gateway.provider_of("home").taken().len(), gateway.provider_of("office").taken().len()), (30, 600));
+    gateway.after(60).await;
+    assert_eq!((gateway.provider_of("home").taken().len(), gateway.provider_of("office").taken().len()), (60, 1000));
+    gateway.after(33 * 60).await;
+    assert_eq!(gateway.all_are(&[RecipientState::Sent]), 2000);
+    for (name, limit) in [("home", 30), ("office", 600)] {
+        let provider = gateway.provider_of(name);
+        assert_eq!((provider.most_in(60, |_| 1), provider.recipients_once()), (limit, 1000), "{name}");
+    }
+}
+
+/// Pain 2: a unit is free when a day and a thousandth of it have passed since the reply that it was spent for, and
+/// recipients are counted, not messages.
+#[tokio::test(start_paused = true)]
+async fn the_10_001st_recipient_leaves_to_the_second_when_the_oldest_has_aged_out() {
+    let gateway = Gateway::held_to(&["10000 recipients / 24 hours", "3 connections"]).await;
+    let begun = |number: usize| gateway.provider().state().transactions[number].began;
+    let answered = |number: usize| gateway.provider().state().transactions[number].answered.unwrap();
+    let leaves_with = |oldest: i64, number: usize| {
+        let after = begun(number) - (oldest + DAY);
+        assert!((0..1000).contains(&after), "transaction {number} left {after} ms after its unit was free");
+    };
+    gateway.submit_by("mailbox", 1, Lane::Normal, 200).await;
+    gateway.after(1).await;
+    gateway.submit(9_800, Lane::Normal).await;
+    gateway.after(2 * HOUR).await;
+    assert_eq!(gateway.count(RecipientState::Sent), 10_000);
+    gateway.submit(201, Lane::Normal).await;
+    gateway.after(21 * HOUR).await;
+    assert_eq!(gateway.provider().seen(), 9_801, "the day is used up");
+    gateway.after(2 * HOUR).await;
+    // The oldest was one message to 200: as many leave together, at the pace of three connections.
+    let oldest = answered(0);
+    leaves_with(oldest, 9_801);
+    assert!(begun(9_801 + 199) < oldest + DAY + 6_000);
+    assert!(begun(9_801 + 200) > oldest + DAY, "the 201st waits for the next oldest");
+    leaves_with(answered(1).max(begun(9_801 + 199) - DAY), 9_801 + 200);
+    let recipients = |one: &Transaction| one.recipients;
+    assert_eq!(gateway.provider().most_in(24 * HOUR, recipients), 10_000);
+    assert_eq!(gateway.provider().recipients_once(), 10_201);
+}
+
+/// Pain 18: behind ten thousand of bulk an urgent message has the next free slot, time after time; bulk goes on.
+#[tokio::test(start_paused = true)]
+async fn a_now_message_behind_ten_thousand_of_bulk_leaves_within_two_seconds() {
+    let gateway = Gateway::held_to(&["30 messages / 1 minute", "3 connections"]).await;
+    gateway.submit(10_000, Lane::Bulk).await;
+    gateway.after(600).await;
+    let mut asked = Vec::new();
+    for pause in (0..40).map(|step| 61 + step * 37 % 60) {
+        gateway.after(pause).await;
+        asked.push(gateway.now().0 - super::super::EPOCH);
+        gateway.submit(1, Lane::Now).await;
+    }
+    gateway.after(10).await;
+    let taken = gateway.provider().taken();
+    let urgent: Vec<i64> = taken.iter().filter(|one| one.lane == Lane::Now).map(|one| one.began).collect();
+    assert_eq!(urgent.len(), asked.len());
+    for (asked, began) in asked.iter().zip(urgent) {
+        assert!((0..=2_100).contains(&(began - asked)), "{} ms", began - asked);
+    }
+    let minutes = (gateway.now().0 - super::super::EPOCH) as f64 / 60_000.0;
+    let bulk = taken.iter().filter(|one| one.lane == Lane::Bulk).count() as f64;
+    assert!(bulk >= 28.0 * minutes * 0.97, "bulk got {bulk} in {minutes} minutes");
+    assert!(gateway.provider().most_in(60, |_| 1) <= 30);
+}
