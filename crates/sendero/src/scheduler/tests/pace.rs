@@ -269,25 +269,6 @@ async fn a_changed_row_lets_mail_go_that_was_kept_back_for_its_person() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_72_hour_login_outage_costs_two_logins_and_then_now_goes_first() {
-    let world = World::held_to(&["60 messages / 1 minute", "3 connections"]);
-    *world.hop.password.lock().unwrap() = "changed".into();
-    world.fill(2000, Lane::Bulk).await;
-    world.after(72 * 3600).await;
-    for number in 5000..5010 {
-        world.submit_in(number, Lane::Now, 1).await;
-    }
-    assert_eq!(world.hop.logins.load(Ordering::Relaxed), 2);
-    apply(&world.directory, &wanted_with("changed", true, &["60 messages / 1 minute", "3 connections"]));
-    world.after(30).await;
-    let first: Vec<Lane> = world.hop.answered.lock().unwrap().iter().take(10).map(|(_, lane)| *lane).collect();
-    assert_eq!(first, [Lane::Now; 10]);
-    world.after(3600).await;
-    assert_eq!(world.answered(), 2010);
-    assert!(world.most_in(60) <= 60);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_limit_of_a_from_counts_all_its_mail_however_the_field_is_written() {
     let world = World::held_to(&["3 messages / 1 hour / from"]);
     for number in 0..12 {
