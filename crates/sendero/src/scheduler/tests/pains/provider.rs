@@ -6,7 +6,7 @@ use mail::channel::Transport as Kind;
 use mail::{Cause, Diagnostic, Lane, Outcome, Stage};
 use smtp::{EnhancedCode, Reply};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,8 @@ impl Provider {
     }
 
     pub fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        // A test that fails while it looks is told so by its own panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> i64 {
