@@ -3,6 +3,7 @@
 
 mod accepting;
 mod directory;
+mod flood;
 mod large;
 mod outside;
 mod sockets;

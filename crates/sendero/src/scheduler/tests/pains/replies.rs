@@ -91,6 +91,8 @@ async fn a_reply_about_concurrent_connections_lowers_the_cap_and_is_recorded() {
         assert_eq!((gateway.all_are(&[RecipientState::Sent]), gateway.channel_state()), (300, "active"), "{text}");
         assert_eq!(gateway.provider().recipients_once(), 300);
         assert!(ids.iter().all(|id| gateway.recipient(*id).attempts == 1), "{text}");
+        let refused = gateway.provider().seen() - gateway.provider().taken().len();
+        assert!(refused <= 4, "the surplus goes away after its first refusal: {refused}");
     }
 }
 
