@@ -297,14 +297,16 @@ impl Queue for Stepped {
     }
 
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
+        // Looking at everything that waits takes time, so it is done where somebody watches alone.
+        let Some(watcher) = self.watcher.get() else {
+            return self.told(self.queue.lease(channel, lane, now, most, skip));
+        };
         let (waiting, bulk_is_open) = {
             let open = lock(&self.queue.shared.open);
             (open.waiting(channel, now, skip), open.is_leased(channel, Lane::Bulk))
         };
         let lease = self.told(self.queue.lease(channel, lane, now, most, skip))?;
-        if let Some(watcher) = self.watcher.get() {
-            watcher(&Served::Leased { lease: &lease, waiting: &waiting, bulk_is_open });
-        }
+        watcher(&Served::Leased { lease: &lease, waiting: &waiting, bulk_is_open });
         Some(lease)
     }
 
