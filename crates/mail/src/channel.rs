@@ -453,7 +453,7 @@ impl ChannelState {
         }
     }
 
-    /// The word used in answers and logs. A channel whose login is being confirmed is `unreachable` to the outside.
+    /// The word used in answers and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -461,7 +461,8 @@ impl ChannelState {
             Self::Active => "active",
             Self::Paused { .. } => "paused",
             Self::Throttled { .. } => "throttled",
-            Self::Unreachable { .. } | Self::LoginRefused { .. } => "unreachable",
+            Self::Unreachable { .. } => "unreachable",
+            Self::LoginRefused { .. } => "confirming",
             Self::NeedsAttention { .. } => "needs_attention",
             Self::Disabled => "disabled",
         }

@@ -20,10 +20,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use store::Queue;
 use store::directory::{ApplyOptions, DesiredDirectory, DirectoryError, DirectoryStore, MadeToken};
 use store::embedded::{Embedded, Options};
 use store::seal::{Sealer, default_key_path};
+use store::{KeptBack, Queue};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -438,6 +438,10 @@ impl web::Gateway for Gateway {
 
     fn outlook(&self, channel: ChannelId) -> Outlook {
         self.scheduler.outlook(channel)
+    }
+
+    fn kept_back(&self) -> KeptBack {
+        self.scheduler.kept_back()
     }
 
     fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp> {

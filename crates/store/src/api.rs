@@ -123,8 +123,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Reading: a page of messages, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;
 
-    /// Reading: open mail by channel, as it is at `now` of the steady clock. From memory.
-    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError>;
+    /// Reading: open mail by channel, as it is at `now` of the steady clock, while channels keep back the mail of
+    /// people. From memory.
+    fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError>;
 
     /// Reading: up to `limit` events after `sequence`.
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
@@ -507,15 +508,43 @@ pub struct ChannelQueue {
     pub held: u64,
     /// Bytes of bodies.
     pub bytes: u64,
-    /// Earliest moment at which one is due.
-    pub next_due: Option<Timestamp>,
     /// Acceptance of the oldest.
     pub oldest: Option<Timestamp>,
     /// What is queued in each lane, `now` first.
-    pub waiting: [Ahead; 3],
-    /// Messages among these that are not due yet.
-    pub later: [u64; 3],
+    pub lanes: [LaneQueue; 3],
 }
+
+/// What is queued in one lane of a channel; each message counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneQueue {
+    /// What may go as soon as its turn comes.
+    pub due: Ahead,
+    /// What is not due yet.
+    pub later: Ahead,
+    /// What the channel keeps back, due or not.
+    pub kept_back: Ahead,
+    /// When the first recipient of what is not kept back is due; it may be past.
+    pub first_due: Option<Timestamp>,
+    /// When the last one is.
+    pub last_due: Option<Timestamp>,
+}
+
+impl LaneQueue {
+    /// Counts a message whose queued recipients are due at these moments; one without any does not count.
+    pub(crate) fn add(&mut self, dues: impl Iterator<Item = Timestamp> + Clone, bytes: u64, kept_back: bool, now: Timestamp) {
+        let (Some(first), Some(last)) = (dues.clone().min(), dues.clone().max()) else { return };
+        let recipients = dues.count() as u64;
+        if kept_back {
+            return self.kept_back.add(recipients, bytes);
+        }
+        if first <= now { &mut self.due } else { &mut self.later }.add(recipients, bytes);
+        self.first_due = self.first_due.into_iter().chain([first]).min();
+        self.last_due = self.last_due.max(Some(last));
+    }
+}
+
+/// People whose mail a channel keeps back.
+pub type KeptBack = BTreeSet<(ChannelId, PersonId)>;
 
 /// One message, for people.
 #[derive(Clone, Debug)]

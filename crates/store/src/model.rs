@@ -533,7 +533,7 @@ impl State {
         totals
     }
 
-    fn queue(&self, now: Timestamp) -> Vec<ChannelQueue> {
+    fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Vec<ChannelQueue> {
         let mut queues: BTreeMap<ChannelId, ChannelQueue> = BTreeMap::new();
         for stored in self.messages.values().filter(|stored| stored.is_open()) {
             let empty = ChannelQueue {
@@ -542,22 +542,19 @@ impl State {
                 leased: 0,
                 held: 0,
                 bytes: 0,
-                next_due: None,
                 oldest: None,
-                waiting: [Ahead::default(); 3],
-                later: [0; 3],
+                lanes: [LaneQueue::default(); 3],
             };
             let queue = queues.entry(stored.channel).or_insert(empty);
             let count = |state: RecipientState| stored.rows.iter().filter(|row| row.state == state).count() as u64;
-            if count(RecipientState::Queued) > 0 {
-                queue.waiting[stored.new.lane as usize].add(count(RecipientState::Queued), stored.new.body.len());
-                queue.later[stored.new.lane as usize] += u64::from(stored.earliest().is_some_and(|due| due > now));
-            }
+            let dues =
+                stored.rows.iter().filter(|row| row.state == RecipientState::Queued).map(|row| row.view.due.unwrap_or_default());
+            let is_kept_back = kept_back.contains(&(stored.channel, stored.new.person));
+            queue.lanes[stored.new.lane as usize].add(dues, stored.new.body.len(), is_kept_back, now);
             queue.queued += count(RecipientState::Queued);
             queue.leased += count(RecipientState::Leased);
             queue.held += count(RecipientState::Held);
             queue.bytes += stored.new.body.len();
-            queue.next_due = queue.next_due.into_iter().chain(stored.earliest()).min();
             queue.oldest = queue.oldest.into_iter().chain([stored.new.at]).min();
         }
         queues.into_values().collect()
@@ -801,8 +798,8 @@ impl Queue for Model {
         Ok(self.lock().list(filter, page))
     }
 
-    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
-        Ok(self.lock().queue(now))
+    fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {
+        Ok(self.lock().queue(now, kept_back))
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -10,7 +10,7 @@ use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surfac
 use smtp::{ForwardPath, ReversePath};
 use std::pin::Pin;
 use std::sync::Arc;
-use store::Queue;
+use store::{KeptBack, Queue};
 
 /// A future of a gateway's answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,8 +35,11 @@ pub trait Gateway: Send + Sync + 'static {
     /// What the mail of a channel waits for at this moment.
     fn outlook(&self, channel: ChannelId) -> Outlook;
 
+    /// People whose mail channels keep back at this moment.
+    fn kept_back(&self) -> KeptBack;
+
     /// When the last of these transactions would start, by the steady clock, on this channel and in this lane as
-    /// things stand now; `None` while the channel is parked without a time.
+    /// things stand now; `None` while nobody can say whether the channel goes on.
     fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp>;
 
     /// A person let mail of this channel go on: what was held back there for its sake is tried again.

@@ -15,7 +15,7 @@ use mail::{ChannelId, ChannelState, Directory, MessageId, PersonId, RecipientSta
 use smtp::Mailbox;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use store::{Party, Queue};
+use store::{KeptBack, Party, Queue};
 
 /// What names and states were at one moment, to one who looks.
 pub(crate) struct Glance<'a> {
@@ -39,6 +39,11 @@ impl<'a> Glance<'a> {
     /// The queue, for reading: on a thread that may block.
     pub(crate) fn queue(&self) -> Arc<dyn Queue> {
         self.gateway.queue()
+    }
+
+    /// People whose mail channels keep back.
+    pub(crate) fn kept_back_people(&self) -> KeptBack {
+        self.gateway.kept_back()
     }
 
     pub(crate) fn channel_name(&self, id: ChannelId) -> String {

@@ -92,9 +92,11 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     let starts = mail.place.and_then(|place| place.starts);
     // Nothing leaves before it is due, and nothing before its turn.
     let tried = |at: Timestamp| Some(way.clocks.shown(at.max(due).max(now).max(starts.unwrap_or(now))));
-    if let Err(until) = state.open_at(now) {
-        return waiting(WaitingKind::Channel, channel_reason(way), channel_end(state), until.and_then(tried));
-    }
+    let opens = match state.open_at(now) {
+        Ok(()) => now,
+        Err(Some(until)) => until,
+        Err(None) => return waiting(WaitingKind::Channel, channel_reason(way), channel_end(state), None),
+    };
     if let Some((_, reason)) = way.outlook.paused_people.iter().find(|(person, _)| *person == mail.person) {
         let text = with_words(&format!("mail of its sender is kept back on channel '{}'", way.name), reason);
         return waiting(
@@ -104,8 +106,12 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
             None,
         );
     }
-    if due > now {
+    // Of two times the later one is what it waits for.
+    if due > opens {
         return put_off(recipient, tried(due));
+    }
+    if opens > now {
+        return waiting(WaitingKind::Channel, channel_reason(way), channel_end(state), tried(opens));
     }
     if is_tried_again(state) {
         return waiting(WaitingKind::Channel, channel_reason(way), "the try that is due now", tried(now));

@@ -18,8 +18,8 @@ use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{
-    AcceptError, Accepted, AttemptRecord, Body, ChannelQueue, Commit, Filter, Head, Lease, Listing, MessageView, NewMessage, Page,
-    Party, Queue, Skip, Spool, Steer, StoreError, Suppression, Totals, Wake,
+    AcceptError, Accepted, AttemptRecord, Body, ChannelQueue, Commit, Filter, Head, KeptBack, Lease, Listing, MessageView,
+    NewMessage, Page, Party, Queue, Skip, Spool, Steer, StoreError, Suppression, Totals, Wake,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -225,7 +225,7 @@ impl Queue for Told {
     fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {
         Ok(Listing { messages: Vec::new(), has_more: false })
     }
-    fn queue(&self, _: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
+    fn queue(&self, _: Timestamp, _: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {
         Ok(Vec::new())
     }
     fn events(&self, _: u64, _: usize) -> Result<Vec<Event>, StoreError> {

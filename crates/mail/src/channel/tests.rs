@@ -68,7 +68,7 @@ fn the_moves_are_those_of_the_table_and_no_others() {
 #[test]
 fn a_login_refused_twice_needs_attention_and_says_why() {
     let once = ChannelState::Active.after(refused()).unwrap();
-    assert_eq!((once.name(), once.open_at(NOW), once.open_at(LATER)), ("unreachable", Err(Some(LATER)), Ok(())));
+    assert_eq!((once.name(), once.open_at(NOW), once.open_at(LATER)), ("confirming", Err(Some(LATER)), Ok(())));
     let twice = once.after(refused()).unwrap();
     assert_eq!(twice, ChannelState::NeedsAttention { reason: "535 5.7.8 no".into(), revision: 7 });
     assert_eq!((twice.open_at(Timestamp(i64::MAX)), twice.reason()), (Err(None), "535 5.7.8 no"));
@@ -79,7 +79,7 @@ fn a_login_that_works_again_clears_the_refusal() {
     let once = ChannelState::Active.after(refused()).unwrap();
     let works = once.after(ChannelMove::Opened).unwrap();
     assert_eq!(works, ChannelState::Active);
-    assert_eq!(works.after(refused()).unwrap().name(), "unreachable");
+    assert_eq!(works.after(refused()).unwrap().name(), "confirming");
 }
 
 #[test]

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::directory::DirectoryStore;
-use store::{Queue, StoreError};
+use store::{KeptBack, Queue, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::gateway::{FullFrom, LaneWait, LimitUse, Outlook};
@@ -247,13 +247,27 @@ impl Scheduler {
         }
     }
 
-    /// When the last of these transactions would start; `None` while the channel is parked without a time.
+    /// People whose mail is kept back, on every channel.
+    #[must_use]
+    pub fn kept_back(&self) -> KeptBack {
+        let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
+        let of_way = |way: Arc<Way>| way.pace().paused_people.keys().map(|person| (way.channel, *person)).collect::<Vec<_>>();
+        ways.into_iter().flat_map(of_way).collect()
+    }
+
+    /// When the last of these transactions would start; `None` while the channel is parked without a time, or its
+    /// login is to be confirmed first.
     #[must_use]
     pub fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp> {
         let (directory, way) = (self.0.parts.directory.directory(), self.0.way(channel));
         let row = directory.channel(channel)?;
         let now = self.0.steady();
-        let begins = match way.health().open_at(now) {
+        let health = way.health();
+        if let ChannelState::LoginRefused { .. } = health {
+            // Refused again, it waits for a person.
+            return None;
+        }
+        let begins = match health.open_at(now) {
             Ok(()) => now,
             Err(until) => until?,
         };

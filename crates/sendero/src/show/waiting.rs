@@ -30,13 +30,12 @@ pub(crate) fn queue(lines: &[view::QueueLine], output: Output) {
     table(&["CHANNEL", "STATE", "LANES", "WAITS", "SIZE", "NEXT", "DONE ABOUT", "REASON"], lines.iter().map(row));
 }
 
-/// `12 wait for pace, 3 for retry, 1 held`.
+/// `12 wait for pace, 3 for retry, 1 for a person`.
 fn causes(causes: &[view::QueueCause]) -> String {
     let mut said_wait = false;
     let words = causes.iter().map(|cause| {
         let (count, what) = (cause.count, waited_for(cause.kind));
         match cause.kind {
-            WaitingKind::Person => format!("{count} held"),
             WaitingKind::Delivery => format!("{count} being handed over"),
             _ if std::mem::replace(&mut said_wait, true) => format!("{count} for {what}"),
             _ if count == 1 => format!("1 waits for {what}"),
@@ -118,7 +117,8 @@ mod tests {
             causes(&all)
         };
         let (pace, retry) = (WaitingKind::Pace, WaitingKind::Retry);
-        assert_eq!(of(&[(pace, 12), (retry, 3), (WaitingKind::Person, 1)]), "12 wait for pace, 3 for retry, 1 held");
+        assert_eq!(of(&[(pace, 12), (retry, 3), (WaitingKind::Person, 1)]), "12 wait for pace, 3 for retry, 1 for a person");
+        assert_eq!(of(&[(WaitingKind::Person, 4)]), "4 wait for a person");
         assert_eq!(of(&[(WaitingKind::Channel, 1)]), "1 waits for the channel");
         assert_eq!(of(&[(WaitingKind::Delivery, 2)]), "2 being handed over");
         assert_eq!(of(&[]), "");

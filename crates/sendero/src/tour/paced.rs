@@ -117,9 +117,9 @@ fn picture(gateway: &Arc<dyn Gateway>, sent: &[MessageId], arrived: (usize, usiz
     let Some(channel) = channel(gateway) else { return nothing };
     let outlook: Outlook = gateway.outlook(channel);
     let used = outlook.limits.first().map_or((0, 0), |limit| (limit.used, limit.limit.count));
-    let queues = gateway.queue().queue(gateway.steady()).unwrap_or_default();
+    let queues = gateway.queue().queue(gateway.steady(), &gateway.kept_back()).unwrap_or_default();
     let waiting =
-        queues.iter().find(|queue| queue.channel == channel).map_or([0; 3], |queue| queue.waiting.map(|lane| lane.transactions));
+        queues.iter().find(|queue| queue.channel == channel).map_or([0; 3], |queue| queue.lanes.map(|lane| lane.due.transactions));
     Picture { used, waiting, arrived, reason: reason(gateway, channel, sent) }
 }
 
@@ -139,8 +139,8 @@ fn reason(gateway: &Arc<dyn Gateway>, channel: mail::ChannelId, sent: &[MessageI
 /// Seconds until the last message has left, by estimate.
 fn finish(gateway: &Arc<dyn Gateway>) -> Option<u64> {
     let channel = channel(gateway)?;
-    let queues = gateway.queue().queue(gateway.steady()).ok()?;
-    let bulk = queues.iter().find(|queue| queue.channel == channel)?.waiting[Lane::Bulk as usize];
+    let queues = gateway.queue().queue(gateway.steady(), &gateway.kept_back()).ok()?;
+    let bulk = queues.iter().find(|queue| queue.channel == channel)?.lanes[Lane::Bulk as usize].due;
     let at = gateway.forecast(channel, Lane::Bulk, bulk)?;
     Some(at.since(gateway.steady()).as_secs())
 }

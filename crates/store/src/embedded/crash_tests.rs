@@ -309,7 +309,11 @@ fn shown(queue: &dyn Queue) -> String {
     events.iter_mut().for_each(|event| event.sequence = 0);
     let totals = queue.totals();
     assert_eq!(totals.accepted, totals.by_state.iter().sum::<u64>(), "one fate for each recipient");
-    format!("{totals:?}\n{messages:?}\n{bodies:?}\n{:?}\n{:?}\n{events:?}", queue.queue(NOW).unwrap(), queue.channel_states())
+    format!(
+        "{totals:?}\n{messages:?}\n{bodies:?}\n{:?}\n{:?}\n{events:?}",
+        queue.queue(NOW, &KeptBack::new()).unwrap(),
+        queue.channel_states()
+    )
 }
 
 #[test]

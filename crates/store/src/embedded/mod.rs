@@ -1008,9 +1008,9 @@ impl<D: Disk> Queue for Embedded<D> {
         self.read(|connection| index::list(connection, filter, page))
     }
 
-    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
+    fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {
         let (mut queues, mut from) = (BTreeMap::new(), 0);
-        while lock(&self.shared.open).add_queues(from, COUNT_AT_ONCE, now, &mut queues) {
+        while lock(&self.shared.open).add_queues(from, COUNT_AT_ONCE, now, kept_back, &mut queues) {
             from += COUNT_AT_ONCE;
         }
         Ok(queues.into_values().collect())

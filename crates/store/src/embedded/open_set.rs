@@ -6,7 +6,7 @@ use super::bodies::Bodies;
 use super::lines::{LANES, Lines, Stand};
 use super::log::Position;
 use super::record::{Intend, Meta, Record, Settle};
-use crate::api::{ChannelQueue, Head, LeasedRecipient, Party, Skip, Spend, Suppression, Totals};
+use crate::api::{ChannelQueue, Head, KeptBack, LaneQueue, LeasedRecipient, Party, Skip, Spend, Suppression, Totals};
 use crate::body::{Body, FileId};
 use mail::channel::ChannelState;
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
@@ -837,26 +837,23 @@ impl OpenSet {
         from: usize,
         count: usize,
         now: Timestamp,
+        kept_back: &KeptBack,
         queues: &mut BTreeMap<ChannelId, ChannelQueue>,
     ) -> bool {
         for open in self.slots.iter().skip(from).take(count).flatten() {
-            let Standing { channel, accepted_at, lane, .. } = open.standing;
+            let Standing { channel, accepted_at, lane, person, .. } = open.standing;
             let entry = queues.entry(channel).or_insert_with(|| ChannelQueue {
                 channel,
                 queued: 0,
                 leased: 0,
                 held: 0,
                 bytes: 0,
-                next_due: self.next_due(channel),
-                waiting: [Ahead::default(); 3],
-                later: [0; 3],
+                lanes: [LaneQueue::default(); 3],
                 oldest: None,
             });
-            let waiting = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
-            if waiting > 0 {
-                entry.waiting[lane as usize].add(waiting, self.size(&open.standing));
-                entry.later[lane as usize] += u64::from(earliest(open.rows.get()).is_some_and(|due| due > now));
-            }
+            let dues = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).map(|row| row.due);
+            let bytes = self.size(&open.standing);
+            entry.lanes[lane as usize].add(dues, bytes, kept_back.contains(&(channel, person)), now);
             for row in open.rows.get() {
                 match row.state {
                     RecipientState::Queued => entry.queued += 1,
@@ -865,7 +862,7 @@ impl OpenSet {
                     _ => {}
                 }
             }
-            entry.bytes += self.size(&open.standing);
+            entry.bytes += bytes;
             entry.oldest = Some(entry.oldest.map_or(accepted_at, |oldest| oldest.min(accepted_at)));
         }
         from + count < self.slots.len()

@@ -403,8 +403,8 @@ impl Queue for Stepped {
         self.read()?.list(filter, page)
     }
 
-    fn queue(&self, now: Timestamp) -> Result<Vec<ChannelQueue>, StoreError> {
-        self.queue.queue(now)
+    fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {
+        self.queue.queue(now, kept_back)
     }
 
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -14,7 +14,7 @@ use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use mail::header::Authors;
 use mail::resolve::{Request, resolve};
-use mail::{ChannelId, Directory};
+use mail::{ChannelId, Directory, PersonId};
 use smtp::{Mailbox, ReversePath};
 
 const MAX_REQUEST: u64 = 16 * 1024;
@@ -35,8 +35,8 @@ pub(crate) async fn estimate(
     check(&asked)?;
     let by = caller.clone();
     let estimate = surface.look(&caller, move |glance| {
-        let channel = channel(glance, &by, &asked)?;
-        glance.estimate(channel, &asked)
+        let (channel, person) = way(glance, &by, &asked)?;
+        glance.estimate(channel, person, &asked)
     });
     Ok(Json(estimate.await?))
 }
@@ -62,17 +62,21 @@ fn check(asked: &EstimateRequest) -> Result<(), Problem> {
     if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
 }
 
-/// The channel that was named, or the one that mail from that address takes.
-fn channel(glance: &Glance<'_>, caller: &Caller, asked: &EstimateRequest) -> Result<ChannelId, Problem> {
+/// The channel that was named, or the one that mail from that address takes; and who would send, where that is known.
+fn way(glance: &Glance<'_>, caller: &Caller, asked: &EstimateRequest) -> Result<(ChannelId, Option<PersonId>), Problem> {
     if let Some(name) = &asked.channel {
-        return glance.known_channel(name).map(|channel| channel.id).ok_or_else(|| Problem::no_channel(name));
+        let person = match caller {
+            Caller::Token(principal) => Some(principal.person),
+            Caller::Local => None,
+        };
+        return glance.known_channel(name).map(|channel| (channel.id, person)).ok_or_else(|| Problem::no_channel(name));
     }
     let from = asked.from.as_deref().unwrap_or_default();
     let author = Mailbox::parse(from).map_err(|error| field("/from", format!("'{from}': {error}")))?;
     resolved(&glance.directory(), caller, author)
 }
 
-fn resolved(directory: &Directory, caller: &Caller, author: Mailbox) -> Result<ChannelId, Problem> {
+fn resolved(directory: &Directory, caller: &Caller, author: Mailbox) -> Result<(ChannelId, Option<PersonId>), Problem> {
     let Principal { person, token } = match caller {
         Caller::Token(principal) => *principal,
         Caller::Local => whose(directory, None, &author)?,
@@ -80,7 +84,7 @@ fn resolved(directory: &Directory, caller: &Caller, author: Mailbox) -> Result<C
     let reverse_path = ReversePath::Mailbox(author.clone());
     let authors = Authors { from: vec![author], sender: None, resent: Vec::new() };
     let request = Request { person, token, authors: &authors, reverse_path: &reverse_path, channel: None };
-    resolve(directory, &request).map(|route| route.channel).map_err(|refusal| Problem::from(&refusal))
+    resolve(directory, &request).map(|route| (route.channel, Some(person))).map_err(|refusal| Problem::from(&refusal))
 }
 
 impl EstimateRequest {

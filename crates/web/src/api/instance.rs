@@ -22,7 +22,7 @@ const MAX_DIRECTORY: u64 = 64 * 1024 * 1024;
 pub(crate) async fn queue(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Vec<QueueLine>>, Problem> {
     Params::new(pairs).finish()?;
     let lines = surface.look(&Caller::Local, |glance| {
-        let lines = glance.queue().queue(glance.steady())?;
+        let lines = glance.queue().queue(glance.steady(), &glance.kept_back_people())?;
         Ok(lines.iter().map(|line| glance.queue_line(line)).collect::<Vec<QueueLine>>())
     });
     let mut lines = lines.await?;

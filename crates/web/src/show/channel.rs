@@ -3,9 +3,9 @@
 use super::Glance;
 use crate::view::{self, ChannelDetail, LearnedView, LimitView, Trouble};
 use crate::waiting::Way;
-use mail::Channel;
 use mail::channel::{DomainPattern, Owner, Transport};
 use mail::pace::Lessons;
+use mail::{Channel, ChannelState};
 
 impl Glance<'_> {
     pub(crate) fn channel(&self, channel: &Channel) -> view::Channel {
@@ -37,7 +37,7 @@ impl Glance<'_> {
             messages_per_connection: channel.caps.messages_per_connection,
             provider: channel.provider.clone(),
             state: state.name().to_owned(),
-            reason: if way.words { state.reason().to_owned() } else { String::new() },
+            reason: self.reason(way),
             next_try: state.open_at(self.clocks.steady).err().flatten().map(|at| self.clocks.shown(at)),
         }
     }
@@ -85,18 +85,45 @@ impl Glance<'_> {
         channels
     }
 
-    /// The channels that do not work and were not switched off on purpose.
+    /// The channels that do not work and were not switched off on purpose, and whose mail is kept back on any.
     pub(crate) fn troubles(&self) -> Vec<Trouble> {
-        let working = ["active", "unverified", "disabled"];
-        let broken = self.channels().into_iter().filter(|channel| !working.contains(&channel.state.as_str()));
-        broken
-            .map(|channel| Trouble {
-                channel: channel.name,
-                state: channel.state,
-                reason: channel.reason,
-                next_try: channel.next_try,
-            })
-            .collect()
+        let mut ways: Vec<Way> = self.directory.channels().map(|channel| self.way(channel.id)).collect();
+        ways.sort_by(|one, other| one.name.cmp(&other.name));
+        ways.iter().flat_map(|way| self.troubles_of(way)).collect()
+    }
+
+    fn troubles_of(&self, way: &Way) -> Vec<Trouble> {
+        let state = &way.outlook.state;
+        let trouble = |reason, next_try| Trouble { channel: way.name.clone(), state: state.name().to_owned(), reason, next_try };
+        let next_try = || state.open_at(self.clocks.steady).err().flatten().map(|at| self.clocks.shown(at));
+        let broken = match state {
+            ChannelState::Active | ChannelState::Unverified | ChannelState::Disabled => None,
+            ChannelState::Paused { .. }
+            | ChannelState::Throttled { .. }
+            | ChannelState::Unreachable { .. }
+            | ChannelState::LoginRefused { .. }
+            | ChannelState::NeedsAttention { .. } => Some(trouble(state.reason().to_owned(), next_try())),
+        };
+        broken.into_iter().chain(self.kept_back(way).into_iter().map(|reason| trouble(reason, None))).collect()
+    }
+
+    /// Why a channel's mail waits: the channel's own reason, or whose mail it keeps back.
+    pub(super) fn reason(&self, way: &Way) -> String {
+        match way.outlook.state.reason() {
+            _ if !way.words => String::new(),
+            "" => self.kept_back(way).join("; "),
+            words => words.to_owned(),
+        }
+    }
+
+    /// Whose mail waits for a person on this channel, and why.
+    fn kept_back(&self, way: &Way) -> Vec<String> {
+        let people = way.outlook.paused_people.iter();
+        let people = people.map(|(person, why)| format!("mail of {} is kept back: {why}", self.person_name(*person)));
+        let senders = way.outlook.refused_senders.iter();
+        let senders =
+            senders.map(|one| format!("mail of {} as {} is held: {}", self.person_name(one.person), one.address, one.said));
+        people.chain(senders).collect()
     }
 
     /// The channel of that name, if the viewer may know of it.

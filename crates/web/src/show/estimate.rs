@@ -4,8 +4,9 @@ use super::Glance;
 use super::queue::through;
 use crate::problem::Problem;
 use crate::view::{Estimate, EstimateRequest};
+use crate::waiting::Way;
 use mail::pace::{Ahead, Terms};
-use mail::{ChannelId, Timestamp};
+use mail::{ChannelId, ChannelState, PersonId, Timestamp};
 use std::time::Duration;
 
 /// Further away nothing is said but that.
@@ -13,7 +14,9 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Glance<'_> {
     /// Behind what waits on the channel already, in this lane and the more urgent ones.
-    pub(crate) fn estimate(&self, id: ChannelId, asked: &EstimateRequest) -> Result<Estimate, Problem> {
+    ///
+    /// `person` is who would send, where that is known: their mail may be kept back.
+    pub(crate) fn estimate(&self, id: ChannelId, person: Option<PersonId>, asked: &EstimateRequest) -> Result<Estimate, Problem> {
         let way = self.way(id);
         let row = self.directory.channel(id).ok_or_else(|| Problem::no_channel(&way.name))?;
         let terms = Terms::new(row, &way.outlook.lessons);
@@ -24,14 +27,17 @@ impl Glance<'_> {
             recipients: asked.messages.saturating_mul(asked.recipients_each()),
             bytes: transactions.saturating_mul(asked.bytes_each()),
         };
-        let queues = self.queue().queue(self.clocks.steady)?;
+        let kept_back = self.gateway.kept_back();
+        let is_kept_back = person.is_some_and(|person| kept_back.contains(&(id, person)));
+        let queues = self.queue().queue(self.clocks.steady, &kept_back)?;
         let waiting =
-            queues.iter().find(|line| line.channel == id).map(|line| through(&line.waiting, asked.lane)).unwrap_or_default();
+            queues.iter().find(|line| line.channel == id).map(|line| through(&line.lanes, asked.lane)).unwrap_or_default();
         let one = Ahead { transactions: 1, recipients: wanted.recipients.div_ceil(transactions), bytes: asked.bytes_each() };
-        let when = |ahead| self.gateway.forecast(id, asked.lane, ahead).map(|at| self.clocks.shown(at));
+        let forecast = |ahead| if is_kept_back { None } else { self.gateway.forecast(id, asked.lane, ahead) };
+        let when = |ahead| forecast(ahead).map(|at| self.clocks.shown(at));
         let (starts_at, finishes_at) = (when(waiting.plus(one)), when(waiting.plus(wanted)));
         Ok(Estimate {
-            text: words(&way.name, asked.messages, finishes_at, self.clocks.wall, way.outlook.state.name()),
+            text: words(&way, asked.messages, finishes_at, is_kept_back),
             channel: way.name,
             lane: asked.lane,
             messages: asked.messages,
@@ -43,24 +49,35 @@ impl Glance<'_> {
     }
 }
 
-fn words(channel: &str, messages: u64, finishes_at: Option<Timestamp>, now: Timestamp, state: &str) -> String {
+fn words(way: &Way, messages: u64, finishes_at: Option<Timestamp>, is_kept_back: bool) -> String {
+    let (channel, state, now) = (&way.name, &way.outlook.state, way.clocks.wall);
     let what = if messages == 1 { "the message".to_owned() } else { format!("the last of {messages} messages") };
     match finishes_at {
         Some(at) if at.since(now) > CENTURY => {
             format!("{what} would not leave by channel '{channel}' within a hundred years, as things stand now")
         }
         Some(at) => format!("{what} would leave by channel '{channel}' at about {at}, as things stand now"),
-        None => format!("nobody can say when {what} would leave: channel '{channel}' is {state} and waits for a person"),
+        None => {
+            let why = match state {
+                ChannelState::LoginRefused { .. } => "had its login refused, and it is tried once more".to_owned(),
+                _ if is_kept_back => "keeps the mail of its sender back until a person lets it go on".to_owned(),
+                _ => format!("is {} and waits for a person", state.name()),
+            };
+            format!("nobody can say when {what} would leave: channel '{channel}' {why}")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clocks::Clocks;
+    use crate::gateway::Outlook;
 
     #[test]
     fn a_time_beyond_a_hundred_years_is_not_told_as_a_date() {
-        let text = |at| words("office", 10, Some(Timestamp(at)), Timestamp(0), "active");
+        let way = Way { name: "office".into(), outlook: Outlook::default(), clocks: Clocks::default(), words: true };
+        let text = |at| words(&way, 10, Some(Timestamp(at)), false);
         assert!(text(1000).contains("at about 1970-01-01T00:00:01"));
         assert!(text(i64::MAX).contains("within a hundred years"));
     }

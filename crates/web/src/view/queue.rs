@@ -18,11 +18,11 @@ pub struct QueueLine {
     pub held: u64,
     /// Bytes of bodies.
     pub bytes: u64,
-    /// When the next one is due.
+    /// When the next one may start; `None` while a person, or the end of a transaction, is waited for.
     pub next_due: Option<Timestamp>,
     /// Acceptance of the oldest.
     pub oldest: Option<Timestamp>,
-    /// Why the channel's mail waits, when it is the channel.
+    /// Why the channel's mail waits, when it is the channel; or whose mail it keeps back.
     pub reason: String,
     /// What waits in each lane that has mail, `now` first.
     #[serde(default)]
@@ -30,7 +30,7 @@ pub struct QueueLine {
     /// What the open mail waits for, summed.
     #[serde(default)]
     pub causes: Vec<QueueCause>,
-    /// When the last message would start, by estimate; `None` where nobody can say.
+    /// When the last message that waits for no person would start, by estimate; `None` where nobody can say.
     #[serde(default)]
     pub finishes_at: Option<Timestamp>,
 }
@@ -48,9 +48,12 @@ pub struct QueueLane {
     pub bytes: u64,
     /// Messages among these that are not due yet.
     pub later: u64,
+    /// Messages among these that wait for a person, since the channel keeps their sender's mail back.
+    #[serde(default)]
+    pub kept_back: u64,
     /// When the next one may start; `None` while a person, or the end of a transaction, is waited for.
     pub next_slot: Option<Timestamp>,
-    /// When the last one would start, by estimate; `None` where nobody can say.
+    /// When the last one that waits for no person would start, by estimate; `None` where nobody can say.
     pub finishes_at: Option<Timestamp>,
 }
 

@@ -69,14 +69,16 @@ fn every_open_state_has_a_reason_and_no_final_one_has() {
 }
 
 #[test]
-fn the_channel_is_named_before_the_retry_that_would_follow() {
+fn of_the_channel_and_the_retry_the_later_one_is_named() {
     let (waits, mail) = (queued(2_000_000), mail(Lane::Normal, None));
-    let parked = reason(&waits, &mail, &way(unreachable(1_500_000)));
-    assert_eq!((parked.kind, parked.next_try), (WaitingKind::Channel, Some(Timestamp(2_000_000))));
+    let parked = reason(&waits, &mail, &way(unreachable(2_500_000)));
+    assert_eq!((parked.kind, parked.next_try), (WaitingKind::Channel, Some(Timestamp(2_500_000))));
     assert!(parked.text.contains("connection refused"));
-    let retry = reason(&waits, &mail, &way(ChannelState::Active));
-    assert_eq!((retry.kind, retry.next_try), (WaitingKind::Retry, Some(Timestamp(2_000_000))));
-    assert!(retry.text.contains("mailbox full"));
+    for state in [ChannelState::Active, unreachable(1_500_000)] {
+        let retry = reason(&waits, &mail, &way(state));
+        assert_eq!((retry.kind, retry.next_try), (WaitingKind::Retry, Some(Timestamp(2_000_000))));
+        assert!(retry.text.contains("mailbox full"));
+    }
 }
 
 #[test]
@@ -184,6 +186,9 @@ fn a_person_who_is_kept_back_waits_for_a_person_and_others_do_not() {
     let kept = reason(&queued(2_000_000), &mail(Lane::Normal, None), &way);
     assert_eq!((kept.kind, kept.next_try), (WaitingKind::Person, None));
     assert!(kept.text.contains("20 recipients in a row were refused"));
+    way.outlook.state = unreachable(1_500_000);
+    assert_eq!(reason(&queued(5), &mail(Lane::Normal, None), &way).kind, WaitingKind::Person, "whenever the channel is reached");
+    way.outlook.state = ChannelState::Active;
     let other = Mail { person: PersonId(2), ..mail(Lane::Normal, None) };
     assert_eq!(reason(&queued(5), &other, &way).kind, WaitingKind::Turn);
 }

@@ -13,7 +13,7 @@ use smtp::{Mailbox, ReversePath};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::embedded::{Embedded, Options};
-use store::{AcceptError, AttemptRecord, Idempotency, NewMessage, Queue, Settled, Settlement, Skip, Spending};
+use store::{AcceptError, AttemptRecord, Idempotency, KeptBack, NewMessage, Queue, Settled, Settlement, Skip, Spending};
 use web::gateway::{About, Answer, LaneWait, LimitUse, Outlook, Repeat};
 use web::view::{Applied, TestReport, TestStep};
 use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
@@ -44,6 +44,7 @@ struct Shared {
     repeated: Mutex<Option<Repeat>>,
     released: Mutex<Vec<ChannelId>>,
     paced: Mutex<bool>,
+    kept_back: Mutex<Vec<(PersonId, String)>>,
     tested: Mutex<String>,
     applied: Mutex<Option<serde_json::Value>>,
 }
@@ -61,6 +62,7 @@ impl Fake {
             repeated: Mutex::default(),
             released: Mutex::default(),
             paced: Mutex::default(),
+            kept_back: Mutex::default(),
             tested: Mutex::default(),
             applied: Mutex::default(),
         };
@@ -86,6 +88,28 @@ impl Fake {
     /// From now on the channel waits for its limit, which a reply lowered.
     pub fn paced(&self) {
         *self.shared.paced.lock().unwrap() = true;
+    }
+
+    /// The channel keeps this person's mail back from now on.
+    pub fn keep_back(&self, person: u32, why: &str) {
+        self.shared.kept_back.lock().unwrap().push((PersonId(person), why.to_owned()));
+    }
+
+    /// A queued message is put off: it is due again then.
+    pub async fn put_off(&self, due: Timestamp) {
+        let queue = &self.shared.queue;
+        let lease = queue.lease(ChannelId(1), Lane::Normal, self.shared.steady(), 1, &Skip::default()).unwrap();
+        let said = Diagnostic::from(&smtp::Reply::new(450, (4, 2, 2), "mailbox full"));
+        let settled = Settled { index: 0, to: Move::Defer, due, counts: true, said, cause: None, suppress: None };
+        let settlement = Settlement {
+            message: lease.message,
+            channel: ChannelId(1),
+            at: self.shared.now(),
+            relay: "smtp.example.net".into(),
+            spending: Spending::Uncounted,
+            recipients: vec![settled],
+        };
+        queue.record(AttemptRecord { settle: Some(settlement), ..AttemptRecord::default() }).await.unwrap();
     }
 
     pub fn set_state(&self, state: ChannelState) {
@@ -255,8 +279,9 @@ impl Gateway for Shared {
 
     fn outlook(&self, channel: ChannelId) -> Outlook {
         let state = self.channel_state(channel);
+        let paused_people = if channel == ChannelId(1) { self.kept_back.lock().unwrap().clone() } else { Vec::new() };
         if channel != ChannelId(1) || !*self.paced.lock().unwrap() {
-            return Outlook { state, connections: 4, ..Outlook::default() };
+            return Outlook { state, connections: 4, paused_people, ..Outlook::default() };
         }
         let limits = Limits::parse(&["15 messages / 1 minute", "1000 recipients / 1 day"]).unwrap().windows;
         let frees_at = Some(Timestamp(BEGAN + 90_000));
@@ -276,8 +301,13 @@ impl Gateway for Shared {
             ],
             lessons: Lessons { pace: Some(pace), cap: None },
             connections: 2,
+            paused_people,
             ..Outlook::default()
         }
+    }
+
+    fn kept_back(&self) -> KeptBack {
+        self.kept_back.lock().unwrap().iter().map(|(person, _)| (ChannelId(1), *person)).collect()
     }
 
     /// One message a second.
@@ -289,6 +319,7 @@ impl Gateway for Shared {
 
     fn released(&self, channel: ChannelId) {
         self.released.lock().unwrap().push(channel);
+        self.kept_back.lock().unwrap().clear();
     }
 
     fn repeat(&self, repeat: Repeat) -> Answer<'_, Result<Receipt, Problem>> {

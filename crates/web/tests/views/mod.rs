@@ -62,6 +62,53 @@ async fn the_queue_counts_lanes_and_causes_and_says_when_it_is_through() {
 }
 
 #[tokio::test]
+async fn whose_mail_is_kept_back_waits_for_a_person_without_a_time_and_is_a_trouble() {
+    let (fake, router) = local();
+    for _ in 0..4 {
+        submitted(&router).await;
+    }
+    fake.keep_back(1, "20 recipients in a row were refused");
+    let line = get(&router, "/api/v1/queue").await.json()[0].clone();
+    assert_eq!(line["causes"], serde_json::json!([{"kind": "person", "count": 4}]));
+    let lane = &line["lanes"][0];
+    assert_eq!((lane["messages"].as_u64(), lane["kept_back"].as_u64()), (Some(4), Some(4)));
+    for time in [&line["next_due"], &line["finishes_at"], &lane["next_slot"], &lane["finishes_at"]] {
+        assert!(time.is_null(), "{line}");
+    }
+    let said = |value: &Value| value["reason"].as_str().unwrap().to_owned();
+    let reason = "mail of ana@example.com is kept back: 20 recipients in a row were refused";
+    assert_eq!(said(&line), reason);
+    let trouble = get(&router, "/api/v1/status").await.json()["channels_in_trouble"][0].clone();
+    assert_eq!((trouble["channel"].as_str(), said(&trouble), trouble["next_try"].is_null()), (Some("team"), reason.into(), true));
+    let channels = get(&router, "/api/v1/channels").await.json();
+    assert!(channels.as_array().unwrap().iter().any(|channel| said(channel) == reason), "{channels}");
+    let asked = |body: &'static str| ask_json(&router, "/api/v1/estimates", body);
+    let own = asked(r#"{"from": "ana@example.com", "messages": 1}"#).await.json();
+    assert!(own["starts_at"].is_null() && own["text"].as_str().unwrap().contains("keeps the mail of its sender back"), "{own}");
+    let other = asked(r#"{"from": "luis@example.com", "messages": 1}"#).await.json();
+    assert_eq!((other["ahead"].as_u64(), other["starts_at"].as_str()), (Some(0), Some("2026-11-25T08:01:01.000Z")));
+}
+
+#[tokio::test]
+async fn mail_that_waits_for_its_retry_leaves_no_sooner_than_it_is_due() {
+    let (fake, router) = local();
+    for due in ["2026-11-25T08:10:00Z", "2026-11-25T12:00:00Z"] {
+        submitted(&router).await;
+        fake.put_off(Timestamp::parse(due).unwrap()).await;
+    }
+    let line = get(&router, "/api/v1/queue").await.json()[0].clone();
+    assert_eq!(line["causes"], serde_json::json!([{"kind": "retry", "count": 2}]));
+    let (first, last) = ("2026-11-25T08:10:00.000Z", "2026-11-25T12:00:00.000Z");
+    assert_eq!((&line["next_due"], &line["lanes"][0]["next_slot"]), (&first.into(), &first.into()));
+    assert_eq!((&line["finishes_at"], &line["lanes"][0]["finishes_at"]), (&last.into(), &last.into()));
+    let estimate = ask_json(&router, "/api/v1/estimates", r#"{"channel": "team", "messages": 1}"#).await.json();
+    assert_eq!(estimate["ahead"].as_u64(), Some(0), "what is not due goes before nobody");
+    fake.set_state(throttled());
+    let line = get(&router, "/api/v1/queue").await.json()[0].clone();
+    assert_eq!(line["next_due"], "2026-11-25T09:00:00.000Z", "nothing goes before its channel");
+}
+
+#[tokio::test]
 async fn a_channel_shows_limits_their_use_and_the_reply_that_lowered_its_pace() {
     let (fake, router) = local();
     fake.paced();

@@ -147,7 +147,7 @@ async fn a_login_wanted_on_several_connections_at_once_is_confirmed_by_one_more_
     let logins = world.hop.logins.load(Ordering::Relaxed);
     let ids = world.fill(30, Lane::Normal).await;
     world.after(5).await;
-    assert_eq!((world.state(), world.seen()), ("unreachable", 3));
+    assert_eq!((world.state(), world.seen()), ("confirming", 3));
     world.after(90).await;
     assert_eq!((world.state(), world.seen()), ("needs_attention", 4));
     world.after(72 * 3600).await;
