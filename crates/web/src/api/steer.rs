@@ -9,7 +9,7 @@ use crate::view::Steered;
 use crate::viewer::Viewer;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use mail::Move;
+use mail::{Move, RecipientState};
 use store::{MessageView, Steer};
 
 /// Who asks.
@@ -56,25 +56,36 @@ async fn steer(
     params.finish()?;
     let gateway = surface.gateway();
     let by = super::by(&surface, &caller);
-    let order = Steer { message: id, recipients, to, channel: None, by, at: gateway.now() };
+    let order = Steer { message: id, recipients: recipients.clone(), to, channel: None, by, at: gateway.now() };
     let moved = gateway.queue().steer(order).await?;
     // What a channel keeps back protects it: only who has charge of it lets that go on.
     let directory = gateway.directory();
     let in_charge = directory.channel(before.channel).is_none_or(|channel| Viewer::of(&caller).sees_words(&directory, channel));
-    if to == Move::Release && !moved.is_empty() && in_charge {
+    let let_go = if to == Move::Release && in_charge { kept_back(&surface, &before, &recipients) } else { Vec::new() };
+    let done: Vec<u32> = moved.into_iter().chain(let_go).collect();
+    if to == Move::Release && !done.is_empty() && in_charge {
         gateway.released(before.channel);
     }
     let after = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;
-    if moved.is_empty() {
+    if done.is_empty() {
         let states: Vec<String> = after.recipients.iter().map(|one| format!("{} is {}", one.address, one.state.name())).collect();
         return Err(Problem::new(409, code, format!("no recipient is in a state that allows it: {}", states.join(", "))));
     }
-    let (gone, left): (Vec<_>, Vec<_>) = after.recipients.into_iter().partition(|one| moved.contains(&one.index));
+    let (gone, left): (Vec<_>, Vec<_>) = after.recipients.into_iter().partition(|one| done.contains(&one.index));
     Ok(Json(Steered {
         id: text,
         moved: gone.into_iter().map(|one| one.address).collect(),
         left: left.into_iter().map(|one| (one.address, one.state)).collect(),
     }))
+}
+
+/// The queued recipients, of those asked for or of all, that wait since the channel keeps their sender's mail back.
+fn kept_back(surface: &Surface, message: &MessageView, asked: &[u32]) -> Vec<u32> {
+    if !surface.gateway().kept_back().contains(&(message.channel, message.person)) {
+        return Vec::new();
+    }
+    let queued = message.recipients.iter().filter(|one| one.state == RecipientState::Queued);
+    queued.map(|one| one.index).filter(|index| asked.is_empty() || asked.contains(index)).collect()
 }
 
 /// The places of the recipients that the request names; none named means all.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub struct Steered {
     /// The message.
     pub id: String,
-    /// Recipients that were moved.
+    /// Recipients that were moved, or whose mail the channel keeps back no longer.
     pub moved: Vec<String>,
     /// Recipients left alone, with the state they are in.
     pub left: BTreeMap<String, RecipientState>,

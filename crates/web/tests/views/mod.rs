@@ -157,6 +157,22 @@ async fn a_release_lets_the_channel_look_again() {
 }
 
 #[tokio::test]
+async fn a_release_of_mail_that_a_channel_keeps_back_lets_it_go_on() {
+    let (fake, router) = public();
+    let text = message("ana@example.com", "luis@example.org");
+    let id = by_token(&router, Method::POST, "/api/v1/messages/raw", ANA_TOKEN, &text).await.json()["id"].clone();
+    let path = format!("/api/v1/messages/{}/release", id.as_str().unwrap());
+    fake.keep_back(1, "20 recipients in a row were refused");
+    by_token(&router, Method::POST, &path, ANA_TOKEN, "").await.problem(409, "message_not_releasable");
+    assert_eq!(fake.released(), [], "a member has no charge of what a shared channel keeps back");
+    let router = web::Surface::new(fake.shared()).local();
+    let released = post(&router, &path).await;
+    assert_eq!((released.status.as_u16(), &released.json()["moved"][0]), (200, &"luis@example.org".into()), "{}", released.text);
+    assert_eq!(fake.released(), [ChannelId(1)]);
+    post(&router, &path).await.problem(409, "message_not_releasable");
+}
+
+#[tokio::test]
 async fn a_member_lets_a_message_go_on_but_not_what_a_shared_channel_keeps_back() {
     let (fake, router) = public();
     for (token, from, released) in [(ANA_TOKEN, "ana@example.com", 0), (EVA_TOKEN, "eva@example.com", 1)] {

@@ -242,18 +242,36 @@ async fn five_equal_refusals_in_a_row_park_the_channel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_unknown_recipients_in_a_row_keep_that_persons_mail_back() {
+async fn twenty_unknown_recipients_in_a_row_keep_that_persons_mail_back_until_a_release_or_a_resume() {
+    for by_release in [true, false] {
+        let world = World::held_to(&["1 connections"]);
+        world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+        world.fill(40, Lane::Normal).await;
+        world.after(300).await;
+        assert_eq!(world.hop.seen.load(Ordering::Relaxed), 20);
+        let outlook = world.scheduler.outlook(world.channel());
+        assert_eq!((outlook.paused_people.len(), world.state()), (1, "active"));
+        assert_eq!(world.scheduler.kept_back().len(), 1);
+        world.says_yes();
+        if by_release {
+            world.scheduler.released(world.channel());
+        } else {
+            world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+        }
+        world.after(30).await;
+        assert_eq!((world.answered(), world.scheduler.kept_back().len()), (20, 0), "released: {by_release}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_login_is_confirmed_nobody_can_say_when_mail_leaves() {
     let world = World::held_to(&["1 connections"]);
-    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
-    world.fill(40, Lane::Normal).await;
-    world.after(300).await;
-    assert_eq!(world.hop.seen.load(Ordering::Relaxed), 20);
-    let outlook = world.scheduler.outlook(world.channel());
-    assert_eq!((outlook.paused_people.len(), world.state()), (1, "active"));
-    world.says_yes();
-    world.scheduler.released(world.channel());
-    world.after(30).await;
-    assert_eq!(world.answered(), 20);
+    let forecast = || world.scheduler.forecast(world.channel(), Lane::Normal, Ahead::default());
+    assert!(forecast().is_some());
+    *world.hop.password.lock().unwrap() = "changed".into();
+    world.fill(1, Lane::Normal).await;
+    world.after(2).await;
+    assert_eq!((world.state(), forecast()), ("confirming", None));
 }
 
 #[tokio::test(start_paused = true)]
