@@ -60,6 +60,8 @@ pub enum EventKind {
     MessageMoved = 16,
     /// A person retries a failed recipient.
     MessageRetried = 17,
+    /// The next hop's reply was about the channel, or about others: it stays queued, and no attempt is spent.
+    MessageKept = 18,
     /// A session was opened after trouble, or for the first time.
     ChannelConnected = 32,
     /// Stopped by a person.
@@ -98,7 +100,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::MessageQueued,
         Self::MessageCaptured,
         Self::MessageUncertain,
@@ -116,6 +118,7 @@ impl EventKind {
         Self::MessageUnsubscribed,
         Self::MessageMoved,
         Self::MessageRetried,
+        Self::MessageKept,
         Self::ChannelConnected,
         Self::ChannelPaused,
         Self::ChannelResumed,
@@ -168,6 +171,7 @@ impl EventKind {
             Self::MessageUnsubscribed => "message.unsubscribed",
             Self::MessageMoved => "message.moved",
             Self::MessageRetried => "message.retried",
+            Self::MessageKept => "message.kept",
             Self::ChannelConnected => "channel.connected",
             Self::ChannelPaused => "channel.paused",
             Self::ChannelResumed => "channel.resumed",

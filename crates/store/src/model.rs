@@ -579,7 +579,8 @@ impl State {
 
 fn kind_of(what: Move) -> Option<EventKind> {
     match what {
-        Move::Lease | Move::GiveBack => None,
+        Move::Lease => None,
+        Move::GiveBack => Some(EventKind::MessageKept),
         Move::Send => Some(EventKind::MessageSent),
         Move::Capture => Some(EventKind::MessageCaptured),
         Move::Defer => Some(EventKind::MessageDeferred),

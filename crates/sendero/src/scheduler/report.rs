@@ -24,14 +24,15 @@ pub(super) fn log_attempt(
     }
     let lease = &outgoing.lease;
     for (settled, (_, outcome)) in settlement.recipients.iter().zip(outcomes) {
-        if settled.to == Move::GiveBack {
+        if matches!(outcome, Outcome::Untried) {
             continue;
         }
         let Some(recipient) = lease.envelope.recipients.get(settled.index as usize) else {
             continue;
         };
-        let to = address(shared, recipient.path.to_string());
-        let from = address(shared, outgoing.reverse_path.to_string());
+        let hash = shared.parts.hash_addresses;
+        let to = address(hash, recipient.path.to_string());
+        let from = address(hash, outgoing.reverse_path.to_string());
         let dsn = settled.said.enhanced.map(|code| code.to_string()).unwrap_or_default();
         let tries = lease.recipients.iter().find(|leased| leased.index == settled.index).map_or(0, |leased| leased.attempts);
         tracing::event!(
@@ -42,7 +43,7 @@ pub(super) fn log_attempt(
             to = %to,
             channel.name = row.name,
             relay = settlement.relay,
-            status = word(outcome),
+            status = word(settled.to),
             attempt = tries + u32::from(settled.counts),
             waited_ms = began.since(lease.accepted_at).as_millis() as u64,
             elapsed_ms = settlement.at.since(began).as_millis() as u64,
@@ -52,19 +53,25 @@ pub(super) fn log_attempt(
     }
 }
 
-fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Sent(_) => "sent",
-        Outcome::Captured => "captured",
-        Outcome::Deferred(_) => "deferred",
-        Outcome::Failed(_) => "failed",
-        Outcome::Uncertain(_) => "uncertain",
-        Outcome::Untried => "untried",
+/// What became of the recipient, whatever the next hop's first digit said.
+fn word(to: Move) -> &'static str {
+    match to {
+        Move::Send => "sent",
+        Move::Capture => "captured",
+        Move::Defer => "deferred",
+        Move::Fail => "failed",
+        Move::Expire => "expired",
+        Move::Doubt => "uncertain",
+        Move::Hold => "held",
+        Move::Suppress => "suppressed",
+        // The reply was about the channel, or about others: no attempt is spent.
+        Move::GiveBack | Move::Lease | Move::Release | Move::Cancel | Move::Reroute => "kept",
     }
 }
 
-fn address(shared: &Shared, plain: String) -> Cow<'static, str> {
-    if !shared.parts.hash_addresses {
+/// An address as the delivery log has it.
+pub(super) fn address(hash: bool, plain: String) -> Cow<'static, str> {
+    if !hash {
         return Cow::Owned(plain);
     }
     let hash = digest::digest(&digest::SHA256, plain.to_lowercase().as_bytes());

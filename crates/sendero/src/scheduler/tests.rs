@@ -345,12 +345,18 @@ impl World {
         all.iter().filter(|message| message.surface == Surface::Gateway).map(|message| message.id).collect()
     }
 
+    /// What the next hop says from now on to everything at this stage.
+    fn says(&self, stage: Stage, code: u16, text: &'static str) {
+        *self.hop.says.lock().unwrap() = Some((stage, code, text));
+    }
+
     /// Lets virtual time pass.
     async fn after(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }
 
+mod log;
 mod pace;
 mod pains;
 

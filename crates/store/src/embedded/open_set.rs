@@ -936,7 +936,8 @@ fn change(message: MessageId, index: u32, row: &Row, since: Timestamp, said: Opt
 /// The event that a move is, if it is one.
 fn kind_of(what: Move) -> Option<EventKind> {
     match what {
-        Move::Lease | Move::GiveBack => None,
+        Move::Lease => None,
+        Move::GiveBack => Some(EventKind::MessageKept),
         Move::Send => Some(EventKind::MessageSent),
         Move::Capture => Some(EventKind::MessageCaptured),
         Move::Defer => Some(EventKind::MessageDeferred),

@@ -18,10 +18,6 @@ impl World {
         self.hop.answered.lock().unwrap().len()
     }
 
-    fn says(&self, stage: Stage, code: u16, text: &'static str) {
-        *self.hop.says.lock().unwrap() = Some((stage, code, text));
-    }
-
     fn says_yes(&self) {
         *self.hop.says.lock().unwrap() = None;
     }

@@ -1,0 +1,62 @@
+//! The delivery log.
+
+use super::*;
+use std::io;
+use tracing::subscriber::DefaultGuard;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// What this thread logs from now on.
+    fn listen() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines about deliveries.
+    fn deliveries(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains(" delivery: ")).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_or_held_has_a_line_that_says_so_with_the_reply() {
+    let world = World::held_to(&["1 connections"]);
+    let (log, _listening) = Lines::listen();
+    let expect = |status: &str, attempt: u32, reply: &str| {
+        let lines = log.deliveries();
+        let line = lines.last().cloned().unwrap_or_default();
+        let wanted =
+            [format!("status=\"{status}\""), format!("attempt={attempt}"), format!("reply={reply}"), "queue.id=msg_".into()];
+        assert!(wanted.iter().all(|part| line.contains(part)), "{status}: {lines:?}");
+    };
+    world.says(Stage::FinalDot, 550, "5.4.5 Daily user sending quota exceeded");
+    let kept = world.submit(1, ANA).await;
+    world.after(2).await;
+    let events = world.queue.events_of(kept).unwrap();
+    assert_eq!(events.last().map(|event| event.kind.name()), Some("message.kept"));
+    expect("kept", 0, "550 5.4.5 Daily user sending quota exceeded");
+    world.says(Stage::Mail, 550, "5.7.60 SMTP; Client does not have permissions to send as this sender");
+    world.after(3600).await;
+    expect("held", 0, "550 5.7.6");
+    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+    world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+    world.submit(2, "sales@example.com").await;
+    world.after(2).await;
+    expect("failed", 1, "550 5.1.1 user unknown");
+}
