@@ -52,6 +52,7 @@ fn read(to: &str, recipient: &str, said: &str, message: &str, ret: Ret) -> Strin
             remote_mta: Some("mx.example.org"),
             said: Some(&said),
             last_attempt: None,
+            suppressed: false,
             retry_until: None,
         }],
     };

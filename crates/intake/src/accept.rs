@@ -19,6 +19,7 @@ use mail::pace::{Lessons, Terms};
 use mail::resolve::{Refusal, Request, Route, resolve};
 use mail::rewrite::{Prepared, Stamp, prepare};
 use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, Timestamp, TokenId, lane};
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 use store::{Body, Idempotency, NewMessage, Party, Queue};
@@ -113,6 +114,15 @@ struct Draft {
     body: Body,
 }
 
+/// What is told of recipients to whom nothing is sent, since their address must not be written to.
+pub trait Suppressed: Send + Sync {
+    /// The report to the submitter, to be accepted in the same write as the message; `None` when nobody is told.
+    fn report(&self, message: &NewMessage) -> Option<NewMessage>;
+
+    /// The message is durable: each of these recipients is told in the log.
+    fn log(&self, message: &NewMessage);
+}
+
 /// The way in.
 pub struct Intake {
     queue: Arc<dyn Queue>,
@@ -120,13 +130,20 @@ pub struct Intake {
     settings: IntakeSettings,
     clock: Arc<dyn Clock>,
     counters: Arc<IntakeCounters>,
+    suppressed: Option<Arc<dyn Suppressed>>,
 }
 
 impl Intake {
     /// A way into this queue, for these people.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>, people: Arc<dyn People>, settings: IntakeSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { queue, people, settings, clock, counters: Arc::default() }
+        Self { queue, people, settings, clock, counters: Arc::default(), suppressed: None }
+    }
+
+    /// Somebody tells of recipients to whom nothing is sent.
+    #[must_use]
+    pub fn telling(self, suppressed: Arc<dyn Suppressed>) -> Self {
+        Self { suppressed: Some(suppressed), ..self }
     }
 
     /// What holds for every door.
@@ -186,8 +203,14 @@ impl Intake {
             replayed: false,
             size_bytes: message.body.len(),
         };
-        let accepted = self.queue.accept(vec![message]).await?;
+        let teller = self.suppressed.as_ref().filter(|_| !message.suppressed.is_empty());
+        let listed = teller.map(|_| message.clone());
+        let report = teller.and_then(|teller| teller.report(&message));
+        let accepted = self.queue.accept(iter::once(message).chain(report).collect()).await?;
         let first = accepted.first().ok_or(AcceptRefusal::Closed)?;
+        if let (Some(teller), Some(message), false) = (teller, listed, first.replayed) {
+            teller.log(&message);
+        }
         Ok(Receipt { id: first.id, replayed: first.replayed, ..receipt })
     }
 

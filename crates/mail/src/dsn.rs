@@ -78,6 +78,8 @@ pub struct RecipientReport<'a> {
     pub last_attempt: Option<Timestamp>,
     /// For `Delayed`: until when it is tried.
     pub retry_until: Option<Timestamp>,
+    /// The address is on the list of addresses that are not written to: sending again is in vain.
+    pub suppressed: bool,
 }
 
 /// Everything a report is made of.

@@ -2,7 +2,7 @@
 
 use crate::directory_wire;
 use crate::metrics;
-use crate::scheduler::{Parts, Scheduler};
+use crate::scheduler::{Parts, Scheduler, Suppressed};
 use crate::settings::Settings;
 use crate::steady::{BEAT_EVERY, Steady};
 use anyhow::{Context, Result};
@@ -97,7 +97,14 @@ impl Gateway {
             max_message_size: limits.message_size,
             max_recipients: limits.recipients,
         };
-        let intake = Arc::new(Intake::new(queue.clone(), directory.clone(), intake_settings, clock.clone()));
+        let suppressed = Suppressed {
+            hostname: settings.hostname.clone(),
+            notices: settings.notices.clone(),
+            directory: directory.clone(),
+            hash_addresses: settings.log.hash_addresses,
+        };
+        let intake = Intake::new(queue.clone(), directory.clone(), intake_settings, clock.clone());
+        let intake = Arc::new(intake.telling(Arc::new(suppressed)));
         let smarthosts = Arc::new(smarthosts(settings)?);
         let stop = CancellationToken::new();
         let caps = Caps::new(limits.connections, limits.connections_per_address);

@@ -5,6 +5,7 @@ mod accepting;
 mod directory;
 mod flood;
 mod large;
+mod listed;
 mod outside;
 mod sockets;
 mod waiting;

@@ -54,6 +54,7 @@ impl Case {
             remote_mta: Some(&self.remote),
             said: Some(&self.said),
             last_attempt: Some(Timestamp(1_795_593_700_000)),
+            suppressed: false,
             retry_until: (self.action == Action::Delayed).then_some(Timestamp(1_796_000_000_000)),
         };
         let dsn = Report {

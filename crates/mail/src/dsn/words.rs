@@ -87,8 +87,13 @@ fn one(page: &mut Page, report: &RecipientReport<'_>) {
     if let Some(until) = report.retry_until {
         page.paragraph("    ", &format!("It is tried until {}.", until.to_rfc5322()));
     }
-    page.paragraph("    ", what_to_do(report.action, report.status));
+    page.paragraph("    ", if report.suppressed { OFF_THE_LIST } else { what_to_do(report.action, report.status) });
 }
+
+/// Advice about an address to which nothing is sent any more.
+const OFF_THE_LIST: &str = "What to do: look whether the address is written right. It is now on the list of addresses that are not \
+                            written to, and mail to it goes no further. If it is right, ask your administrator to take it off the \
+                            list (sendero suppression remove), and then send the message again.";
 
 /// Advice by status (RFC 3463 §3).
 fn what_to_do(action: Action, status: EnhancedCode) -> &'static str {

@@ -13,12 +13,15 @@ mod pace;
 mod report;
 mod reports;
 mod senders;
+mod suppressed;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod verdict;
 mod way;
 mod worker;
+
+pub use self::suppressed::Suppressed;
 
 use self::accounts::{Account, Accounts};
 use self::pace::{Ended, Ticket};

@@ -84,7 +84,9 @@ pub(super) fn report(ended: &Ended<'_>) -> Result<NewMessage, Silence> {
     let notices = ended.notices.ok_or(Silence::Unset)?;
     let channel = ended.directory.channel_named(&notices.channel).ok_or_else(|| Silence::NoChannel(notices.channel.clone()))?;
     let success = |action: &Action| matches!(action, Action::Delivered | Action::Relayed | Action::Expanded);
-    if channel.id == ended.row.id && !told.iter().all(|(_, action)| success(action)) {
+    // Of the channel, an address that is not written to says nothing.
+    let tells_of_channel = |(settled, action): &(&Settled, Action)| !success(action) && settled.to != Move::Suppress;
+    if channel.id == ended.row.id && told.iter().any(tells_of_channel) {
         return Err(Silence::SameChannel);
     }
     permitted_report(ended.directory, ended.lease.person, channel, &only(&notices.from)).map_err(Silence::Forbidden)?;
@@ -107,13 +109,11 @@ fn told<'a>(ended: &Ended<'a>) -> Vec<(&'a Settled, Action)> {
 
 fn action(ended: &Ended<'_>, settled: &Settled) -> Option<Action> {
     match settled.to {
-        Move::Fail | Move::Expire => Some(Action::Failed),
+        Move::Fail | Move::Expire | Move::Suppress => Some(Action::Failed),
         Move::Send => (!ended.offers_dsn).then_some(Action::Relayed),
         Move::Capture => Some(Action::Delivered),
         Move::Defer => is_late(ended, settled).then_some(Action::Delayed),
-        Move::Lease | Move::Hold | Move::GiveBack | Move::Doubt | Move::Release | Move::Cancel | Move::Suppress | Move::Reroute => {
-            None
-        }
+        Move::Lease | Move::Hold | Move::GiveBack | Move::Doubt | Move::Release | Move::Cancel | Move::Reroute => None,
     }
 }
 
@@ -207,6 +207,7 @@ fn recipient_report<'a>(ended: &Ended<'a>, (settled, action): (&'a Settled, Acti
         said: Some(&settled.said),
         last_attempt: Some(at),
         retry_until: (action == Action::Delayed).then(left),
+        suppressed: settled.suppress.is_some() || settled.to == Move::Suppress,
     })
 }
 

@@ -173,6 +173,21 @@ fn a_failure_is_reported_to_the_reverse_path_by_the_channel_of_notices() {
 }
 
 #[test]
+fn who_writes_to_an_address_on_the_list_is_told_so_and_how_it_comes_off() {
+    let mut first = failure();
+    first.settlement.recipients[0].suppress = Some("luis@example.org".into());
+    let listed = case(Move::Suppress, Diagnostic::own(Some((5, 1, 0).into()), "on the list"));
+    for (case, status) in [(first, "5.1.1"), (listed, "5.1.0")] {
+        let text = case.text().replace("\r\n    ", " ");
+        assert!(text.contains("suppression remove") && text.contains(&format!("Status: {status}")), "{text}");
+    }
+    assert!(!failure().text().contains("suppression remove"));
+    let mut same = case(Move::Suppress, Diagnostic::own(None, "on the list"));
+    same.tried_on = "reports";
+    assert!(same.report().is_ok(), "the channel did not fail");
+}
+
+#[test]
 fn a_report_about_a_report_is_never_made() {
     let mut case = failure();
     case.envelope().reverse_path = ReversePath::Null;

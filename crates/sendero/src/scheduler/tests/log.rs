@@ -60,3 +60,27 @@ async fn what_is_kept_or_held_has_a_line_that_says_so_with_the_reply() {
     world.after(2).await;
     expect("failed", 1, "550 5.1.1 user unknown");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_address_on_the_list_is_told_in_the_log_and_by_a_report() {
+    use intake::accept::Suppressed as _;
+    let world = World::new();
+    let (log, _listening) = Lines::listen();
+    let told = Suppressed {
+        hostname: "gw.example.com".into(),
+        notices: Some(Notices { channel: "reports".into(), from: smtp::Mailbox::parse("reports@example.com").unwrap() }),
+        directory: world.directory.clone(),
+        hash_addresses: false,
+    };
+    let ana = ReversePath::parse("<ana@example.com>").unwrap();
+    let id = MessageId::new(world.now(), [1; 10]);
+    let message = NewMessage { suppressed: vec![0], ..world.message(id, ANA, ana, "gone@example.org") };
+    let report = told.report(&message).expect("its submitter is told");
+    assert_eq!(report.envelope.recipients[0].path.to_string(), "ana@example.com");
+    let text = String::from_utf8(report.body.head().to_vec()).unwrap();
+    assert!(text.contains("Final-Recipient: rfc822;gone@example.org") && text.contains("suppression remove"), "{text}");
+    told.log(&message);
+    let lines = log.deliveries();
+    let parts = ["status=\"suppressed\"", "to=gone@example.org", "list of addresses", &id.to_string()];
+    assert!(lines.len() == 1 && parts.iter().all(|part| lines[0].contains(part)), "{lines:?}");
+}
