@@ -13,10 +13,10 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use mail::RecipientState;
 use smtp::{ForwardPath, ReversePath};
-use store::{MessageView, RecipientView};
+use store::{MessageView, Party, RecipientView};
 
-/// A new message to the recipients that failed, expired or were cancelled: the same bytes by the same channel, if its
-/// sender may still use it.
+/// A new message to the recipients that failed, expired or were cancelled, or were suppressed and are on the list no
+/// more: the same bytes by the same channel, if its sender may still use it.
 pub(crate) async fn retry(
     State(surface): State<Surface>,
     Extension(caller): Extension<Caller>,
@@ -27,7 +27,9 @@ pub(crate) async fn retry(
     let message = visible(&surface, &caller, &text).await?;
     let places = named(&mut params, &message);
     params.finish()?;
-    let again = to_be_tried(&message, &places)?;
+    let party = Party::of(message.team, message.person);
+    let queue = surface.gateway().queue();
+    let again = to_be_tried(&message, &places, |address| queue.is_suppressed(party, address))?;
     let addresses: Vec<String> = again.iter().map(|recipient| recipient.address.clone()).collect();
     let id = message.id;
     let body = surface.read(move |queue| queue.raw(id)).await?;
@@ -48,13 +50,26 @@ pub(crate) async fn retry(
 }
 
 /// The recipients that are tried again: of those asked for, or of all.
-fn to_be_tried<'a>(message: &'a MessageView, places: &[u32]) -> Result<Vec<&'a RecipientView>, Problem> {
-    let given_up =
-        |one: &&RecipientView| matches!(one.state, RecipientState::Failed | RecipientState::Expired | RecipientState::Cancelled);
+fn to_be_tried<'a>(
+    message: &'a MessageView,
+    places: &[u32],
+    is_listed: impl Fn(&str) -> bool,
+) -> Result<Vec<&'a RecipientView>, Problem> {
+    let given_up = |one: &&RecipientView| match one.state {
+        RecipientState::Failed | RecipientState::Expired | RecipientState::Cancelled => true,
+        RecipientState::Suppressed => !is_listed(&one.address),
+        RecipientState::Queued
+        | RecipientState::Leased
+        | RecipientState::Held
+        | RecipientState::Sent
+        | RecipientState::Captured => false,
+    };
     let wanted = || message.recipients.iter().filter(|one| places.is_empty() || places.contains(&one.index));
     let refuse = |recipients: Vec<&RecipientView>| {
         let states: Vec<String> = recipients.iter().map(|one| format!("{} is {}", one.address, one.state.name())).collect();
-        let detail = format!("only what failed, expired or was cancelled is tried again: {}", states.join(", "));
+        let is_suppressed = recipients.iter().any(|one| one.state == RecipientState::Suppressed);
+        let list = if is_suppressed { "; take suppressed addresses off the list first (sendero suppression remove)" } else { "" };
+        let detail = format!("only what failed, expired or was cancelled is tried again: {}{list}", states.join(", "));
         Problem::new(409, "message_not_retryable", detail)
     };
     let others: Vec<&RecipientView> = wanted().filter(|one| !given_up(one)).collect();

@@ -9,11 +9,11 @@ use mail::{
     BodyType, Channel, ChannelId, ChannelState, Diagnostic, Directory, Envelope, Lane, MessageId, Move, Owner, Person, PersonId,
     Recipient, Team, TeamId, Timestamp, TokenId, Transport,
 };
-use smtp::{Mailbox, ReversePath};
+use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::embedded::{Embedded, Options};
-use store::{AcceptError, AttemptRecord, Idempotency, KeptBack, NewMessage, Queue, Settled, Settlement, Skip, Spending};
+use store::{AcceptError, AttemptRecord, Idempotency, KeptBack, NewMessage, Party, Queue, Settled, Settlement, Skip, Spending};
 use web::gateway::{About, Answer, LaneWait, LimitUse, Outlook, Repeat};
 use web::view::{Applied, TestReport, TestStep};
 use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
@@ -230,6 +230,7 @@ impl Shared {
 
     fn store(&self, submission: Submission) -> NewMessage {
         let at = self.tick();
+        let is_listed = |to: &ForwardPath| self.queue.is_suppressed(Party::Team(TeamId(1)), &to.to_string());
         let mut fingerprint = [0u8; 32];
         for (place, byte) in submission.body.head().iter().enumerate() {
             fingerprint[place % 32] = byte.wrapping_add(fingerprint[place % 32].wrapping_mul(31));
@@ -246,7 +247,7 @@ impl Shared {
             lane: Lane::Normal,
             lane_reason: "recipients:51".into(),
             retry_of: None,
-            suppressed: Vec::new(),
+            suppressed: (0..).zip(&submission.recipients).filter(|(_, to)| is_listed(to)).map(|(place, _)| place).collect(),
             envelope: Envelope {
                 reverse_path: submission.reverse_path,
                 recipients: submission.recipients.into_iter().map(Recipient::new).collect(),
