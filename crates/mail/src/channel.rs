@@ -263,7 +263,10 @@ pub enum ChannelMove {
     /// The next hop took a message.
     Accepted,
     /// The directory row changed: another host, another credential.
-    Changed,
+    Changed {
+        /// It is another account now: what a limit reply said was about the old one.
+        other_account: bool,
+    },
     /// A person pauses it.
     Pause {
         /// Who.
@@ -298,10 +301,10 @@ impl ChannelState {
                 Self::LoginRefused { .. } => None,
                 Self::Active | Self::Paused { .. } | Self::NeedsAttention { .. } | Self::Disabled => None,
             },
-            ChannelMove::Changed => match self {
-                Self::Unreachable { .. } | Self::LoginRefused { .. } | Self::NeedsAttention { .. } | Self::Throttled { .. } => {
-                    Some(Self::Unverified)
-                }
+            ChannelMove::Changed { other_account } => match self {
+                Self::Throttled { .. } if !other_account => None,
+                Self::Throttled { .. } => Some(Self::Unverified),
+                Self::Unreachable { .. } | Self::LoginRefused { .. } | Self::NeedsAttention { .. } => Some(Self::Unverified),
                 Self::Active => Some(Self::Unverified),
                 Self::Unverified | Self::Paused { .. } | Self::Disabled => None,
             },

@@ -17,7 +17,7 @@ fn moves() -> [ChannelMove; 11] {
     let (resume, disable, enable) = (ChannelMove::Resume, ChannelMove::Disable, ChannelMove::Enable);
     let limit = ChannelMove::Throttled { until: LATER, reason: "452 quota".into() };
     let attention = ChannelMove::Attention { reason: "550 blocked".into(), revision: 7 };
-    let changed = ChannelMove::Changed;
+    let changed = ChannelMove::Changed { other_account: false };
     [ChannelMove::Opened, failed(), refused(), limit, attention, ChannelMove::Accepted, changed, pause, resume, disable, enable]
 }
 
@@ -49,7 +49,7 @@ fn the_moves_are_those_of_the_table_and_no_others() {
         unverified       active  unreachable    login_refused    throttled  needs_attention  active    -           paused  -           disabled  -
         active           -       unreachable    login_refused    throttled  needs_attention  -         unverified  paused  -           disabled  -
         paused           -       -              -                -          -                -         -           paused  unverified  disabled  -
-        throttled        -       throttled      login_refused    throttled  needs_attention  active    unverified  paused  unverified  disabled  -
+        throttled        -       throttled      login_refused    throttled  needs_attention  active    -           paused  unverified  disabled  -
         unreachable      active  unreachable    login_refused    throttled  needs_attention  active    unverified  paused  unverified  disabled  -
         login_refused    active  login_refused  needs_attention  login_refused  needs_attention  -     unverified  paused  unverified  disabled  -
         needs_attention  -       -              -                -          -                -         unverified  paused  unverified  disabled  -
@@ -100,11 +100,15 @@ fn trouble_with_the_host_between_two_refusals_does_not_forget_the_first() {
 }
 
 #[test]
-fn a_changed_row_clears_what_the_old_one_taught() {
-    for state in states() {
-        let after = state.after(ChannelMove::Changed);
-        let kept = matches!(state, ChannelState::Unverified | ChannelState::Paused { .. } | ChannelState::Disabled);
-        assert_eq!(after, (!kept).then_some(ChannelState::Unverified), "{state:?}");
+fn a_changed_row_clears_what_the_old_one_taught_and_a_limit_only_with_the_account() {
+    for (state, other_account) in states().into_iter().flat_map(|state| [(state.clone(), false), (state, true)]) {
+        let after = state.after(ChannelMove::Changed { other_account });
+        let kept = match state {
+            ChannelState::Unverified | ChannelState::Paused { .. } | ChannelState::Disabled => true,
+            ChannelState::Throttled { .. } => !other_account,
+            _ => false,
+        };
+        assert_eq!(after, (!kept).then_some(ChannelState::Unverified), "{state:?} {other_account}");
     }
 }
 

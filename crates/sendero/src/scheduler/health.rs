@@ -3,11 +3,11 @@
 use super::Shared;
 use super::pace::Breaker;
 use super::verdict::{Verdict, of_opening};
-use super::way::{Era, Way};
+use super::way::{Era, Subject, Way};
 use delivery::{OpenError, Outgoing};
 use mail::channel::ChannelMove;
 use mail::classify::{ForChannel, react};
-use mail::{Channel, ChannelState, Diagnostic, Timestamp};
+use mail::{Channel, ChannelState, Diagnostic, MessageId, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
@@ -221,6 +221,7 @@ impl Shared {
         }
         match breaker {
             Some(Breaker::Channel(reason)) => {
+                let reason = with_message(&reason, lease.message);
                 self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
             }
             Some(Breaker::Person(reason)) => {
@@ -231,7 +232,13 @@ impl Shared {
         match &verdict.channel {
             None if verdict.accepted => self.move_since(way, ChannelMove::Accepted, Some(began)).await,
             None => {}
-            Some((reaction, said)) => self.react(way, row, *reaction, said.to_string(), began).await,
+            Some((reaction, said)) => {
+                let reason = match reaction {
+                    ForChannel::NeedsAttention => with_message(&said.to_string(), lease.message),
+                    _ => said.to_string(),
+                };
+                self.react(way, row, *reaction, reason, began).await;
+            }
         }
     }
 
@@ -272,16 +279,24 @@ impl Shared {
     /// Brings a channel's state in line with its directory row.
     pub(super) async fn follow_directory(self: &Arc<Self>, way: &Arc<Way>) {
         let directory = self.parts.directory.directory();
-        let (disabled, revision) = directory.channel(way.channel).map_or((true, 0), |row| (row.disabled, row.revision));
-        let changed = way.follow(revision);
+        let row = directory.channel(way.channel);
+        let disabled = row.is_none_or(|row| row.disabled);
+        let subject = row.map(Subject::of).unwrap_or_default();
+        let revision = subject.revision;
+        let change = way.follow(subject);
         match way.health() {
             ChannelState::Disabled if !disabled => self.move_channel(way, ChannelMove::Enable).await,
             ChannelState::Disabled => {}
             _ if disabled => self.move_channel(way, ChannelMove::Disable).await,
             ChannelState::NeedsAttention { revision: failed, .. } if failed == revision => {}
-            _ if changed => self.move_channel(way, ChannelMove::Changed).await,
-            ChannelState::NeedsAttention { .. } => self.move_channel(way, ChannelMove::Changed).await,
-            _ => {}
+            ChannelState::NeedsAttention { .. } => {
+                self.move_channel(way, change.unwrap_or(ChannelMove::Changed { other_account: false })).await;
+            }
+            _ => {
+                if let Some(change) = change {
+                    self.move_channel(way, change).await;
+                }
+            }
         }
         way.open_gates();
         way.wake_all();
@@ -292,4 +307,9 @@ impl Shared {
         let directory = self.parts.directory.directory();
         directory.channel(way.channel).map_or_else(|| way.channel.to_string(), |row| row.name.clone())
     }
+}
+
+/// The words about a channel, with the message that got them.
+fn with_message(said: &str, message: MessageId) -> String {
+    format!("{said} (message {message})")
 }

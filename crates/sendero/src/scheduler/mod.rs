@@ -26,7 +26,7 @@ pub use self::suppressed::Suppressed;
 use self::accounts::{Account, Accounts};
 use self::pace::{Ended, Ticket};
 use self::timers::Timers;
-use self::way::{Plan, Way};
+use self::way::{Plan, Subject, Way};
 use crate::settings::Notices;
 use delivery::Transport;
 use mail::channel::ChannelMove;
@@ -324,29 +324,31 @@ impl Shared {
         let fresh = || {
             let state = self.durable_states.get(&channel).cloned().unwrap_or_default();
             let lessons = self.durable_lessons.get(&channel).cloned().unwrap_or_default();
-            let (state, revision) = self.revised(channel, state);
-            Arc::new(Way::new(channel, state, revision, lessons))
+            let (state, subject) = self.revised(channel, state);
+            Arc::new(Way::new(channel, state, subject, lessons))
         };
         Arc::clone(ways.entry(channel).or_insert_with(fresh))
     }
 
-    /// The state to begin with, and the revision of the row that it is about: what a new one has made obsolete is
+    /// The state to begin with, and the row that it is about: what a new one has made obsolete is
     /// forgotten.
-    fn revised(&self, channel: ChannelId, state: ChannelState) -> (ChannelState, u64) {
+    fn revised(&self, channel: ChannelId, state: ChannelState) -> (ChannelState, Subject) {
         let directory = self.parts.directory.directory();
         let Some(row) = directory.channel(channel) else {
-            return (ChannelState::Disabled, 0);
+            return (ChannelState::Disabled, Subject::default());
         };
-        let changed = self.first_directory.channel(channel).is_some_and(|first| first.revision != row.revision);
+        let first = self.first_directory.channel(channel);
+        let changed = first.is_some_and(|first| first.revision != row.revision);
+        let change = ChannelMove::Changed { other_account: first.is_some_and(|first| first.account() != row.account()) };
         let moved = match &state {
             _ if row.disabled => state.after(ChannelMove::Disable),
             ChannelState::Disabled => state.after(ChannelMove::Enable),
-            ChannelState::NeedsAttention { revision, .. } if *revision != row.revision => state.after(ChannelMove::Changed),
+            ChannelState::NeedsAttention { revision, .. } if *revision != row.revision => state.after(change),
             ChannelState::NeedsAttention { .. } => None,
-            _ if changed => state.after(ChannelMove::Changed),
+            _ if changed => state.after(change),
             _ => None,
         };
-        (moved.unwrap_or(state), row.revision)
+        (moved.unwrap_or(state), Subject::of(row))
     }
 
     fn steady(&self) -> Timestamp {

@@ -3,7 +3,7 @@
 use super::pace::Pace;
 use mail::channel::ChannelMove;
 use mail::pace::Lessons;
-use mail::{ChannelId, ChannelState, Lane, Timestamp};
+use mail::{Channel, ChannelId, ChannelState, Lane, Timestamp};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -35,8 +35,8 @@ struct Inner {
     wants_login: bool,
     /// The state is to be stored again when the disk has room.
     unstored: bool,
-    /// The directory row's revision that the health is about.
-    revision: u64,
+    /// The directory row that the health is about.
+    subject: Subject,
     /// Goes up whenever mail becomes due: a worker that saw an older value looks again before it sleeps.
     generation: u64,
     workers: u32,
@@ -51,6 +51,19 @@ struct Inner {
     gates: [Timestamp; 3],
 }
 
+/// A revision of a directory row, and the account that it signs in to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) revision: u64,
+    pub(super) account: String,
+}
+
+impl Subject {
+    pub(super) fn of(row: &Channel) -> Self {
+        Self { revision: row.revision, account: row.account() }
+    }
+}
+
 /// What to do about due mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
@@ -63,14 +76,14 @@ pub(super) enum Plan {
 }
 
 impl Way {
-    /// A channel in a state that is about this revision of its row.
-    pub(super) fn new(channel: ChannelId, health: ChannelState, revision: u64, lessons: Lessons) -> Self {
+    /// A channel in a state that is about this row.
+    pub(super) fn new(channel: ChannelId, health: ChannelState, subject: Subject, lessons: Lessons) -> Self {
         let inner = Inner {
             health,
             era: Era::default(),
             wants_login: false,
             unstored: false,
-            revision,
+            subject,
             generation: 0,
             workers: 0,
             sessions: 0,
@@ -142,7 +155,7 @@ impl Way {
         let mut inner = self.lock();
         let is_echo = began.is_some_and(|began| began != inner.era);
         match what {
-            ChannelMove::Changed | ChannelMove::Resume | ChannelMove::Enable => inner.went_well(),
+            ChannelMove::Changed { .. } | ChannelMove::Resume | ChannelMove::Enable => inner.went_well(),
             ChannelMove::OpenFailed { .. } if !is_echo => inner.setbacks = inner.setbacks.saturating_add(1),
             _ => {}
         }
@@ -170,9 +183,12 @@ impl Way {
         self.lock().unstored = false;
     }
 
-    /// The health is about this revision of the row from here on; true when it was about another one.
-    pub(super) fn follow(&self, revision: u64) -> bool {
-        std::mem::replace(&mut self.lock().revision, revision) != revision
+    /// The health is about this row from here on; the move that this is, when it was about another one.
+    pub(super) fn follow(&self, subject: Subject) -> Option<ChannelMove> {
+        let mut inner = self.lock();
+        let other_account = inner.subject.account != subject.account;
+        let before = std::mem::replace(&mut inner.subject, subject);
+        (before != inner.subject).then_some(ChannelMove::Changed { other_account })
     }
 
     /// Decides what happens for mail of a lane, or of any, that is due at `due`.
@@ -323,7 +339,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn way(health: ChannelState) -> Way {
-        Way::new(ChannelId(1), health, 1, Lessons::default())
+        Way::new(ChannelId(1), health, Subject::default(), Lessons::default())
     }
 
     #[test]

@@ -169,7 +169,9 @@ async fn a_changed_row_frees_a_channel_that_was_parked_before_the_start() {
         world.restart().await;
         assert_eq!(world.state(), "throttled");
         world.says_yes();
-        apply(&world.directory, &wanted_with("right", true, &["2 connections"]));
+        let mut wanted = wanted_with("right", true, &["1 connections"]);
+        wanted.channels[0].username = Some("other".into());
+        apply(&world.directory, &wanted);
         world.submit_in(11, Lane::Normal, 1).await;
         world.after(10).await;
         assert_eq!((world.answered(), world.state()), (if looked_at_before { 6 } else { 1 }, "active"));
@@ -190,6 +192,25 @@ async fn what_is_accepted_of_a_burst_does_not_end_the_wait_for_a_limit() {
     world.hop.lost.notify_waiters();
     world.after(60).await;
     assert_eq!((world.answered(), world.state(), world.seen()), (1, "throttled", 2), "nothing is tried before its time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_password_ends_no_stop_for_a_quota_and_another_account_does() {
+    let world = World::new();
+    world.says(Stage::FinalDot, 550, "5.4.5 Daily user sending quota exceeded");
+    world.fill(3, Lane::Normal).await;
+    world.after(5).await;
+    let seen = world.hop.seen.load(Ordering::Relaxed);
+    *world.hop.password.lock().unwrap() = "another".into();
+    let mut wanted = wanted("another", true);
+    apply(&world.directory, &wanted);
+    world.after(60).await;
+    assert_eq!((world.state(), world.hop.seen.load(Ordering::Relaxed)), ("throttled", seen));
+    world.says_yes();
+    wanted.channels[0].username = Some("other".into());
+    apply(&world.directory, &wanted);
+    world.after(5).await;
+    assert_eq!((world.state(), world.answered()), ("active", 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,6 +252,9 @@ async fn five_equal_refusals_in_a_row_park_the_channel() {
     world.fill(20, Lane::Normal).await;
     world.after(60).await;
     assert_eq!((world.state(), world.hop.seen.load(Ordering::Relaxed)), ("needs_attention", 5));
+    let reason = world.scheduler.channel_state(world.channel()).reason().to_owned();
+    let event = world.queue.events_of_channel(world.channel(), 1).unwrap().remove(0);
+    assert!(reason.contains("rejected") && reason.contains("(message msg_") && event.detail == reason, "{reason}: {event:?}");
     world.says_yes();
     world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
     world.after(30).await;
