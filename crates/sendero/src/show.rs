@@ -11,7 +11,7 @@ pub(crate) use waiting::{estimate, queue, retried, suppressions, unsuppressed};
 use crate::cli::Output;
 use crate::commands::send::Sent;
 use comfy_table::{ContentArrangement, Table, presets};
-use mail::{Timestamp, WaitingKind, WaitingOn};
+use mail::{RecipientState, Timestamp, WaitingKind, WaitingOn};
 use serde::Serialize;
 use store::embedded::Report;
 use web::view;
@@ -205,9 +205,19 @@ pub(crate) fn status(status: &view::Status, output: Output) {
     let counts: Vec<String> =
         status.recipients.iter().filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     line("recipients", &format!("{} accepted: {}", status.accepted, counts.join(", ")));
+    line("held", &held(status));
     for trouble in &status.channels_in_trouble {
         let next = trouble.next_try.map_or_else(|| "waits for you".to_owned(), |at| format!("next try {}", time(at)));
         line("trouble", &format!("channel '{}' is {}: {} ({next})", trouble.channel, trouble.state, trouble.reason));
+    }
+}
+
+/// Nobody else tells a person of what waits for one: it does not expire.
+fn held(status: &view::Status) -> String {
+    match status.recipients.get(RecipientState::Held.name()) {
+        None | Some(0) => String::new(),
+        Some(1) => "1 recipient waits for you; 'sendero message list --status held' shows it".to_owned(),
+        Some(count) => format!("{count} recipients wait for you; 'sendero message list --status held' shows them"),
     }
 }
 
@@ -242,4 +252,23 @@ pub(crate) fn store_report(report: &Report, output: Output) {
         line("illegal", text);
     }
     print(if report.is_clean() { "no problem found" } else { "problems found" });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_mail_has_a_line_in_status_with_where_to_look() {
+        let line = |count: u64| {
+            let status = serde_json::json!({
+                "version": "0", "hostname": "gw.example.com", "data_dir": "", "started_at": "2026-11-25T08:00:00Z",
+                "now": "2026-11-25T08:00:00Z", "refusing": null, "listeners": [], "accepted": count,
+                "recipients": {"held": count}, "open_messages": 0, "open_bytes": 0, "channels_in_trouble": [],
+            });
+            held(&serde_json::from_value(status).expect("a status"))
+        };
+        assert_eq!(line(0), "");
+        assert!(line(3).starts_with("3 recipients wait for you") && line(3).contains("--status held"));
+    }
 }

@@ -473,7 +473,25 @@ async fn mail_whose_sender_lost_the_right_is_held_before_anything_leaves() {
     world.after(3600).await;
     assert_eq!(world.recipient(own).state, RecipientState::Sent);
     assert_eq!(world.recipient(granted).state, RecipientState::Held);
+    let said = world.recipient(granted).said;
+    assert!(said.contains("ana@example.com may not send as sales@example.com any more"), "{said}");
     assert_eq!(*world.hop.taken.lock().unwrap(), ["user1@example.org"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_mail_of_a_disabled_person_names_them_to_whoever_decides() {
+    let world = World::new();
+    world.hop.down.store(true, Ordering::Relaxed);
+    let id = world.submit(1, ANA).await;
+    let mut left = wanted("right", true);
+    left.people.clear();
+    let options = ApplyOptions { dry_run: false, prune: true, by: "test".into(), now: Timestamp(EPOCH) };
+    world.directory.apply(&left, &options).unwrap();
+    world.hop.down.store(false, Ordering::Relaxed);
+    world.after(3600).await;
+    let held = world.recipient(id);
+    assert_eq!(held.state, RecipientState::Held);
+    assert!(held.said.starts_with("ana@example.com is disabled; enable"), "{}", held.said);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as Awaited};
 use mail::channel::{AuthMode, ChannelMove, Transport as Kind};
-use mail::resolve::permitted_report;
+use mail::resolve::{Refusal, permitted_report};
 use mail::{Cause, Channel, Diagnostic, Directory, Move, Outcome, Surface, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -322,10 +322,29 @@ fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, l
     }
     let authors = mail::header::authors_of(body.head()).map_err(|problem| problem.to_string())?;
     if lease.surface == Surface::Gateway {
-        return permitted_report(directory, lease.person, row, &authors).map_err(|refusal| refusal.to_string());
+        return permitted_report(directory, lease.person, row, &authors).map_err(|refusal| no_longer(&refusal, directory, lease));
     }
     mail::resolve::permitted(directory, lease.person, lease.token, row, &authors, &lease.envelope.reverse_path)
-        .map_err(|refusal| refusal.to_string())
+        .map_err(|refusal| no_longer(&refusal, directory, lease))
+}
+
+/// Why a message that was taken may leave no longer, for whoever has to decide about it: not its sender.
+fn no_longer(refusal: &Refusal, directory: &Directory, lease: &Lease) -> String {
+    let who = directory.person(lease.person).map_or_else(|| lease.person.to_string(), |person| person.email.to_string());
+    match refusal {
+        Refusal::PersonDisabled => format!("{who} is disabled; enable this person and release the message, or cancel it"),
+        Refusal::TokenDisabled => {
+            format!("the token by which {who} sent it is disabled; enable it and release the message, or cancel it")
+        }
+        Refusal::SenderNotAllowed(address) => {
+            format!("{who} may not send as {address} any more; add it to their send_as and release the message, or cancel it")
+        }
+        Refusal::TokenForbids(address) => format!(
+            "the token by which {who} sent it may not send as {address}; add it to the token's send_as and release the message, \
+             or cancel it"
+        ),
+        other => other.to_string(),
+    }
 }
 
 /// Holds a message. One after the other: of many, none waits in memory for the last one, and others get their turn.
