@@ -221,7 +221,7 @@ async fn open_data(
 ) -> Result<(Arc<dyn Queue>, Arc<DirectoryStore>)> {
     let data_dir = settings.data_dir.clone();
     let key = settings.master_key_file.clone();
-    let (min_free, retry) = (settings.queue.min_free, settings.queue.first_retry);
+    let kept = settings.queue.clone();
     let (broken, rules) = (broken.clone(), Arc::clone(rules));
     let clock = Arc::clone(clock);
     let now = wall_clock();
@@ -235,8 +235,10 @@ async fn open_data(
         let ask =
             move |channel: ChannelId| rows.channel(channel).is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask);
         let options = Options {
-            min_free,
-            uncertain_retry: retry,
+            min_free: kept.min_free,
+            keep_bodies: kept.keep_bodies,
+            keep_history: kept.keep_history,
+            uncertain_retry: kept.first_retry,
             steady: Box::new(move |last| clock.resume(last)),
             ask: Box::new(ask),
             on_failure: Box::new(move |why| {

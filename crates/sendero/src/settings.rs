@@ -86,6 +86,10 @@ pub struct Queue {
     pub first_retry: Duration,
     /// Free bytes of the disk below which no mail is taken.
     pub min_free: u64,
+    /// Bodies of ended mail are kept so long, as long as there is room.
+    pub keep_bodies: Duration,
+    /// What became of mail is known so long after its end.
+    pub keep_history: Duration,
 }
 
 /// How reports and notices of the gateway itself leave.
@@ -164,7 +168,13 @@ impl Settings {
             submission: read_submission(reader).unwrap_or_else(default_submission),
             tls: read_tls(reader),
             network: Network { allow: read_allow(reader), trust: reader.paths("network.trust").unwrap_or_default() },
-            queue: Queue { schedule, first_retry, min_free: reader.value("queue.min_free", units::size).unwrap_or(512 << 20) },
+            queue: Queue {
+                schedule,
+                first_retry,
+                min_free: reader.value("queue.min_free", units::size).unwrap_or(512 << 20),
+                keep_bodies: reader.value("queue.keep_bodies", units::duration).unwrap_or(Duration::from_secs(7 * 86_400)),
+                keep_history: reader.value("queue.keep_history", read::history).unwrap_or(Duration::from_secs(90 * 86_400)),
+            },
             replies: Replies { rules: reader.path("replies.rules") },
             master_key_file: reader.path("secrets.master_key_file"),
             notices: read_notices(reader),

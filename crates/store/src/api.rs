@@ -667,6 +667,18 @@ impl<T> Commit<T> {
         Self(Inner::Pending(receiver, Some(Box::new(lost))))
     }
 
+    /// The answer, if it is there. Afterwards the commit is spent.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn try_take(&mut self) -> Option<T>
+    where
+        T: Unpin,
+    {
+        match Pin::new(self).poll(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        }
+    }
+
     /// Waits on this thread. Not for async code.
     pub fn wait(self) -> T {
         match self.0 {

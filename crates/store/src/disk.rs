@@ -66,7 +66,22 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// The system's.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Sets room aside, once: it is nobody's until [`Disk::release`].
+    ///
+    /// # Errors
+    /// The system's; [`is_no_space`] where there is none.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
+    /// Gives the room back that was set aside.
+    ///
+    /// # Errors
+    /// The system's.
+    fn release(&self) -> io::Result<()>;
 }
+
+/// The file that keeps room for what must be written when the disk is full.
+const RESERVE: &str = "reserve";
+/// Files that are kept open.
+const MOST_OPEN: usize = 64;
 
 /// A folder of the real file system.
 pub struct RealDisk {
@@ -93,6 +108,9 @@ impl RealDisk {
             return Ok(Arc::clone(file));
         }
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.folder.join(name))?);
+        if open.len() >= MOST_OPEN {
+            open.clear();
+        }
         open.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }
@@ -146,7 +164,7 @@ impl Disk for RealDisk {
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
-        Ok(self.file(name)?.metadata()?.len())
+        Ok(std::fs::metadata(self.folder.join(name))?.len())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -156,6 +174,35 @@ impl Disk for RealDisk {
         }
         names.sort();
         Ok(names)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.folder.join(RESERVE))?;
+        if file.metadata()?.len() == bytes {
+            return Ok(());
+        }
+        file.set_len(0)?;
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                let zeros = vec![0; 1 << 20];
+                let mut at = 0;
+                while at < bytes {
+                    let piece = &zeros[..usize::try_from((bytes - at).min(1 << 20)).unwrap_or(0)];
+                    file.write_all_at(piece, at)?;
+                    at += piece.len() as u64;
+                }
+            }
+            other => other?,
+        }
+        file.sync_all()
+    }
+
+    fn release(&self) -> io::Result<()> {
+        match OpenOptions::new().write(true).open(self.folder.join(RESERVE)) {
+            Ok(file) => file.set_len(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -6,6 +6,7 @@ use mail::nearest::nearest;
 use smtp::{Domain, Mailbox};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Value;
 
 /// Keys that are planned for later versions.
@@ -288,6 +289,13 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|count| (1..=1_000_000).contains(count))
         .ok_or_else(|| format!("'{text}' is no number from 1 to 1000000"))
+}
+
+/// Idempotency keys need what became of their messages for three days.
+pub(super) fn history(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_secs(3 * 86_400);
+    units::duration(text)
+        .and_then(|kept| if kept >= least { Ok(kept) } else { Err(format!("'{text}': it is kept for 3d at least, as 90d")) })
 }
 
 pub(super) fn message_size(text: &str) -> Result<u64, String> {

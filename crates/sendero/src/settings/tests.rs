@@ -141,6 +141,8 @@ fn a_wrong_value_names_file_and_key_and_shows_a_right_one() {
         ("[queue]\nretry = []", "queue.retry", "at least one"),
         ("[queue]\nmax_age = 5", "queue.max_age", "5d"),
         ("[queue]\nmin_free = \"lots\"", "queue.min_free", "512MiB"),
+        ("[queue]\nkeep_bodies = \"a while\"", "queue.keep_bodies", "5d"),
+        ("[queue]\nkeep_history = \"2d\"", "queue.keep_history", "90d"),
         ("[network]\nallow = [\"everything\"]", "network.allow", ""),
         ("[log]\nformat = \"xml\"", "log.format", "logfmt, json"),
         ("[log]\nlevel = \"chatty=loud\"", "log.level", "debug"),

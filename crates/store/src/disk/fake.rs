@@ -62,6 +62,9 @@ struct Inner {
     fault: Fault,
     planned: Option<(usize, Fault)>,
     free: Option<u64>,
+    /// Room set aside, and what is left of room given back while the disk is full.
+    reserved: u64,
+    given_back: u64,
 }
 
 impl Inner {
@@ -102,6 +105,7 @@ impl FakeDisk {
         let mut inner = self.lock();
         inner.planned = None;
         inner.fault = fault;
+        inner.given_back = 0;
     }
 
     /// Fails once so many things were done, and from there on.
@@ -131,7 +135,13 @@ impl FakeDisk {
         for (at, what) in survivors(done, &synced, loss) {
             apply(&mut files, what, at, done, &synced, loss);
         }
-        Self(Arc::new(Mutex::new(Inner { found: files.clone(), files, free: inner.free, ..Inner::default() })))
+        Self(Arc::new(Mutex::new(Inner {
+            found: files.clone(),
+            files,
+            free: inner.free,
+            reserved: inner.reserved,
+            ..Inner::default()
+        })))
     }
 }
 
@@ -266,6 +276,7 @@ impl Disk for FakeDisk {
     fn create(&self, name: &str) -> io::Result<()> {
         let mut inner = self.lock();
         match inner.fault() {
+            Fault::NoSpace if inner.given_back > 0 => {}
             Fault::NoSpace => return Err(io::ErrorKind::StorageFull.into()),
             Fault::Write => return Err(io::Error::other("input/output error")),
             Fault::None | Fault::Sync => {}
@@ -281,6 +292,7 @@ impl Disk for FakeDisk {
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         match inner.fault() {
+            Fault::NoSpace if inner.given_back >= bytes.len() as u64 => inner.given_back -= bytes.len() as u64,
             Fault::NoSpace => {
                 // Half of it fits, as it does on a real disk.
                 let half = bytes[..bytes.len() / 2].to_vec();
@@ -347,6 +359,21 @@ impl Disk for FakeDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(self.lock().files.keys().cloned().collect())
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.reserved < bytes && inner.fault() == Fault::NoSpace {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inner.reserved = bytes;
+        Ok(())
+    }
+
+    fn release(&self) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.given_back += std::mem::take(&mut inner.reserved);
+        Ok(())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -7,7 +7,7 @@
 
 use super::index::Index;
 use super::record::Meta;
-use super::{KEEP_CAPTURED, Shared, guard, lock};
+use super::{Shared, guard, lock};
 use crate::api::{AcceptError, StoreError};
 use crate::body::{Body, BodyFile, FileId, FileName, Rest, Spool, file_name, file_of, random_id};
 use crate::disk::Disk;
@@ -16,6 +16,7 @@ use mail::{MessageId, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is known of the files.
 #[derive(Default)]
@@ -70,8 +71,8 @@ impl Bodies {
     }
 
     /// Takes those out that have rested long enough, or whose record is gone.
-    fn rested(&mut self, now: Timestamp, segments: &HashSet<u32>) -> Vec<FileId> {
-        let over = |one: &mut Resting| now.since(one.since) >= KEEP_CAPTURED || !segments.contains(&one.segment);
+    fn rested(&mut self, now: Timestamp, kept: Duration, segments: &HashSet<u32>) -> Vec<FileId> {
+        let over = |one: &mut Resting| now.since(one.since) >= kept || !segments.contains(&one.segment);
         self.resting.extract_if(.., over).map(|one| one.file).collect()
     }
 }
@@ -180,9 +181,8 @@ impl<D: Disk> Shared<D> {
         let mut files = std::mem::take(&mut *guard(&self.spare));
         {
             let mut open = lock(&self.open);
-            if let Some(now) = open.heartbeat.map(|heartbeat| heartbeat.reading.wall) {
-                files.extend(open.bodies.rested(now, segments));
-            }
+            let (today, kept) = (open.today(), if self.is_short() { Duration::ZERO } else { self.policy.keep_bodies });
+            files.extend(open.bodies.rested(today, kept, segments));
         }
         for file in files {
             self.remove_body(&file_name(file));

@@ -5,6 +5,9 @@ use super::*;
 use crate::disk::fake::{FakeDisk, Fault};
 use mail::steady::Reading;
 
+/// How long bodies are kept here.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
 struct Bench {
     folder: tempfile::TempDir,
     disk: FakeDisk,
@@ -20,7 +23,7 @@ impl Bench {
 
     fn restart(&mut self) {
         self.queue = None;
-        let options = Options { min_free: 1000, segment_size: 3000, ..Options::new(self.folder.path(), NOW) };
+        let options = Options { min_free: 1000, reserve: 0, segment_size: 3000, ..Options::new(self.folder.path(), NOW) };
         let index = self.folder.path().join("index.sqlite");
         self.queue = Some(Embedded::on_disk(Arc::new(self.disk.clone()), index, options).unwrap());
     }
@@ -93,10 +96,10 @@ fn a_file_goes_when_its_message_was_sent_and_rests_for_a_week_when_it_may_be_ask
     assert_eq!(bench.files().len(), 2);
     assert!(bench.queue().raw(id(3)).unwrap().unwrap().read().is_ok(), "what was captured is shown");
     assert!(bench.queue().message(id(1)).unwrap().unwrap().size_bytes > 500_000, "its size is history");
-    bench.beat(NOW.plus(KEEP_CAPTURED / 2));
+    bench.beat(NOW.plus(KEPT / 2));
     bench.tidy();
     assert_eq!(bench.files().len(), 2);
-    bench.beat(NOW.plus(KEEP_CAPTURED));
+    bench.beat(NOW.plus(KEPT));
     bench.tidy();
     assert!(bench.files().is_empty());
     assert!(bench.queue().raw(id(3)).unwrap().is_none());

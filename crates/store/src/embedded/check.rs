@@ -62,24 +62,32 @@ pub(crate) fn check_with<D: Disk>(disk: &D, learned: Option<&index::Learned>) ->
     let mut recipients: HashMap<MessageId, usize> = HashMap::new();
     let segments = log::segments(disk)?;
     // Behind a gap the log alone does not know the states any more.
-    let whole = segments.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let gapless = segments.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let first = segments.first().copied().unwrap_or(1);
+    let mut below = 1;
     let (mut to_compare, mut last) = (learned, 0);
     let findings = log::read_all(disk, |frame, payload| {
         if let Some(learned) = to_compare.filter(|learned| frame.sequence > learned.sequence) {
-            compare(learned, &open, &recipients, whole, &mut report);
+            compare(learned, &open, &recipients, gapless && below >= first, &mut report);
             to_compare = None;
         }
         report.records += 1;
         report.unindexed += u64::from(learned.is_some_and(|learned| frame.sequence > learned.sequence));
         last = frame.sequence;
-        read(frame, payload, &mut open, &mut recipients, &mut report);
+        let said = read(frame, payload, first, &mut open, &mut recipients, &mut report);
+        below = below.max(said.unwrap_or(1));
     })?;
     if let Some(learned) = to_compare {
         if learned.sequence > last && report.records > 0 {
             let reason = format!("the index knows {} records, and the log ends with {last}", learned.sequence);
             report.illegal.push(reason);
         }
-        compare(learned, &open, &recipients, whole, &mut report);
+        compare(learned, &open, &recipients, gapless && below >= first, &mut report);
+    }
+    if gapless && below < first && report.records > 0 {
+        report
+            .illegal
+            .push(format!("the log begins with segment {first}, and nothing in it says that the ones before are not needed"));
     }
     report.findings = findings;
     report.open_recipients =
@@ -105,13 +113,21 @@ fn compare(learned: &index::Learned, open: &OpenSet, recipients: &HashMap<Messag
     report.illegal.extend(missing.map(|message| format!("{message} is open in the log and not in the index")));
 }
 
-fn read(frame: &Frame, payload: &[u8], open: &mut OpenSet, recipients: &mut HashMap<MessageId, usize>, report: &mut Report) {
+/// One record: is it what may come now? Returns the first segment that is needed, where it says so.
+fn read(
+    frame: &Frame,
+    payload: &[u8],
+    first: u32,
+    open: &mut OpenSet,
+    recipients: &mut HashMap<MessageId, usize>,
+    report: &mut Report,
+) -> Option<u32> {
     let at = format!("{}:{}", frame.position.segment, frame.position.offset);
     let Some((record, body_at)) = Record::decode(payload) else {
         report.illegal.push(format!("{at}: not a record of this version"));
-        return;
+        return None;
     };
-    let mut place = None;
+    let (mut place, mut below) = (None, None);
     match &record {
         Record::Accept(meta) => {
             report.messages += 1;
@@ -151,7 +167,26 @@ fn read(frame: &Frame, payload: &[u8], open: &mut OpenSet, recipients: &mut Hash
                 }
             }
         }
-        Record::Channel { .. } | Record::Lessons { .. } | Record::Beat { .. } | Record::Unsuppress { .. } => {}
+        Record::Snapshot(snapshot) => {
+            let id = snapshot.meta.id;
+            let known = recipients.insert(id, snapshot.meta.envelope.recipients.len()).is_some();
+            match open.stands(snapshot) {
+                Some(true) => {}
+                Some(false) => report.illegal.push(format!("{at}: the snapshot of {id} says other states than the log before it")),
+                None if known => report.illegal.push(format!("{at}: {id} is written again after its end")),
+                None => report.messages += 1,
+            }
+            place = Some(Place { position: frame.position, payload_length: payload.len() as u32, body_at: body_at as u32 });
+        }
+        Record::Base(base) => {
+            // An older one speaks also of mail whose record has gone since, and stands again further on.
+            if base.below >= first && !open.agrees(base) {
+                report.illegal.push(format!("{at}: what is open is counted otherwise than the log before it says"));
+            }
+            below = Some(base.below);
+        }
+        Record::Carried(_) | Record::Channel { .. } | Record::Lessons { .. } | Record::Beat { .. } | Record::Unsuppress { .. } => {}
     }
-    open.apply(record, place);
+    open.apply(record, frame.sequence, place);
+    below
 }

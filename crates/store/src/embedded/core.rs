@@ -2,13 +2,17 @@
 //!
 //! A thread steps it in production; a test steps it by hand.
 
+use super::head;
 use super::index::{self, Entry, KnownKey};
 use super::log::{AppendError, Batch, Log, Position};
 use super::open_set::{Effects, Fresh, OpenSet, Place, Shared, Wakeup};
-use super::record::{Intend, Meta, Record, Settle, SettledRow};
-use crate::api::{AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError};
+use super::record::{Base, Carried, Intend, Meta, Record, Settle, SettledRow};
+use crate::api::{
+    AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError, Totals,
+};
 use crate::body::{Body, FileId};
 use crate::disk::Disk;
+use bytes::Bytes;
 use mail::channel::ChannelState;
 use mail::pace::Lessons;
 use mail::steady::{Credit, Heartbeat};
@@ -32,6 +36,26 @@ pub(crate) enum Op {
     Lessons(ChannelId, Lessons, Timestamp, oneshot::Sender<Result<(), StoreError>>),
     Beat(Heartbeat, Option<Credit>, oneshot::Sender<Result<(), StoreError>>),
     Unsuppress(Unsuppress, oneshot::Sender<Result<bool, StoreError>>),
+    /// Open messages of a segment, to be written again.
+    Move(u32, Vec<Moved>, oneshot::Sender<Result<u64, StoreError>>),
+    /// What ended mail leaves behind, to be written again.
+    Carry(Box<Carried>, oneshot::Sender<Result<u64, StoreError>>),
+    /// Segments before this one are not needed any more.
+    Base(u32, oneshot::Sender<Result<u64, StoreError>>),
+}
+
+/// An open message as its record has it, and the last words about its recipients.
+pub(crate) struct Moved {
+    pub meta: Meta,
+    pub body: Bytes,
+    pub words: Vec<Words>,
+}
+
+/// The last words about a recipient.
+pub(crate) struct Words {
+    pub since: Timestamp,
+    pub said: String,
+    pub relay: String,
 }
 
 /// An address to be taken off a list.
@@ -48,7 +72,9 @@ impl Op {
         match self {
             Self::Accept(messages, _) => messages.iter().map(|message| message.body.head().len() + 512).sum(),
             Self::Attempt(record, _) => 256 + record.reports.iter().map(|report| report.body.head().len() + 512).sum::<usize>(),
-            Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) => 256,
+            Self::Move(_, moved, _) => moved.iter().map(|moved| moved.body.len() + 512).sum(),
+            Self::Carry(carried, _) => 128 * (carried.keys.len() + carried.spent.len() + carried.suppressed.len()),
+            Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) | Self::Base(..) => 256,
         }
     }
 
@@ -62,7 +88,14 @@ impl Op {
             }
             Self::Unsuppress(_, answer) => drop(answer.send(Err(closed()))),
             Self::Steer(_, answer) => drop(answer.send(Err(closed()))),
+            Self::Move(.., answer) | Self::Carry(_, answer) | Self::Base(_, answer) => drop(answer.send(Err(closed()))),
         }
+    }
+
+    /// Says again what was said before: it stands in front of everything else of its batch, so that what it says of
+    /// the state is what the log says at that place.
+    fn repeats(&self) -> bool {
+        matches!(self, Self::Move(..) | Self::Carry(..) | Self::Base(..))
     }
 }
 
@@ -72,6 +105,7 @@ enum Staged {
     Done(oneshot::Sender<Result<(), StoreError>>),
     Unsuppressed(oneshot::Sender<Result<bool, StoreError>>),
     Steered(MessageId, Vec<u32>, oneshot::Sender<Result<Vec<u32>, StoreError>>),
+    Repeated(u64, oneshot::Sender<Result<u64, StoreError>>),
 }
 
 struct Written {
@@ -121,7 +155,18 @@ pub(crate) struct Core<D> {
     keys: HashMap<(PersonId, String), KnownKey>,
     keys_since: HashMap<(PersonId, String), u64>,
     reader: Connection,
-    min_free: u64,
+    room: Room,
+}
+
+/// The room that submissions leave to others, and to what must be written in any case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Submissions are refused below so many free bytes.
+    pub min_free: u64,
+    /// Bytes set aside for what must be written when the disk is full: outcomes, reports, snapshots.
+    pub reserve: u64,
+    /// They are set aside now.
+    pub is_reserved: bool,
 }
 
 pub(crate) fn lock(open: &Mutex<OpenSet>) -> MutexGuard<'_, OpenSet> {
@@ -129,7 +174,7 @@ pub(crate) fn lock(open: &Mutex<OpenSet>) -> MutexGuard<'_, OpenSet> {
 }
 
 impl<D: Disk> Core<D> {
-    pub(crate) fn new(log: Log<D>, open: Arc<Mutex<OpenSet>>, reader: Connection, min_free: u64) -> Self {
+    pub(crate) fn new(log: Log<D>, open: Arc<Mutex<OpenSet>>, reader: Connection, room: Room) -> Self {
         Self {
             log,
             open,
@@ -140,7 +185,7 @@ impl<D: Disk> Core<D> {
             keys: HashMap::new(),
             keys_since: HashMap::new(),
             reader,
-            min_free,
+            room,
         }
     }
 
@@ -155,6 +200,10 @@ impl<D: Disk> Core<D> {
         self.keys_before.clear();
         while self.ended.front().is_some_and(|(sequence, _)| *sequence <= index.sequence) {
             self.ended.pop_front();
+        }
+        let (repeated, ops): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(Op::repeats);
+        for op in repeated {
+            self.stage(op, &room, &mut staged, &mut written);
         }
         for owed in self.owed.clone() {
             self.stage(owed.into(), &room, &mut staged, &mut written);
@@ -172,7 +221,8 @@ impl<D: Disk> Core<D> {
             step.staged = staged;
             return step;
         }
-        match self.log.append(&mut self.batch) {
+        let appended = self.log.append(&mut self.batch);
+        match self.append_with_reserve(appended) {
             Ok(at) => {
                 self.owed.clear();
                 self.apply(at, written, &mut step);
@@ -194,15 +244,39 @@ impl<D: Disk> Core<D> {
         step
     }
 
+    /// A batch that found the disk full is written with the room that was set aside.
+    fn append_with_reserve(&mut self, appended: Result<Position, AppendError>) -> Result<Position, AppendError> {
+        match appended {
+            Err(AppendError::NoSpace(error)) if self.room.is_reserved => {
+                tracing::warn!(%error, bytes = self.room.reserve, "the disk is full: the reserve is given to what must be written");
+                self.room.is_reserved = false;
+                self.log.disk.release().map_err(AppendError::NoSpace)?;
+                self.log.append(&mut self.batch)
+            }
+            other => other,
+        }
+    }
+
+    /// Sets the reserve aside, if it is not.
+    pub(crate) fn set_reserve_aside(&mut self) -> Result<(), String> {
+        if !self.room.is_reserved && self.room.reserve > 0 {
+            let kept = self.log.disk.reserve(self.room.reserve);
+            kept.map_err(|error| format!("there is no room for the reserve of {} bytes: {error}", self.room.reserve))?;
+            self.room.is_reserved = true;
+        }
+        Ok(())
+    }
+
     /// Whether there is room for submissions.
-    fn room(&self, ops: &[Op], index: Follower) -> Result<(), String> {
+    fn room(&mut self, ops: &[Op], index: Follower) -> Result<(), String> {
         if index.no_space {
             return Err("the disk is full for the index".into());
         }
         if !ops.iter().any(|op| matches!(op, Op::Accept(..))) {
             return Ok(());
         }
-        room(&*self.log.disk, self.min_free)
+        room(&*self.log.disk, self.room.min_free)?;
+        self.set_reserve_aside()
     }
 
     fn stage(&mut self, op: Op, room: &Result<(), String>, staged: &mut Vec<Staged>, written: &mut Vec<Written>) {
@@ -216,7 +290,8 @@ impl<D: Disk> Core<D> {
             Op::Attempt(mut record, answer) => match self.check_attempt(&record) {
                 Ok(()) => {
                     let reports = std::mem::take(&mut record.reports);
-                    self.write(attempt(record), None, written);
+                    let party = record.settle.as_ref().and_then(|settle| lock(&self.open).party(settle.message));
+                    self.write(attempt(record, party), None, written);
                     for report in reports {
                         self.write_message(report, written);
                     }
@@ -257,6 +332,25 @@ impl<D: Disk> Core<D> {
                 self.write(Record::Lessons { channel, lessons, at }, None, written);
                 staged.push(Staged::Done(answer));
             }
+            Op::Move(head, moved, answer) => {
+                for one in moved {
+                    if let Some((snapshot, body)) = head::snapshot(&self.open, head, one) {
+                        self.write(Record::Snapshot(Box::new(snapshot)), Some(Body::Inline(body)), written);
+                    }
+                }
+                staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
+            }
+            Op::Carry(mut carried, answer) => {
+                let open = Arc::clone(&self.open);
+                carried.suppressed.retain(|one| lock(&open).suppressed.contains(&(one.party, one.address.clone())));
+                self.write(Record::Carried(carried), None, written);
+                staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
+            }
+            Op::Base(below, answer) => {
+                let base = self.base(below);
+                self.write(Record::Base(Box::new(base)), None, written);
+                staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
+            }
             Op::Beat(heartbeat, credit, answer) => {
                 self.write(Record::Beat { heartbeat, credit }, None, written);
                 staged.push(Staged::Done(answer));
@@ -277,6 +371,18 @@ impl<D: Disk> Core<D> {
         // From the write on the record may be on the disk, whatever comes of it.
         body.set_kept(true);
         self.write(Record::Accept(Box::new(Meta::from(message))), Some(body), written);
+    }
+
+    /// The state beside messages, as the log has it up to here.
+    fn base(&self, below: u32) -> Base {
+        let open = lock(&self.open);
+        Base {
+            below,
+            totals: Totals { accepted: open.totals.accepted, by_state: open.recorded, ..Totals::default() },
+            states: open.states.clone(),
+            lessons: open.lessons.clone(),
+            heartbeat: open.heartbeat,
+        }
     }
 
     fn write(&mut self, record: Record, body: Option<Body>, written: &mut Vec<Written>) {
@@ -429,7 +535,7 @@ impl<D: Disk> Core<D> {
                 (Record::Accept(meta), Some((_, body))) => Some((meta.id, Fresh { meta: Arc::new(shared(meta)), body })),
                 _ => None,
             };
-            let mut effects: Effects = open.apply(one.record, place);
+            let mut effects: Effects = open.apply(one.record, one.sequence, place);
             if let Some((id, fresh)) = fresh {
                 open.cache(id, fresh);
             }
@@ -520,6 +626,7 @@ fn answer(staged: Vec<Staged>, failure: Option<Failure>) {
         match one {
             Staged::Accepted(accepted, answer) => drop(answer.send(result.as_ref().map(|()| accepted).map_err(AcceptError::from))),
             Staged::Done(answer) => drop(answer.send(result.as_ref().map_err(StoreError::from).copied())),
+            Staged::Repeated(sequence, answer) => drop(answer.send(result.as_ref().map(|()| sequence).map_err(StoreError::from))),
             Staged::Unsuppressed(answer) => drop(answer.send(result.as_ref().map(|()| true).map_err(StoreError::from))),
             Staged::Steered(_, moved, answer) => drop(answer.send(result.as_ref().map(|()| moved).map_err(StoreError::from))),
         }
@@ -534,7 +641,14 @@ fn subjects(op: &Op) -> [Option<MessageId>; 2] {
             let settled = record.settle.as_ref().map(|settle| settle.message);
             [settled, record.intend.as_ref().map(|intend| intend.message).filter(|message| settled != Some(*message))]
         }
-        Op::Accept(..) | Op::Channel(..) | Op::Lessons(..) | Op::Beat(..) | Op::Unsuppress(..) => [None, None],
+        Op::Accept(..)
+        | Op::Channel(..)
+        | Op::Lessons(..)
+        | Op::Beat(..)
+        | Op::Unsuppress(..)
+        | Op::Move(..)
+        | Op::Carry(..)
+        | Op::Base(..) => [None, None],
     }
 }
 
@@ -584,7 +698,7 @@ struct KeyBefore {
     since: Option<u64>,
 }
 
-fn attempt(record: AttemptRecord) -> Record {
+fn attempt(record: AttemptRecord, party: Option<Party>) -> Record {
     let intend = record.intend.map(|intend| Intend {
         message: intend.message,
         channel: intend.channel,
@@ -592,10 +706,10 @@ fn attempt(record: AttemptRecord) -> Record {
         recipients: intend.recipients,
         spend: intend.spend,
     });
-    Record::Attempt { settle: record.settle.map(settlement), intend }
+    Record::Attempt { settle: record.settle.map(|settle| settlement(settle, party)), intend }
 }
 
-fn settlement(settle: Settlement) -> Settle {
+fn settlement(settle: Settlement, party: Option<Party>) -> Settle {
     let (spent, refunded) = match settle.spending {
         Spending::Uncounted => (None, None),
         Spending::Spent(spent) => (Some(spent), None),
@@ -607,7 +721,7 @@ fn settlement(settle: Settlement) -> Settle {
         due: row.due,
         counts: row.counts,
         said: row.said.to_string(),
-        suppress: row.suppress,
+        suppress: row.suppress.map(|address| (party, address)),
     };
     Settle {
         message: settle.message,

@@ -135,8 +135,8 @@ fn replays(data: &[u8]) {
         let Some((record, body_at)) = Record::decode(payload) else { continue };
         let position = Position { segment: 1, offset: number };
         let place = Place { position, payload_length: payload.len() as u32, body_at: body_at as u32 };
-        let is_accept = matches!(record, Record::Accept(_));
-        open.apply(record, is_accept.then_some(place));
+        let has_body = matches!(record, Record::Accept(_) | Record::Snapshot(_));
+        open.apply(record, u64::from(number), has_body.then_some(place));
         if number % 2 == 1 {
             open.lease(ChannelId(1), mail::Lane::Normal, Timestamp(i64::MAX), u32::MAX, &crate::api::Skip::default());
         }

@@ -2,10 +2,11 @@
 //! log already has, in the log's order, and remembers how far it came in the same transaction.
 
 use super::log::{Known, Position};
-use super::open_set::{Change, Effects, Place, Row, Standing};
+use super::open_set::{Change, Effects, Place, Row, SegmentUse, Standing};
 use super::record::{
-    Meta, channel_state_bytes, channel_state_from, heartbeat_bytes, heartbeat_from, lane_code, lane_of, lessons_bytes,
-    lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes, tags_from,
+    Base, CarriedKey, Meta, StoodRow, addresses_bytes, addresses_from, channel_state_bytes, channel_state_from, heartbeat_bytes,
+    heartbeat_from, lane_code, lane_of, lessons_bytes, lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes,
+    tags_from,
 };
 use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
 use crate::body::FileId;
@@ -19,6 +20,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 const FORMAT: i64 = 3;
+/// Rows that are forgotten in one transaction.
+const FORGET_AT_ONCE: i64 = 500;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -27,7 +30,7 @@ CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL,
   token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, lane_reason TEXT NOT NULL, retry_of BLOB,
   reverse_path TEXT NOT NULL, author TEXT NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
-  offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL) WITHOUT ROWID;
+  offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL, arrival INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
 CREATE INDEX IF NOT EXISTS messages_person ON messages (person);
 CREATE INDEX IF NOT EXISTS messages_channel ON messages (channel);
@@ -35,13 +38,13 @@ CREATE TABLE IF NOT EXISTS recipients (message BLOB NOT NULL, place INTEGER NOT 
   intended INTEGER NOT NULL, since INTEGER NOT NULL, attempts INTEGER NOT NULL, doubts INTEGER NOT NULL, due INTEGER NOT NULL,
   first_attempt INTEGER NOT NULL, said TEXT NOT NULL, relay TEXT NOT NULL, PRIMARY KEY (message, place)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS recipients_address ON recipients (address, message);
-CREATE INDEX IF NOT EXISTS recipients_captured ON recipients (message) WHERE state = 8;
+CREATE TABLE IF NOT EXISTS segments (segment INTEGER PRIMARY KEY, first_ended INTEGER NOT NULL, last_ended INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS recipients_ended ON recipients (state, message) WHERE state > 3 AND state < 8;
 CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL, message BLOB, recipient INTEGER,
   channel INTEGER, detail TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE message IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (person INTEGER NOT NULL, key TEXT NOT NULL, message BLOB NOT NULL, fingerprint BLOB NOT NULL,
-  parts INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (person, key, message)) WITHOUT ROWID;
+  parts INTEGER NOT NULL, at INTEGER NOT NULL, addresses BLOB, PRIMARY KEY (person, key, message)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS bodies (file BLOB PRIMARY KEY, message BLOB NOT NULL, segment INTEGER NOT NULL, length INTEGER NOT NULL,
   resting INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS bodies_message ON bodies (message);
@@ -51,8 +54,9 @@ CREATE TABLE IF NOT EXISTS lessons (channel INTEGER PRIMARY KEY, lessons BLOB NO
 CREATE TABLE IF NOT EXISTS heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), clocks BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS spending (message BLOB PRIMARY KEY, account TEXT NOT NULL, sender TEXT NOT NULL, messages INTEGER NOT NULL,
   recipients INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spent (account TEXT NOT NULL, age_from INTEGER NOT NULL, sequence INTEGER NOT NULL, sender TEXT NOT NULL,
-  messages INTEGER NOT NULL, recipients INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (account, age_from, sequence)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (sequence INTEGER PRIMARY KEY, account TEXT NOT NULL, age_from INTEGER NOT NULL, sender TEXT NOT NULL,
+  messages INTEGER NOT NULL, recipients INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS spent_account ON spent (account, age_from);
 CREATE TABLE IF NOT EXISTS suppressions (address TEXT NOT NULL, kind INTEGER NOT NULL, party INTEGER NOT NULL, reason TEXT NOT NULL,
   origin BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (address, kind, party)) WITHOUT ROWID;
 ";
@@ -118,8 +122,10 @@ impl Index {
                 "the index has format {format}; this version knows {FORMAT}: use the newer program"
             )));
         }
-        connection.execute_batch(SCHEMA)?;
-        connection.pragma_update(None, "user_version", FORMAT)?;
+        let transaction = connection.unchecked_transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.commit()?;
         let progress = progress(&connection)?;
         Ok(Self { connection, progress })
     }
@@ -169,7 +175,7 @@ impl Index {
     pub(crate) fn load_open(&self, mut each: impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
-             m.lane, m.team, m.person, m.author
+             m.lane, m.team, m.person, m.author, m.arrival
              FROM messages m INDEXED BY messages_open JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
         )?;
         let mut rows = statement.query([])?;
@@ -255,13 +261,53 @@ impl Index {
         Ok(statement.query_row([file], |row| Ok((Timestamp(row.get(0)?), row.get(1)?))).optional()?)
     }
 
-    /// The latest capture in each segment.
-    pub(crate) fn captured(&self) -> Result<HashMap<u32, Timestamp>, StoreError> {
-        let mut statement = self.connection.prepare(
-            "SELECT m.segment, MAX(r.since) FROM recipients r JOIN messages m ON m.id = r.message WHERE r.state = 8 GROUP BY m.segment",
-        )?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
+    /// When mail of each segment ended, the first and the last.
+    pub(crate) fn segments(&self) -> Result<BTreeMap<u32, SegmentUse>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT segment, first_ended, last_ended FROM segments")?;
+        let rows = statement.query_map([], |row| {
+            let ended = Some((Timestamp(row.get(1)?), Timestamp(row.get(2)?)));
+            Ok((row.get(0)?, SegmentUse { ended, ..SegmentUse::default() }))
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets segments before `below`: they are gone.
+    pub(crate) fn forget_segments(&self, below: u32) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM segments WHERE segment < ?1", [below])?;
+        Ok(())
+    }
+
+    /// Forgets some mail that was accepted before a moment and has ended before it, and events of that time; false when
+    /// there is none left.
+    pub(crate) fn forget_history(&self, before: Timestamp) -> Result<bool, StoreError> {
+        let newest = MessageId::new(before, [0; 10]);
+        let transaction = self.connection.unchecked_transaction()?;
+        let old = {
+            let mut statement = transaction.prepare_cached(
+                "SELECT id FROM messages WHERE id < ?1 AND open = 0
+                 AND NOT EXISTS (SELECT 1 FROM recipients WHERE message = id AND since >= ?2) LIMIT ?3",
+            )?;
+            let rows = statement.query_map(params![newest.0, before.0, FORGET_AT_ONCE], |row| id_at(row, 0))?;
+            rows.collect::<Result<Vec<_>, _>>()?
+        };
+        for id in &old {
+            for sql in [
+                "DELETE FROM recipients WHERE message = ?1",
+                "DELETE FROM events WHERE message = ?1",
+                "DELETE FROM bodies WHERE message = ?1",
+                "DELETE FROM messages WHERE id = ?1",
+            ] {
+                transaction.prepare_cached(sql)?.execute([id.0])?;
+            }
+        }
+        let events = transaction
+            .prepare_cached(
+                "DELETE FROM events WHERE sequence IN (SELECT sequence FROM events WHERE message IS NULL AND channel IS NOT NULL
+                 AND at < ?1 LIMIT ?2)",
+            )?
+            .execute(params![before.0, FORGET_AT_ONCE])?;
+        transaction.commit()?;
+        Ok(!old.is_empty() || events > 0)
     }
 }
 
@@ -294,6 +340,72 @@ impl Learned {
     }
 }
 
+/// How far the index of a connection came, as of now: place and sequence.
+pub(crate) fn durable(connection: &Connection) -> Result<Known, StoreError> {
+    progress(connection).map(|progress| progress.known)
+}
+
+/// Keys of ended mail behind one of them, in their order.
+pub(crate) fn ended_keys(
+    connection: &Connection,
+    after: &(PersonId, String, MessageId),
+    limit: usize,
+) -> Result<Vec<CarriedKey>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT person, key, message, fingerprint, parts, at, addresses FROM keys WHERE (person, key, message) > (?1, ?2, ?3)
+         AND NOT EXISTS (SELECT 1 FROM messages WHERE id = keys.message AND open = 1) ORDER BY person, key, message LIMIT ?4",
+    )?;
+    let (person, key, message) = after;
+    let rows = statement.query_map(params![person.0, key, message.0, limit as i64], |row| {
+        let addresses = row.get::<_, Option<Vec<u8>>>(6)?;
+        Ok(CarriedKey {
+            person: PersonId(row.get(0)?),
+            key: row.get(1)?,
+            message: id_at(row, 2)?,
+            fingerprint: row.get(3)?,
+            parts: row.get(4)?,
+            at: Timestamp(row.get(5)?),
+            recipients: addresses.map(|bytes| addresses_from(&bytes)).unwrap_or_default(),
+        })
+    })?;
+    let mut keys = rows.collect::<Result<Vec<_>, _>>()?;
+    for key in keys.iter_mut().filter(|key| key.recipients.is_empty()) {
+        key.recipients = addresses(connection, key.message)?;
+    }
+    Ok(keys)
+}
+
+fn addresses(connection: &Connection, message: MessageId) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT address FROM recipients WHERE message = ?1")?;
+    let rows = statement.query_map([message.0], |row| row.get::<_, String>(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What was spent, with the sequence of the record that says so, behind one of them.
+pub(crate) fn spent_after(connection: &Connection, after: u64, limit: usize) -> Result<Vec<(u64, Spent)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT account, age_from, sender, messages, recipients, bytes, sequence FROM spent WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+    )?;
+    let rows = statement
+        .query_map(params![after as i64, limit as i64], |row| Ok((row.get::<_, i64>(6)?.unsigned_abs(), spent_at(row)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Adds to the rows of a snapshot when they came to their state, and the last words about them.
+pub(crate) fn add_words(connection: &Connection, id: MessageId, rows: &mut [StoodRow]) -> Result<(), StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT place, since, said, relay FROM recipients WHERE message = ?1 ORDER BY place")?;
+    let mut found = statement.query([id.0])?;
+    while let Some(row) = found.next()? {
+        if let Some(stood) = rows.get_mut(row.get::<_, u32>(0)? as usize) {
+            stood.since = Timestamp(row.get(1)?);
+            stood.said = row.get(2)?;
+            stood.relay = row.get(3)?;
+        }
+    }
+    Ok(())
+}
+
 fn progress(connection: &Connection) -> Result<Progress, StoreError> {
     let found = connection
         .query_row("SELECT segment, offset, sequence, batch, totals FROM progress", [], |row| {
@@ -305,14 +417,10 @@ fn progress(connection: &Connection) -> Result<Progress, StoreError> {
     Ok(found.unwrap_or_default())
 }
 
-/// How far the index of a connection came, as of now.
-pub(crate) fn durable_position(connection: &Connection) -> Result<Position, StoreError> {
-    progress(connection).map(|progress| progress.known.position)
-}
-
 /// A message of this transaction, written once, in its last state.
 struct Fresh<'a> {
     meta: &'a Meta,
+    arrival: u64,
     place: Place,
     changes: HashMap<u32, Change>,
     channel: ChannelId,
@@ -333,7 +441,8 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
         }
         if let Some((meta, place)) = new {
             order.push(meta.id);
-            fresh.insert(meta.id, Fresh { meta, place: *place, changes: HashMap::new(), channel: meta.channel });
+            let (arrival, channel) = (entry.effects.order, meta.channel);
+            fresh.insert(meta.id, Fresh { meta, arrival, place: *place, changes: HashMap::new(), channel });
         }
         for change in changes {
             match fresh.get_mut(&change.message) {
@@ -353,6 +462,17 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
                         .execute(params![message.0, channel.0])?;
                 }
             }
+        }
+        if let Some((message, place)) = &entry.effects.relocated {
+            match fresh.get_mut(message) {
+                Some(message) => message.place = *place,
+                None => relocate(transaction, *message, *place)?,
+            }
+        }
+        if let Some(base) = &entry.effects.base {
+            totals.accepted = base.totals.accepted;
+            totals.by_state = base.totals.by_state;
+            write_base(transaction, base)?;
         }
         if let Some((channel, state)) = channel {
             transaction
@@ -390,6 +510,66 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
     Ok(())
 }
 
+fn relocate(transaction: &Transaction<'_>, message: MessageId, place: Place) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached("UPDATE messages SET segment = ?2, offset = ?3, length = ?4, body_at = ?5 WHERE id = ?1")?
+        .execute(params![message.0, place.position.segment, place.position.offset, place.payload_length, place.body_at])?;
+    transaction
+        .prepare_cached("UPDATE bodies SET segment = ?2 WHERE message = ?1")?
+        .execute(params![message.0, place.position.segment])?;
+    Ok(())
+}
+
+fn write_base(transaction: &Transaction<'_>, base: &Base) -> Result<(), StoreError> {
+    for (channel, state) in &base.states {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?
+            .execute(params![channel.0, channel_state_bytes(state)])?;
+    }
+    for (channel, lessons) in &base.lessons {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
+            .execute(params![channel.0, lessons_bytes(lessons)])?;
+    }
+    if let Some(heartbeat) = &base.heartbeat {
+        transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
+    }
+    Ok(())
+}
+
+/// What is written again of ended mail: where it is known, it stays as it is.
+fn write_carried(transaction: &Transaction<'_>, effects: &Effects) -> Result<(), StoreError> {
+    for CarriedKey { person, key, message, fingerprint, parts, at, recipients } in &effects.keys {
+        transaction.prepare_cached("INSERT OR IGNORE INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+            person.0,
+            key,
+            message.0,
+            fingerprint,
+            parts,
+            at.0,
+            addresses_bytes(recipients)
+        ])?;
+    }
+    for (sequence, spent) in &effects.carried_spent {
+        write_spent(transaction, "INSERT OR IGNORE", *sequence, spent)?;
+    }
+    Ok(())
+}
+
+fn write_spent(transaction: &Transaction<'_>, verb: &str, sequence: u64, spent: &Spent) -> Result<(), StoreError> {
+    let Spent { account, from, units, age_from } = spent;
+    transaction.prepare_cached(&format!("{verb} INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"))?.execute(params![
+        sequence as i64,
+        account,
+        age_from.0,
+        from,
+        units.messages,
+        units.recipients,
+        units.bytes as i64
+    ])?;
+    Ok(())
+}
+
 /// What a record did beside messages and channels.
 fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
     let Effects { lessons, heartbeat, credit, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
@@ -422,16 +602,17 @@ fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreE
             ])?;
         }
     }
-    if let Some(Spent { account, from, units, age_from }) = spent {
-        transaction.prepare_cached("INSERT OR REPLACE INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-            account,
-            age_from.0,
-            entry.sequence as i64,
-            from,
-            units.messages,
-            units.recipients,
-            units.bytes as i64
-        ])?;
+    if let Some(spent) = spent {
+        write_spent(transaction, "INSERT OR REPLACE", entry.sequence, spent)?;
+    }
+    write_carried(transaction, &entry.effects)?;
+    if let Some((segment, at)) = entry.effects.ended_in {
+        transaction
+            .prepare_cached(
+                "INSERT INTO segments VALUES (?1, ?2, ?2) ON CONFLICT (segment)
+                 DO UPDATE SET first_ended = MIN(first_ended, ?2), last_ended = MAX(last_ended, ?2)",
+            )?
+            .execute(params![segment, at.0])?;
     }
     for Suppression { party, address, reason, origin, at } in suppressed {
         let (kind, id) = party_numbers(*party);
@@ -462,7 +643,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
     let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
         )?
         .execute(params![
             meta.id.0,
@@ -485,7 +666,8 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
             message.place.position.segment,
             message.place.position.offset,
             message.place.payload_length,
-            message.place.body_at
+            message.place.body_at,
+            message.arrival as i64
         ])?;
     if let Some(rest) = &meta.rest {
         transaction.prepare_cached("INSERT OR REPLACE INTO bodies VALUES (?1, ?2, ?3, ?4, NULL)")?.execute(params![
@@ -519,7 +701,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
         };
     }
     if let Some(key) = &meta.idempotency {
-        transaction.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        transaction.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)")?.execute(params![
             meta.person.0,
             key.key,
             meta.id.0,
@@ -587,6 +769,7 @@ fn standing_at(row: &SqlRow<'_>, id: MessageId) -> rusqlite::Result<Standing> {
         team: row.get::<_, Option<u32>>(14)?.map(TeamId),
         person: PersonId(row.get(15)?),
         from: FromId::of(row.get_ref(16)?.as_str()?),
+        order: row.get::<_, i64>(17)?.unsigned_abs(),
     })
 }
 
@@ -621,18 +804,18 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
 
 /// What is known of a key.
 pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Result<Option<KnownKey>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT message, fingerprint, parts FROM keys WHERE person = ?1 AND key = ?2 ORDER BY message")?;
-    let rows = statement
-        .query_map(params![person.0, key], |row| Ok((id_at(row, 0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, bool>(2)?)))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT message, fingerprint, parts, addresses FROM keys WHERE person = ?1 AND key = ?2 ORDER BY message",
+    )?;
+    let rows = statement.query_map(params![person.0, key], |row| {
+        Ok((id_at(row, 0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, bool>(2)?, row.get::<_, Option<Vec<u8>>>(3)?))
+    })?;
     let mut known: Option<KnownKey> = None;
     for row in rows {
-        let (message, fingerprint, parts) = row?;
+        let (message, fingerprint, parts, carried) = row?;
         let entry = known.get_or_insert(KnownKey { fingerprint, parts, first: message, recipients: Vec::new() });
-        let mut addresses = connection.prepare_cached("SELECT address FROM recipients WHERE message = ?1")?;
-        for address in addresses.query_map([message.0], |row| row.get::<_, String>(0))? {
-            entry.recipients.push(address?);
-        }
+        entry.recipients.extend(carried.map(|bytes| addresses_from(&bytes)).unwrap_or_default());
+        entry.recipients.extend(addresses(connection, message)?);
     }
     Ok(known)
 }
@@ -839,13 +1022,15 @@ pub(crate) fn suppressions(
 pub(crate) fn spent(connection: &Connection) -> Result<Vec<Spent>, StoreError> {
     let mut statement = connection
         .prepare("SELECT account, age_from, sender, messages, recipients, bytes FROM spent ORDER BY age_from, sequence")?;
-    let rows = statement.query_map([], |row| {
-        Ok(Spent {
-            account: row.get::<_, String>(0)?.into(),
-            age_from: Timestamp(row.get(1)?),
-            from: row.get::<_, String>(2)?.into(),
-            units: units_at(row, 3)?,
-        })
-    })?;
+    let rows = statement.query_map([], spent_at)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn spent_at(row: &SqlRow<'_>) -> rusqlite::Result<Spent> {
+    Ok(Spent {
+        account: row.get::<_, String>(0)?.into(),
+        age_from: Timestamp(row.get(1)?),
+        from: row.get::<_, String>(2)?.into(),
+        units: units_at(row, 3)?,
+    })
 }

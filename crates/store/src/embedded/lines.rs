@@ -1,6 +1,5 @@
 //! One channel's mail in memory: what is not due yet, and what is, in three lanes of fair lines.
 
-use super::log::Position;
 use crate::api::Skip;
 use mail::pace::FromId;
 use mail::{Lane, PersonId, TeamId, Timestamp};
@@ -11,7 +10,7 @@ use std::hash::Hash;
 const AT_ONCE: usize = 10_000;
 
 /// By due time, then in the order of acceptance.
-pub(crate) type Key = (Timestamp, Position);
+pub(crate) type Key = (Timestamp, u64);
 
 /// Where a message stands in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +94,7 @@ impl Lines {
 
     /// When something that is not due yet will be.
     pub(crate) fn next_later(&self, lane: Lane, now: Timestamp) -> Option<Timestamp> {
-        let after = (Timestamp(now.0.saturating_add(1)), Position::default());
+        let after = (Timestamp(now.0.saturating_add(1)), 0);
         self.lanes[place(lane)].later.range(after..).next().map(|((due, _), _)| *due)
     }
 

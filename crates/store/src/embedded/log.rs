@@ -56,6 +56,10 @@ pub struct Findings {
     pub damaged: Vec<(u32, u32, u32)>,
     /// Whole segments are missing that the index does not know: what became of mail in them is unknown.
     pub missing_segments: u32,
+    /// The segment with which reading began; 0 when there was none.
+    pub first_segment: u32,
+    /// The sequence of the first whole record behind the last damaged place that was read.
+    pub damaged_before: Option<u64>,
 }
 
 /// The name of a segment's file.
@@ -149,6 +153,8 @@ pub(crate) struct Log<D> {
     segment_size: u32,
     next_batch: u64,
     pub(crate) next_sequence: u64,
+    /// A segment that takes no more, whatever its size.
+    pub(crate) closed: u32,
 }
 
 impl<D: Disk> Log<D> {
@@ -159,7 +165,7 @@ impl<D: Disk> Log<D> {
 
     /// Writes a batch and makes it durable.
     pub(crate) fn append(&mut self, batch: &mut Batch) -> Result<Position, AppendError> {
-        if self.length >= self.segment_size {
+        if self.length >= self.segment_size || self.closed == self.segment && self.length > 0 {
             self.roll()?;
         }
         let at = self.end();
@@ -219,8 +225,9 @@ pub(crate) fn open<D: Disk>(
     let newest = existing.last().copied().unwrap_or(0);
     let unread: Vec<u32> = existing.iter().copied().filter(|segment| *segment >= known.position.segment).collect();
     let last = (known.batch > 0).then_some(Last { batch: known.batch, sequence: known.sequence, ended: true });
-    let mut scan = Scan { disk: &*disk, last, findings: Findings::default() };
+    let mut scan = Scan { disk: &*disk, last, behind_damage: false, findings: Findings::default() };
     scan.findings.missing_segments = missing(&unread, known.position.segment);
+    scan.findings.first_segment = unread.first().copied().unwrap_or(0);
     let mut end = Position::default();
     for segment in unread.iter().copied() {
         let from = if segment == known.position.segment { known.position.offset } else { 0 };
@@ -229,7 +236,7 @@ pub(crate) fn open<D: Disk>(
     let (last, mut findings) = (scan.last, scan.findings);
     let next_batch = last.map_or_else(first_batch, |last| last.batch.saturating_add(1));
     let next_sequence = last.map_or(known.sequence, |last| last.sequence).saturating_add(1);
-    let mut log = Log { disk, segment: end.segment, length: end.offset, segment_size, next_batch, next_sequence };
+    let mut log = Log { disk, segment: end.segment, length: end.offset, segment_size, next_batch, next_sequence, closed: 0 };
     let real = if unread.is_empty() { 0 } else { log.disk.length(&name_of(newest))? };
     if unread.is_empty() || real < u64::from(log.length) {
         if known.position.segment > 0 {
@@ -255,9 +262,11 @@ pub(crate) fn open<D: Disk>(
     Ok((log, findings))
 }
 
-/// How many segments are not there from the one on that the index got to, or from the first.
+/// How many segments are not there from the one on that the index got to, or, without an index, between the first
+/// and the last that are there.
 fn missing(unread: &[u32], known: u32) -> u32 {
-    let first = known.max(1);
+    let Some(oldest) = unread.first() else { return 0 };
+    let first = if known > 0 { known } else { *oldest };
     let expected = unread.last().map_or(0, |newest| newest - first + 1);
     let missing = expected - unread.len() as u32;
     if missing > 0 {
@@ -269,7 +278,7 @@ fn missing(unread: &[u32], known: u32) -> u32 {
 /// Reads every whole record, changing nothing.
 pub(crate) fn read_all<D: Disk>(disk: &D, mut each: impl FnMut(&Frame, &[u8])) -> io::Result<Findings> {
     let existing = segments(disk)?;
-    let mut scan = Scan { disk, last: None, findings: Findings::default() };
+    let mut scan = Scan { disk, last: None, behind_damage: false, findings: Findings::default() };
     for segment in &existing {
         scan.segment(*segment, 0, Some(segment) == existing.last(), &mut each)?;
     }
@@ -301,6 +310,8 @@ impl From<&Frame> for Last {
 struct Scan<'a, D> {
     disk: &'a D,
     last: Option<Last>,
+    /// No whole record has followed the last damaged place yet.
+    behind_damage: bool,
     findings: Findings,
 }
 
@@ -318,10 +329,13 @@ impl<D: Disk> Scan<'_, D> {
                 open = if frame.last { None } else { open.or(Some((at, frames.len(), self.last))) };
                 at = frame.payload.end;
                 self.last = Some(Last::from(&frame));
+                if std::mem::take(&mut self.behind_damage) {
+                    self.findings.damaged_before = Some(frame.sequence);
+                }
                 frames.push(frame);
                 continue;
             }
-            let Some(later) = piece.behind_damage(at, self.last) else { break };
+            let Some(later) = piece.next_whole(at, self.last) else { break };
             if is_newest && !piece.proves_synced(later, self.last) {
                 break;
             }
@@ -347,6 +361,9 @@ impl<D: Disk> Scan<'_, D> {
     fn set_aside(&mut self, piece: &Piece<'_>, from: usize, to: usize) {
         let (segment, offset, bytes) = (piece.segment, piece.base + from as u32, to - from);
         self.findings.damaged.push((segment, offset, bytes as u32));
+        // Until a whole record says otherwise.
+        self.findings.damaged_before = Some(u64::MAX);
+        self.behind_damage = true;
         tracing::error!(segment, offset, bytes, "damaged records set aside");
     }
 }
@@ -383,7 +400,7 @@ impl Piece<'_> {
     }
 
     /// The next whole frame behind a place that is none.
-    fn behind_damage(&self, at: usize, last: Option<Last>) -> Option<usize> {
+    fn next_whole(&self, at: usize, last: Option<Last>) -> Option<usize> {
         let follows = |at: &usize| self.frame(*at).is_some_and(|frame| follows(&frame, last));
         // A whole header says where the next frame is: no search inside of what somebody wrote to us.
         if let Some((_, length)) = self.header(at) {
@@ -402,7 +419,7 @@ impl Piece<'_> {
         let mut at = Some(from);
         while let Some(start) = at {
             let Some(frame) = self.frame(start) else {
-                at = self.behind_damage(start, last);
+                at = self.next_whole(start, last);
                 continue;
             };
             if frame.batch > *damaged.get_or_insert(frame.batch) {

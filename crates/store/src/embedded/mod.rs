@@ -4,6 +4,7 @@ mod bodies;
 mod check;
 mod core;
 mod fuzz;
+mod head;
 mod index;
 mod lines;
 mod log;
@@ -18,6 +19,8 @@ mod body_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod head_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::check::{Report, check};
@@ -26,6 +29,7 @@ pub use self::fuzz::log_record;
 pub use self::log::Findings;
 
 use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
+use self::head::{Keeper, Next, Policy};
 use self::index::Index;
 use self::log::{Frame, Position};
 use self::open_set::OpenSet;
@@ -42,7 +46,7 @@ use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -62,8 +66,6 @@ const LINGER: Duration = Duration::from_millis(200);
 const APPLY_AT_ONCE: usize = 10_000;
 /// The index is checkpointed this often while there is something new.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
-/// Bodies that were captured are shown for this long.
-const KEEP_CAPTURED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Keys are known for this long, or for the message's open life.
 const KEEP_KEYS: Duration = Duration::from_secs(72 * 3600);
 /// Old keys are forgotten this often.
@@ -78,6 +80,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Pages of the index's journal beyond which it is begun anew.
 const LONG_JOURNAL: i64 = 16_384;
+/// Pieces of old mail that are forgotten before the index looks for what is new.
+const FORGET_PIECES: usize = 50;
 /// Messages that are counted without letting others in between.
 const COUNT_AT_ONCE: usize = 4096;
 
@@ -90,10 +94,17 @@ pub struct Options {
     pub folder: PathBuf,
     /// Submissions are refused below this many free bytes.
     pub min_free: u64,
+    /// Bytes set aside on the disk for what must be written when it is full: outcomes, reports, snapshots.
+    pub reserve: u64,
     /// A segment is closed when it has this many bytes.
     pub segment_size: u32,
     /// Fresh bodies kept in memory, in bytes.
     pub cache_bytes: usize,
+    /// Bodies of ended mail are kept so long by the steady clock, as long as there is room; at most a day or, where that
+    /// is less, an eighth of it longer.
+    pub keep_bodies: Duration,
+    /// Ended mail is known so long.
+    pub keep_history: Duration,
     /// Now: what was open when the process ended is dated with it.
     pub now: Timestamp,
     /// The steady clock at this moment, which goes on from the last heartbeat.
@@ -113,8 +124,11 @@ impl Options {
         Self {
             folder: folder.into(),
             min_free: 512 << 20,
+            reserve: 16 << 20,
             segment_size: 64 << 20,
             cache_bytes: 64 << 20,
+            keep_bodies: Duration::from_secs(7 * 24 * 3600),
+            keep_history: Duration::from_secs(90 * 24 * 3600),
             now,
             steady: Box::new(move |_| now),
             uncertain_retry: Duration::from_secs(60),
@@ -167,14 +181,24 @@ struct Outbox {
     /// Somebody waits to read what was written.
     wanted: bool,
     entries: Vec<index::Entry>,
-    /// Accounts of which older spending is forgotten with the next entries.
-    forget: Vec<(String, Timestamp)>,
+    /// What is forgotten behind the next entries.
+    forget: Vec<Forget>,
     /// Why the index waits, when it does.
     stalled: Option<String>,
     taken: u64,
     applied: u64,
     closing: bool,
     failed: Option<String>,
+}
+
+/// Something that the index need not know any more.
+enum Forget {
+    /// What an account spent before.
+    Spent(String, Timestamp),
+    /// Segments before this one.
+    Segments(u32),
+    /// Mail that ended before.
+    History(Timestamp),
 }
 
 /// Whether there was room when somebody looked last.
@@ -198,8 +222,12 @@ struct Shared<D> {
     readers: Mutex<Vec<Connection>>,
     index_path: PathBuf,
     min_free: u64,
+    policy: Policy,
+    keep_history: Duration,
     room: Mutex<Option<Room>>,
     index_full: AtomicBool,
+    /// The segment that takes no more.
+    closed_segment: AtomicU32,
     syncs: AtomicU64,
     indexed: AtomicU64,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
@@ -261,12 +289,18 @@ fn check_format(folder: &Path) -> Result<(), OpenError> {
         Ok(found) => {
             Err(OpenError::Format { folder: folder.to_owned(), found: found.trim().to_owned(), known: FORMAT.trim_ascii_end() })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut file = File::create_new(&path).map_err(io)?;
-            std::io::Write::write_all(&mut file, FORMAT.as_bytes()).and_then(|()| file.sync_all()).map_err(io)
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_format(folder).map_err(io),
         Err(error) => Err(io(error)),
     }
+}
+
+fn write_format(folder: &Path) -> std::io::Result<()> {
+    let fresh = folder.join("format.new");
+    let mut file = File::create(&fresh)?;
+    std::io::Write::write_all(&mut file, FORMAT.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, folder.join("format"))?;
+    File::open(folder)?.sync_all()
 }
 
 impl<D: Disk> Embedded<D> {
@@ -311,8 +345,11 @@ impl<D: Disk> Embedded<D> {
             readers: Mutex::default(),
             index_path,
             min_free: options.min_free,
+            policy: Policy { keep_bodies: options.keep_bodies, slack: u64::from(options.segment_size), share: 2 },
+            keep_history: options.keep_history,
             room: Mutex::default(),
             index_full: AtomicBool::new(false),
+            closed_segment: AtomicU32::new(0),
             syncs: AtomicU64::new(0),
             indexed: AtomicU64::new(progress.known.sequence),
             on_failure: std::mem::replace(&mut options.on_failure, Box::new(|_| {})),
@@ -339,7 +376,9 @@ impl<D: Disk> Embedded<D> {
             core.owed.push(Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() }));
         }
         if self.findings.missing_segments > 0 {
-            self.hold_all(core, options.now);
+            self.hold_before(core, options.now, u64::MAX, "part of its log is missing");
+        } else if let Some(sequence) = self.findings.damaged_before {
+            self.hold_before(core, options.now, sequence, "a record of its log is damaged");
         }
         if !core.owed.is_empty() {
             // Without room they stay owed, and the writer tries again.
@@ -365,12 +404,12 @@ impl<D: Disk> Embedded<D> {
         Ok(())
     }
 
-    /// What is missing may have said that mail was sent: a person decides.
-    fn hold_all(&self, core: &mut Core<D>, now: Timestamp) {
-        let queued = lock(&core.open).queued();
-        tracing::error!(messages = queued.len(), "held: part of the log is missing, so it is not known what became of them");
+    /// What is not there may have said that mail was sent which was accepted before: a person decides.
+    fn hold_before(&self, core: &mut Core<D>, now: Timestamp, sequence: u64, why: &str) {
+        let queued = lock(&core.open).queued_before(sequence);
+        tracing::error!(messages = queued.len(), why, "held: it is not known what became of them");
         core.owed.extend(queued.into_iter().map(|message| {
-            let by = "the gateway, because part of its log is missing".to_owned();
+            let by = format!("the gateway, because {why}");
             Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at: now })
         }));
     }
@@ -391,16 +430,7 @@ impl<D: Disk> Embedded<D> {
         lost: impl FnOnce() -> T + Send + 'static,
     ) -> Commit<T> {
         let (answer, answered) = oneshot::channel();
-        let op = make(answer);
-        let mut inbox = guard(&self.shared.inbox);
-        if let Some(why) = &inbox.failed {
-            op.close(why);
-        } else if inbox.closing {
-            op.close("the gateway is stopping");
-        } else {
-            inbox.ops.push_back(op);
-            self.shared.inbox_changed.notify_one();
-        }
+        self.shared.push(make(answer));
         Commit::pending(answered, lost)
     }
 
@@ -418,25 +448,33 @@ impl<D: Disk> Embedded<D> {
     }
 
     fn lease_from_disk(&self, taken: &open_set::Taken) -> Result<Arc<open_set::Shared>, StoreError> {
-        let payload = log::read_frame(&*self.shared.disk, taken.place.position, taken.place.payload_length)
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
-        match Record::decode(&payload) {
-            Some((Record::Accept(meta), body_at)) => {
-                let body = self.shared.body_of(meta.rest, Bytes::from(payload).slice(body_at..));
-                let meta = Arc::new(core::shared(&meta));
-                // Its body is asked for next.
-                lock(&self.shared.open).cache(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
-                Ok(meta)
-            }
-            _ => Err(StoreError::Damaged(format!("the record of {} is no accepted message", taken.message))),
-        }
+        let (payload, place) = self.read_record(taken.message, taken.place)?;
+        let meta = record::message_in(&payload)
+            .ok_or_else(|| StoreError::Damaged(format!("the record of {} is no message", taken.message)))?;
+        let body = self.shared.body_of(meta.rest, Bytes::from(payload).slice(place.body_at as usize..));
+        let meta = Arc::new(core::shared(&meta));
+        // Its body is asked for next.
+        lock(&self.shared.open).cache(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
+        Ok(meta)
     }
 
-    fn read_body(&self, place: open_set::Place) -> Result<Body, StoreError> {
-        let payload = log::read_frame(&*self.shared.disk, place.position, place.payload_length)
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    fn read_body(&self, message: MessageId, place: open_set::Place) -> Result<Body, StoreError> {
+        let (payload, place) = self.read_record(message, place)?;
         let named = record::rest_of(&payload).map_err(|()| StoreError::Damaged("its record cannot be understood".into()))?;
         Ok(self.shared.body_of(named, Bytes::from(payload).slice(place.body_at as usize..)))
+    }
+
+    /// The record that has an open message, where it stands now: meanwhile it may have been written again elsewhere.
+    fn read_record(&self, message: MessageId, mut place: open_set::Place) -> Result<(Vec<u8>, open_set::Place), StoreError> {
+        loop {
+            match log::read_frame(&*self.shared.disk, place.position, place.payload_length) {
+                Ok(payload) => return Ok((payload, place)),
+                Err(error) => match lock(&self.shared.open).place(message).filter(|now| *now != place) {
+                    Some(now) => place = now,
+                    None => return Err(StoreError::Damaged(error.to_string())),
+                },
+            }
+        }
     }
 }
 
@@ -463,16 +501,19 @@ fn recover<D: Disk>(
     let mut open = OpenSet::new(options.cache_bytes);
     let progress = index.progress();
     open.bodies = bodies::Bodies::new(index.open_bodies()?);
-    index.load_open(|standing, rows| open.restore(standing, rows))?;
     open.states = index.channel_states()?;
-    open.captured = index.captured()?;
+    open.segments = index.segments()?;
     open.lessons = index.lessons()?;
     open.heartbeat = index.heartbeat()?;
     open.spending = index.spending()?;
     open.suppressed = index.suppressed()?;
     open.totals.accepted = progress.totals.accepted;
     open.totals.by_state = progress.totals.by_state;
+    open.recorded = progress.totals.by_state;
+    index.load_open(|standing, rows| open.restore(standing, rows))?;
     let mut entries = Vec::new();
+    // Segments before this one are not needed, as the log says.
+    let mut below = 0;
     let mut failure = Ok(());
     let mut replay = |frame: &Frame, payload: &[u8]| {
         let end = Position { segment: frame.position.segment, offset: frame.end };
@@ -485,19 +526,31 @@ fn recover<D: Disk>(
             return;
         };
         let place = open_set::Place { position: frame.position, payload_length: payload.len() as u32, body_at: body_at as u32 };
-        let is_accept = matches!(record, Record::Accept(_));
-        let effects = open.apply(record, is_accept.then_some(place));
+        if let Record::Base(base) = &record {
+            below = below.max(base.below);
+        }
+        let has_body = matches!(record, Record::Accept(_) | Record::Snapshot(_));
+        let effects = open.apply(record, frame.sequence, has_body.then_some(place));
         entries.push(index::Entry { sequence: frame.sequence, batch: frame.batch, end, ends_batch: frame.last, effects });
         if entries.len() >= APPLY_AT_ONCE && frame.last && failure.is_ok() {
             failure = index.apply(&std::mem::take(&mut entries));
         }
     };
     let opened = log::open(disk, options.segment_size, progress.known, &mut replay);
-    let (log, findings) = opened.map_err(|error| OpenError::Io { path: options.folder.join("log"), error })?;
+    let (log, mut findings) = opened.map_err(|error| OpenError::Io { path: options.folder.join("log"), error })?;
     failure?;
+    if progress.known.sequence == 0 && findings.first_segment > below.max(1) {
+        tracing::error!(first = findings.first_segment, "the log does not begin where it says that it does, and there is no index");
+        findings.missing_segments += 1;
+    }
     index.apply(&entries)?;
     let reader = index::reader(index_path)?;
-    Ok((Core::new(log, Arc::new(Mutex::new(open)), reader, options.min_free), findings))
+    let room = core::Room { min_free: options.min_free, reserve: options.reserve, is_reserved: false };
+    let mut core = Core::new(log, Arc::new(Mutex::new(open)), reader, room);
+    if let Err(why) = core.set_reserve_aside() {
+        tracing::warn!(%why, "submissions wait for room on the disk");
+    }
+    Ok((core, findings))
 }
 
 impl<D: Disk> Shared<D> {
@@ -516,6 +569,18 @@ impl<D: Disk> Shared<D> {
         found
     }
 
+    fn push(&self, op: Op) {
+        let mut inbox = guard(&self.inbox);
+        if let Some(why) = &inbox.failed {
+            op.close(why);
+        } else if inbox.closing {
+            op.close("the gateway is stopping");
+        } else {
+            inbox.ops.push_back(op);
+            self.inbox_changed.notify_one();
+        }
+    }
+
     /// The writer thread: whatever waits is one batch.
     fn write(&self, mut core: Core<D>) {
         while let Some(ops) = self.next_batch(!core.owed.is_empty()) {
@@ -532,6 +597,7 @@ impl<D: Disk> Shared<D> {
     /// One batch, on the disk when this returns; nobody knows of it yet.
     fn step(&self, core: &mut Core<D>, ops: Vec<Op>) -> core::Step {
         let index = Follower { sequence: self.indexed.load(Ordering::Relaxed), no_space: self.index_full.load(Ordering::Relaxed) };
+        core.log.closed = self.closed_segment.load(Ordering::Relaxed);
         let step = core.step(ops, index);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         if step.no_space {
@@ -651,8 +717,8 @@ impl<D: Disk> Shared<D> {
                 result = result.and_then(|()| index.forget_keys(Timestamp(now.0.saturating_sub(KEEP_KEYS.as_millis() as i64))));
                 keys_forgotten = now;
             }
-            for (account, before) in forget {
-                result = result.and_then(|()| index.forget_spent(&account, before));
+            for what in forget {
+                result = result.and_then(|()| forget_in(&index, &what));
             }
             self.indexed.store(last, Ordering::Relaxed);
             let mut outbox = guard(&self.outbox);
@@ -732,13 +798,12 @@ impl<D: Disk> Shared<D> {
         Ok(())
     }
 
-    /// The keeper thread: checkpoints the index, and removes segments that nobody needs any more.
+    /// The keeper thread: checkpoints the index, and lets segments go that nobody needs any more.
     fn keep(&self) {
-        let connection = match index::reader(&self.index_path) {
-            Ok(connection) => connection,
+        let mut keeper = match self.keeper(self.policy) {
+            Ok(keeper) => keeper,
             Err(error) => return tracing::error!(%error, "the index cannot be checkpointed"),
         };
-        let _ = connection.pragma_update(None, "query_only", false);
         let mut checkpointed = 0;
         loop {
             let closing = {
@@ -748,13 +813,13 @@ impl<D: Disk> Shared<D> {
                 outbox.closing && outbox.applied == outbox.taken || outbox.failed.is_some()
             };
             let indexed = self.indexed.load(Ordering::Relaxed);
-            self.remove_bodies_that_rested();
-            if indexed != checkpointed && self.tidy(&connection) {
+            if indexed != checkpointed && self.checkpoint(&keeper).is_some() {
                 checkpointed = indexed;
             }
             if closing {
                 return;
             }
+            self.tidy(&mut keeper);
             if guard(&self.outbox).closing {
                 // The index has a last transaction to make.
                 std::thread::yield_now();
@@ -762,22 +827,11 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    /// Checkpoints the index and removes what is not needed any more; true when it was all made durable.
-    fn tidy(&self, connection: &Connection) -> bool {
-        match checkpoint(connection) {
-            Ok(Some(durable)) => {
-                // After a failure of the disk nothing is removed: who looks into it may need it.
-                if guard(&self.inbox).failed.is_none() {
-                    self.remove_segments(durable);
-                }
-                true
-            }
-            Ok(None) => false,
-            Err(error) => {
-                tracing::warn!(%error, "the index was not checkpointed");
-                false
-            }
-        }
+    /// The one that lets segments go, with a connection of its own.
+    fn keeper(&self, policy: Policy) -> Result<Keeper, StoreError> {
+        let connection = index::reader(&self.index_path)?;
+        connection.pragma_update(None, "query_only", false)?;
+        Ok(Keeper::new(connection, policy))
     }
 
     /// Removes the files of bodies that nobody asks for any more.
@@ -790,30 +844,97 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    fn remove_segments(&self, durable: Position) {
-        let Ok(segments) = log::segments(&*self.disk) else { return };
-        let mut removed = false;
-        for segment in segments.into_iter().filter(|segment| *segment < durable.segment) {
-            let needed = {
-                let mut open = lock(&self.open);
-                let newest = open.captured.values().max().copied().unwrap_or_default();
-                let shown = open.captured.get(&segment).is_some_and(|at| newest.since(*at) < KEEP_CAPTURED);
-                let needed = shown || open.in_segment.contains_key(&segment);
-                if !needed {
-                    open.captured.remove(&segment);
-                }
-                needed
+    /// Checkpoints the index; the last record it has on stable storage, when everything was written back.
+    fn checkpoint(&self, keeper: &Keeper) -> Option<u64> {
+        checkpoint(keeper.connection()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the index was not checkpointed");
+            None
+        })
+    }
+
+    /// Lets the segments go that nobody needs any more, and forgets old mail.
+    fn tidy(&self, keeper: &mut Keeper) {
+        loop {
+            // After a failure of the disk nothing is removed: who looks into it may need it.
+            let (failed, closing) = {
+                let inbox = guard(&self.inbox);
+                (inbox.failed.is_some(), inbox.closing)
             };
-            if needed {
-                continue;
+            if failed || closing {
+                return;
             }
-            match self.disk.remove(&log::name_of(segment)) {
-                Ok(()) => removed = true,
-                Err(error) => tracing::warn!(segment, %error, "a segment was not removed"),
+            match keeper.step(self, 0) {
+                Next::Again => {}
+                Next::Wait(commit) => keeper.written(commit.wait()),
+                Next::Rest if keeper.waits_for_index() => {
+                    if self.wait_for_index().is_err() {
+                        return;
+                    }
+                    let Some(durable) = self.checkpoint(keeper) else { return };
+                    if matches!(keeper.step(self, durable), Next::Rest) {
+                        return;
+                    }
+                }
+                Next::Rest => break,
             }
         }
-        if removed && let Err(error) = self.disk.sync_folder() {
-            tracing::warn!(%error, "the removal of segments is not durable yet");
+        self.forget_history();
+    }
+
+    fn forget_history(&self) {
+        let today = lock(&self.open).today();
+        let before = Timestamp(today.0.saturating_sub(self.keep_history.as_millis() as i64));
+        self.forget(Forget::History(before));
+    }
+
+    fn forget(&self, what: Forget) {
+        let mut outbox = guard(&self.outbox);
+        outbox.forget.push(what);
+        outbox.taken += 1;
+        self.outbox_changed.notify_all();
+    }
+
+    /// Something that is written again at the tail.
+    fn carry(&self, make: impl FnOnce(oneshot::Sender<Result<u64, StoreError>>) -> Op) -> Commit<Result<u64, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        self.push(make(answer));
+        Commit::pending(answered, || Err(StoreError::Closed("the writer has ended".into())))
+    }
+
+    /// There is little room on the disk: ended mail goes before its time.
+    fn is_short(&self) -> bool {
+        self.min_free > 0 && self.disk.free_bytes().is_ok_and(|free| free < self.min_free.saturating_mul(2))
+    }
+
+    /// The next batch begins a new segment.
+    fn close_segment(&self, segment: u32) {
+        self.closed_segment.store(segment, Ordering::Relaxed);
+    }
+
+    fn remove_segment(&self, segment: u32) -> Result<(), StoreError> {
+        let io = |error: std::io::Error| StoreError::Io(format!("segment {segment}: {error}"));
+        match self.disk.remove(&log::name_of(segment)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => self.disk.sync_folder().map_err(io)?,
+        }
+        lock(&self.open).segments.remove(&segment);
+        self.forget(Forget::Segments(segment + 1));
+        tracing::info!(segment, "the oldest segment of the log is gone");
+        Ok(())
+    }
+}
+
+fn forget_in(index: &Index, what: &Forget) -> Result<(), StoreError> {
+    match what {
+        Forget::Spent(account, before) => index.forget_spent(account, *before),
+        Forget::Segments(below) => index.forget_segments(*below),
+        Forget::History(before) => {
+            for _ in 0..FORGET_PIECES {
+                if !index.forget_history(*before)? {
+                    break;
+                }
+            }
+            Ok(())
         }
     }
 }
@@ -837,9 +958,9 @@ fn is_batch_end(entries: &[index::Entry], at: usize) -> bool {
     at.checked_sub(1).and_then(|last| entries.get(last)).is_some_and(|last| last.ends_batch)
 }
 
-/// Makes the index durable; the position it is then sure to have, when everything was written back.
-fn checkpoint(connection: &Connection) -> Result<Option<Position>, StoreError> {
-    let position = index::durable_position(connection)?;
+/// Makes the index durable; the last record it is then sure to have, when everything was written back.
+fn checkpoint(connection: &Connection) -> Result<Option<u64>, StoreError> {
+    let known = index::durable(connection)?;
     let (busy, in_log, done): (i64, i64, i64) =
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let whole = busy == 0 && done >= in_log;
@@ -847,7 +968,7 @@ fn checkpoint(connection: &Connection) -> Result<Option<Position>, StoreError> {
         // Without it the journal is only begun anew when nothing was written meanwhile.
         connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
     }
-    Ok(whole.then_some(position))
+    Ok(whole.then_some(known.sequence))
 }
 
 impl<D: Disk> Queue for Embedded<D> {
@@ -917,7 +1038,7 @@ impl<D: Disk> Queue for Embedded<D> {
                 None => Err(open.place(message).ok_or(StoreError::Unknown(message))?),
             }
         };
-        let body = cached.or_else(|place| self.read_body(place))?;
+        let body = cached.or_else(|place| self.read_body(message, place))?;
         body.look()?;
         Ok(body)
     }
@@ -1000,7 +1121,7 @@ impl<D: Disk> Queue for Embedded<D> {
         };
         match self.shared.disk.length(&log::name_of(place.position.segment)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            _ => self.read_body(place).map(|body| body.look().is_ok().then_some(body)),
+            _ => self.read_body(id, place).map(|body| body.look().is_ok().then_some(body)),
         }
     }
 
@@ -1037,10 +1158,7 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn forget_spent(&self, account: &str, before: Timestamp) -> Result<(), StoreError> {
-        let mut outbox = guard(&self.shared.outbox);
-        outbox.forget.push((account.to_owned(), before));
-        outbox.taken += 1;
-        self.shared.outbox_changed.notify_all();
+        self.shared.forget(Forget::Spent(account.to_owned(), before));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 use super::bodies::Bodies;
 use super::lines::{LANES, Lines, Stand};
 use super::log::Position;
-use super::record::{Intend, Meta, Record, Settle};
+use super::record::{Base, CarriedKey, Intend, Meta, Record, Settle, Snapshot, StoodRow};
 use crate::api::{ChannelQueue, Head, KeptBack, LaneQueue, LeasedRecipient, Party, Skip, Spend, Suppression, Totals};
 use crate::body::{Body, FileId};
 use mail::channel::ChannelState;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// So many entries of messages that have left the cache are not worth a sweep.
 const SPARE_ORDER: usize = 64;
+/// Slots that are looked at without letting others in between.
+const SLOTS_AT_ONCE: usize = 16_384;
 
 /// What the message is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ impl Rows {
 pub(crate) struct Standing {
     pub id: MessageId,
     pub place: Place,
+    /// The sequence under which it was accepted: first come, first served.
+    pub order: u64,
     pub channel: ChannelId,
     pub accepted_at: Timestamp,
     pub lane: Lane,
@@ -161,9 +165,20 @@ pub(crate) struct Effects {
     pub suppressed: Vec<Suppression>,
     pub unsuppressed: Option<(Party, String)>,
     pub rerouted: Option<(MessageId, ChannelId)>,
+    /// Where a message that is known stands from now on.
+    pub relocated: Option<(MessageId, Place)>,
+    /// The sequence under which the new message was accepted.
+    pub order: u64,
+    /// The state beside messages, as a whole.
+    pub base: Option<Box<Base>>,
+    pub keys: Vec<CarriedKey>,
+    /// With the sequence of the record that said it first.
+    pub carried_spent: Vec<(u64, Spent)>,
     pub accepted: u64,
     /// The message of which nothing is open any more.
     pub ended: Option<MessageId>,
+    /// The segment that had it, and when it ended, by the last heartbeat.
+    pub ended_in: Option<(u32, Timestamp)>,
     /// From state, to state, as the log knows them.
     pub moved: Vec<(RecipientState, RecipientState)>,
     pub wakes: Vec<Wakeup>,
@@ -192,6 +207,24 @@ pub(crate) struct Interrupted {
     pub spend: Option<Spend>,
 }
 
+/// What a segment of the log is still needed for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentUse {
+    /// Open messages whose record it has.
+    pub open: u32,
+    /// Bytes of their records.
+    pub live_bytes: u64,
+    /// When the first and the last message of it ended, by the heartbeat before.
+    pub ended: Option<(Timestamp, Timestamp)>,
+}
+
+impl SegmentUse {
+    fn end(&mut self, at: Timestamp) {
+        let (first, last) = self.ended.unwrap_or((at, at));
+        self.ended = Some((first.min(at), last.max(at)));
+    }
+}
+
 /// All open messages.
 #[derive(Default)]
 pub(crate) struct OpenSet {
@@ -206,12 +239,13 @@ pub(crate) struct OpenSet {
     pub(crate) spending: HashMap<MessageId, Spend>,
     pub(crate) suppressed: BTreeSet<(Party, String)>,
     pub(crate) totals: Totals,
-    /// Open messages of each segment.
-    pub(crate) in_segment: HashMap<u32, u32>,
-    /// The latest capture in each segment: its bodies are shown for some days.
-    pub(crate) captured: HashMap<u32, Timestamp>,
     /// The files of large bodies.
     pub(crate) bodies: Bodies,
+    /// Recipients by state, as the log knows them: a lease alone is not in it.
+    pub(crate) recorded: [u64; 9],
+    pub(crate) segments: BTreeMap<u32, SegmentUse>,
+    /// The latest time that a record named, for a queue without heartbeats.
+    latest: Timestamp,
     cache: HashMap<u32, Fresh>,
     cache_order: VecDeque<(u32, MessageId)>,
     cache_bytes: usize,
@@ -246,7 +280,7 @@ impl OpenSet {
             }
         };
         self.by_id.insert(id, slot);
-        *self.in_segment.entry(place.position.segment).or_default() += 1;
+        self.occupy(place);
         self.totals.open_messages += 1;
         self.totals.open_bytes += self.size(&standing);
         self.requeue(slot);
@@ -256,6 +290,23 @@ impl OpenSet {
     /// Length of a message in bytes.
     fn size(&self, standing: &Standing) -> u64 {
         u64::from(standing.place.payload_length - standing.place.body_at) + self.bodies.length(standing.id)
+    }
+
+    fn occupy(&mut self, place: Place) {
+        let used = self.segments.entry(place.position.segment).or_default();
+        used.open += 1;
+        used.live_bytes += u64::from(place.payload_length);
+    }
+
+    fn vacate(&mut self, place: Place) {
+        let used = self.segments.entry(place.position.segment).or_default();
+        used.open = used.open.saturating_sub(1);
+        used.live_bytes = used.live_bytes.saturating_sub(u64::from(place.payload_length));
+    }
+
+    /// The time by which bodies are kept: that of the last heartbeat.
+    pub(crate) fn today(&self) -> Timestamp {
+        self.heartbeat.map_or(self.latest, |heartbeat| heartbeat.steady)
     }
 
     fn open(&self, id: MessageId) -> Option<&Open> {
@@ -288,10 +339,10 @@ impl OpenSet {
         let before = std::mem::replace(&mut open.queued_at, wanted);
         let lines = self.lines.entry(standing.channel).or_default();
         if let Some(before) = before {
-            lines.remove((before, standing.place.position), standing.stand());
+            lines.remove((before, standing.order), standing.stand());
         }
         if let Some(due) = wanted {
-            lines.insert((due, standing.place.position), slot, standing.stand());
+            lines.insert((due, standing.order), slot, standing.stand());
         }
         wakeup
     }
@@ -348,7 +399,7 @@ impl OpenSet {
         for lane in LANES {
             let of_lane = messages.iter().filter_map(|id| {
                 let open = self.open(*id).filter(|open| open.standing.channel == channel && open.standing.lane == lane)?;
-                Some(((open.queued_at?, open.standing.place.position), *id))
+                Some(((open.queued_at?, open.standing.order), *id))
             });
             let mut wanted: Vec<_> = of_lane.collect();
             if wanted.is_empty() {
@@ -478,10 +529,26 @@ impl OpenSet {
         self.cache.get(self.by_id.get(&id)?).map(|fresh| fresh.body.clone())
     }
 
-    /// Does to the set what a record says.
-    pub(crate) fn apply(&mut self, record: Record, place: Option<Place>) -> Effects {
+    /// Does to the set what a record says. `sequence` is the record's own, `place` where it stands if it has a body.
+    pub(crate) fn apply(&mut self, record: Record, sequence: u64, place: Option<Place>) -> Effects {
+        let effects = self.change(record, sequence, place);
+        self.recorded[0] += effects.accepted;
+        for (from, to) in &effects.moved {
+            self.recorded[usize::from(from.code())] = self.recorded[usize::from(from.code())].saturating_sub(1);
+            self.recorded[usize::from(to.code())] += 1;
+        }
+        effects
+    }
+
+    fn change(&mut self, record: Record, sequence: u64, place: Option<Place>) -> Effects {
         match record {
-            Record::Accept(meta) => place.map_or_else(Effects::default, |place| self.accept(meta, place)),
+            Record::Accept(meta) => place.map_or_else(Effects::default, |place| self.accept(meta, sequence, place)),
+            Record::Snapshot(snapshot) => place.map_or_else(Effects::default, |place| self.relocate(*snapshot, place)),
+            Record::Base(base) => self.rebase(base),
+            Record::Carried(carried) => {
+                self.suppressed.extend(carried.suppressed.iter().map(|one| (one.party, one.address.clone())));
+                Effects { keys: carried.keys, carried_spent: carried.spent, suppressed: carried.suppressed, ..Effects::default() }
+            }
             Record::Attempt { settle, intend } => {
                 let mut effects = settle.map_or_else(Effects::default, |settle| self.settle(settle));
                 if let Some(intend) = intend {
@@ -503,7 +570,108 @@ impl OpenSet {
         }
     }
 
-    fn accept(&mut self, meta: Box<Meta>, place: Place) -> Effects {
+    /// The state beside messages, as it is now. Where the log begins behind the first record, it is learned from here;
+    /// what is open is known already.
+    fn rebase(&mut self, base: Box<Base>) -> Effects {
+        for state in RecipientState::ALL.into_iter().filter(|state| state.is_final()) {
+            let at = usize::from(state.code());
+            self.recorded[at] = base.totals.by_state[at];
+            self.totals.by_state[at] = base.totals.by_state[at];
+        }
+        self.totals.accepted = self.recorded.iter().sum();
+        self.states.extend(base.states.iter().map(|(channel, state)| (*channel, state.clone())));
+        self.lessons.extend(base.lessons.iter().map(|(channel, lessons)| (*channel, lessons.clone())));
+        self.heartbeat = base.heartbeat.or(self.heartbeat);
+        let totals = Totals { accepted: self.totals.accepted, by_state: self.recorded, ..Totals::default() };
+        Effects { base: Some(Box::new(Base { totals, ..*base })), ..Effects::default() }
+    }
+
+    /// True when a base says of what is open what is known of it.
+    pub(crate) fn agrees(&self, base: &Base) -> bool {
+        let open = RecipientState::ALL.into_iter().filter(|state| !state.is_final()).map(|state| usize::from(state.code()));
+        open.into_iter().all(|at| self.recorded[at] == base.totals.by_state[at])
+    }
+
+    /// True when a snapshot says of an open message what is known of it; `None` when it is not known as open.
+    pub(crate) fn stands(&self, snapshot: &Snapshot) -> Option<bool> {
+        let open = self.open(snapshot.meta.id)?;
+        let same = |(row, stood): (&Row, &StoodRow)| {
+            let known = (recorded(row), row.intended, row.doubts, row.attempts, row.due, row.first_attempt);
+            known == (stood.state, stood.intended, stood.doubts, stood.attempts, stood.due, stood.first_attempt)
+        };
+        let rows = open.rows.get();
+        Some(rows.len() == snapshot.rows.len() && rows.iter().zip(&snapshot.rows).all(same))
+    }
+
+    /// A snapshot of a message that is known says only where it stands from now on.
+    fn relocate(&mut self, snapshot: Snapshot, place: Place) -> Effects {
+        let id = snapshot.meta.id;
+        let Some(slot) = self.by_id.get(&id).copied() else {
+            return self.resurrect(snapshot, place);
+        };
+        let before = std::mem::replace(&mut self.open_mut(slot).standing.place, place);
+        self.vacate(before);
+        self.occupy(place);
+        Effects { relocated: Some((id, place)), ..Effects::default() }
+    }
+
+    /// A message whose acceptance is not in the log any more.
+    fn resurrect(&mut self, snapshot: Snapshot, place: Place) -> Effects {
+        let Snapshot { meta, order, rows: stood, spending } = snapshot;
+        let (id, at) = (meta.id, meta.at);
+        let rows = stood.iter().map(Row::from).collect();
+        self.bodies.accept(&meta);
+        let slot = self.insert(Standing { order, ..standing(&meta, order, place) }, rows);
+        let mut effects = Effects { accepted: stood.len() as u64, order, ..Effects::default() };
+        self.totals.accepted += stood.len() as u64;
+        self.totals.by_state[0] += stood.len() as u64;
+        for (index, row) in stood.into_iter().enumerate() {
+            effects.moved.push((RecipientState::Queued, row.state));
+            let known = Row::from(&row);
+            effects.changes.push(change(id, index as u32, &known, row.since, Some(row.said), Some(row.relay)));
+        }
+        if let Some(spend) = spending {
+            effects.spending = Some((id, Some(spend.clone())));
+            self.spending.insert(id, spend);
+        }
+        let moved = effects.moved.clone();
+        effects.new = Some((Box::new(meta), place));
+        self.finish(slot, at, &moved, &mut effects);
+        effects
+    }
+
+    /// An open message as the log knows it, without its words; `None` when it stands elsewhere, or is open no more.
+    pub(crate) fn stood(&self, id: MessageId, segment: u32) -> Option<(Standing, Vec<StoodRow>, Option<Spend>)> {
+        let open = self.open(id).filter(|open| open.standing.place.position.segment == segment)?;
+        let rows = open.rows.get().iter().map(|row| StoodRow {
+            state: recorded(row),
+            intended: row.intended,
+            doubts: row.doubts,
+            attempts: row.attempts,
+            due: row.due,
+            first_attempt: row.first_attempt,
+            since: Timestamp::default(),
+            said: String::new(),
+            relay: String::new(),
+        });
+        Some((open.standing, rows.collect(), self.spending.get(&id).cloned()))
+    }
+
+    /// Up to `limit` open messages whose record a segment has, from a slot on; and the slot to go on from, if any.
+    pub(crate) fn of_segment(&self, segment: u32, from: usize, limit: usize) -> (Vec<(MessageId, Place)>, Option<usize>) {
+        let mut found = Vec::new();
+        for (slot, open) in self.slots.iter().enumerate().skip(from).take(SLOTS_AT_ONCE) {
+            let Some(open) = open.as_ref().filter(|open| open.standing.place.position.segment == segment) else { continue };
+            found.push((open.standing.id, open.standing.place));
+            if found.len() == limit {
+                return (found, Some(slot + 1));
+            }
+        }
+        let next = from + SLOTS_AT_ONCE;
+        (found, (next < self.slots.len()).then_some(next))
+    }
+
+    fn accept(&mut self, meta: Box<Meta>, order: u64, place: Place) -> Effects {
         let row = Row {
             state: RecipientState::Queued,
             intended: false,
@@ -514,7 +682,8 @@ impl OpenSet {
         };
         let count = meta.envelope.recipients.len();
         self.bodies.accept(&meta);
-        let slot = self.insert(standing(&meta, place), vec![row; count]);
+        let slot = self.insert(standing(&meta, order, place), vec![row; count]);
+        self.latest = self.latest.max(meta.at);
         self.totals.accepted += count as u64;
         self.totals.by_state[0] += count as u64;
         let (id, at, channel) = (meta.id, meta.at, meta.channel);
@@ -522,7 +691,7 @@ impl OpenSet {
             |kind, message, recipient, detail| Fact { kind, at, message: Some(message), recipient, channel: Some(channel), detail };
         let mut facts = vec![fact(EventKind::MessageQueued, id, None, String::new())];
         facts.extend(meta.retry_of.map(|origin| fact(EventKind::MessageRetried, origin, None, format!("as {id}"))));
-        let mut effects = Effects { facts, accepted: count as u64, ..Effects::default() };
+        let mut effects = Effects { facts, accepted: count as u64, order, ..Effects::default() };
         for index in &meta.suppressed {
             let Some(row) = self.open_mut(slot).rows.get_mut().get_mut(*index as usize) else { continue };
             row.state = RecipientState::Suppressed;
@@ -539,7 +708,10 @@ impl OpenSet {
 
     fn settle(&mut self, settle: Settle) -> Effects {
         let mut effects = Effects::default();
+        self.suppress(&settle, &mut effects);
         let Some(slot) = self.by_id.get(&settle.message).copied() else {
+            // It was accepted before the log begins, and has ended; what it spent is still spent.
+            effects.spent = settle.spent;
             return effects;
         };
         let mut moved = Vec::with_capacity(settle.recipients.len());
@@ -582,26 +754,31 @@ impl OpenSet {
                     detail: settled.said.clone(),
                 });
             }
-            if let Some(address) = &settled.suppress {
-                let party = self.party(slot);
-                self.suppressed.insert((party, address.clone()));
-                effects.suppressed.push(Suppression {
-                    party,
-                    address: address.clone(),
-                    reason: settled.said.clone(),
-                    origin: settle.message,
-                    at: settle.at,
-                });
-            }
         }
         self.unspend(&settle, &mut effects);
         self.finish(slot, settle.at, &moved, &mut effects);
         effects
     }
 
-    fn party(&mut self, slot: u32) -> Party {
-        let standing = self.open_mut(slot).standing;
-        Party::of(standing.team, standing.person)
+    fn suppress(&mut self, settle: &Settle, effects: &mut Effects) {
+        let of_message = self.party(settle.message);
+        for settled in &settle.recipients {
+            let Some((party, address)) = &settled.suppress else { continue };
+            let Some(party) = party.or(of_message) else { continue };
+            self.suppressed.insert((party, address.clone()));
+            effects.suppressed.push(Suppression {
+                party,
+                address: address.clone(),
+                reason: settled.said.clone(),
+                origin: settle.message,
+                at: settle.at,
+            });
+        }
+    }
+
+    /// Whose list counts for an open message.
+    pub(crate) fn party(&self, id: MessageId) -> Option<Party> {
+        self.open(id).map(|open| Party::of(open.standing.team, open.standing.person))
     }
 
     /// The transaction is over: what it spent is no longer open.
@@ -698,7 +875,7 @@ impl OpenSet {
         let (standing, queued_at) = (open.standing, open.queued_at.take());
         let Some(lines) = self.lines.get_mut(&standing.channel) else { return };
         if let Some(at) = queued_at {
-            lines.remove((at, standing.place.position), standing.stand());
+            lines.remove((at, standing.order), standing.stand());
         }
     }
 
@@ -733,30 +910,29 @@ impl OpenSet {
     /// Counts the moves, drops the message when nothing of it is open, and queues what is left.
     fn finish(&mut self, slot: u32, at: Timestamp, moved: &[(RecipientState, RecipientState)], effects: &mut Effects) {
         self.count(moved);
-        let open = self.open_mut(slot);
-        let segment = open.standing.place.position.segment;
-        if open.rows.get().iter().any(|row| row.state == RecipientState::Captured) {
-            self.captured.insert(segment, at);
-        }
+        self.latest = self.latest.max(at);
         if self.open_mut(slot).rows.get().iter().all(|row| row.state.is_final()) {
-            self.end(slot, at, effects);
+            self.end(slot, effects);
         } else {
             effects.wakes.extend(self.requeue(slot));
         }
     }
 
     /// Nothing of the message is open any more.
-    fn end(&mut self, slot: u32, at: Timestamp, effects: &mut Effects) {
+    fn end(&mut self, slot: u32, effects: &mut Effects) {
         let open = self.open_mut(slot);
         let Standing { id, place, .. } = open.standing;
         let gone = open.rows.get().iter().all(|row| matches!(row.state, RecipientState::Sent | RecipientState::Suppressed));
         effects.ended = Some(id);
         self.remove(slot);
+        let (segment, today) = (place.position.segment, self.today());
+        self.segments.entry(segment).or_default().end(today);
+        effects.ended_in = Some((segment, today));
         match self.bodies.end(id) {
             Some(file) if gone => effects.spare = Some(file),
             Some(file) => {
-                self.bodies.keep(file, at, place.position.segment);
-                effects.resting = Some((file, at));
+                self.bodies.keep(file, today, segment);
+                effects.resting = Some((file, today));
             }
             None => {}
         }
@@ -778,12 +954,7 @@ impl OpenSet {
         self.free.push(slot);
         self.totals.open_messages -= 1;
         self.totals.open_bytes -= self.size(&open.standing);
-        if let Some(count) = self.in_segment.get_mut(&place.position.segment) {
-            *count -= 1;
-            if *count == 0 {
-                self.in_segment.remove(&place.position.segment);
-            }
-        }
+        self.vacate(place);
     }
 
     /// Recipients whose intent was durable when the process ended.
@@ -868,17 +1039,32 @@ impl OpenSet {
         from + count < self.slots.len()
     }
 
-    /// Every message with a queued recipient.
-    pub(crate) fn queued(&self) -> Vec<MessageId> {
-        let is_queued = |open: &&Open| open.rows.get().iter().any(|row| row.state == RecipientState::Queued);
+    /// Every message with a queued recipient that was accepted before a record.
+    pub(crate) fn queued_before(&self, sequence: u64) -> Vec<MessageId> {
+        let is_queued =
+            |open: &&Open| open.standing.order < sequence && open.rows.get().iter().any(|row| row.state == RecipientState::Queued);
         self.slots.iter().flatten().filter(is_queued).map(|open| open.standing.id).collect()
     }
 }
 
-fn standing(meta: &Meta, place: Place) -> Standing {
+impl From<&StoodRow> for Row {
+    fn from(row: &StoodRow) -> Self {
+        Self {
+            state: row.state,
+            intended: row.intended,
+            doubts: row.doubts,
+            attempts: row.attempts,
+            due: row.due,
+            first_attempt: row.first_attempt,
+        }
+    }
+}
+
+fn standing(meta: &Meta, order: u64, place: Place) -> Standing {
     Standing {
         id: meta.id,
         place,
+        order,
         channel: meta.channel,
         accepted_at: meta.at,
         lane: meta.lane,
@@ -990,11 +1176,11 @@ mod tests {
             let meta = Meta::from(message(number, &["ana@example.org"]));
             let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Default::default() };
             let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
-            set.apply(Record::Accept(Box::new(meta)), Some(place));
+            set.apply(Record::Accept(Box::new(meta)), u64::from(number), Some(place));
             set.cache(id(number), fresh);
             if number > 0 {
                 let (message, recipients, to) = (id(number), vec![0], Move::Cancel);
-                set.apply(Record::Steer { message, recipients, to, channel: None, by: "ana".into(), at: NOW }, None);
+                set.apply(Record::Steer { message, recipients, to, channel: None, by: "ana".into(), at: NOW }, 1000, None);
             }
         }
         assert_eq!(set.cache.len(), 1);
@@ -1009,7 +1195,7 @@ mod tests {
         let since_boot = std::time::Duration::from_secs(9);
         let reading = mail::steady::Reading { boot: [1; 16], since_boot, wall: Timestamp(90_000), proved: true };
         let heartbeat = Heartbeat { reading, steady: Timestamp(5_000), owed: None };
-        set.apply(Record::Beat { heartbeat, credit: None }, None);
+        set.apply(Record::Beat { heartbeat, credit: None }, 1, None);
         assert_eq!(set.wall_at(Timestamp(6_000)), Timestamp(91_000));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The first byte says what a record is; its meaning never changes.
 
+use self::carried::{put_base, put_carried, put_snapshot, take_base, take_carried, take_snapshot};
 use super::wire::{Input, put_bytes, put_number, put_option, put_text};
 use crate::api::{Idempotency, NewMessage, Party, Spend};
 use crate::body::FileName;
@@ -13,6 +14,10 @@ use mail::{ChannelId, Envelope, Lane, MessageId, Move, PersonId, Surface, TeamId
 use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::time::Duration;
 
+mod carried;
+
+pub(crate) use self::carried::{Base, Carried, CarriedKey, Snapshot, StoodRow, addresses_bytes, addresses_from};
+
 const ACCEPT: u8 = 1;
 const ATTEMPT: u8 = 2;
 const STEER: u8 = 3;
@@ -21,6 +26,9 @@ const LESSONS: u8 = 5;
 const BEAT: u8 = 6;
 const UNSUPPRESS: u8 = 7;
 const ACCEPT_SPOOLED: u8 = 8;
+const SNAPSHOT: u8 = 20;
+const BASE: u8 = 21;
+const CARRIED: u8 = 22;
 
 /// A record without the body of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +47,12 @@ pub(crate) enum Record {
     Beat { heartbeat: Heartbeat, credit: Option<Credit> },
     /// A person took an address off the list of those that must not be written to.
     Unsuppress { party: Party, address: String, by: String, at: Timestamp },
+    /// An open message, written again because the segment that has it is to go. Its body follows.
+    Snapshot(Box<Snapshot>),
+    /// Older segments are not needed any more.
+    Base(Box<Base>),
+    /// What ended mail leaves behind, written again.
+    Carried(Box<Carried>),
 }
 
 /// All of an accepted message but its body.
@@ -87,8 +101,8 @@ pub(crate) struct SettledRow {
     pub due: Timestamp,
     pub counts: bool,
     pub said: String,
-    /// The address that goes on the list.
-    pub suppress: Option<String>,
+    /// The address that goes on the list, lower case, and whose list; older records do not say the latter.
+    pub suppress: Option<(Option<Party>, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -130,17 +144,27 @@ impl From<NewMessage> for Meta {
 }
 
 impl Record {
-    /// Appends the record; for an accepted message the body follows, appended by the caller.
+    /// Appends the record; for an accepted message and a snapshot the body follows, appended by the caller.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Accept(meta) => {
                 out.push(if meta.rest.is_some() { ACCEPT_SPOOLED } else { ACCEPT });
-                let length_at = out.len();
-                out.extend_from_slice(&[0; 4]);
-                put_meta(out, meta);
-                meta.rest.iter().for_each(|rest| put_file_name(out, rest));
-                let length = (out.len() - length_at - 4) as u32;
-                out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+                put_before_body(out, |out| {
+                    put_meta(out, meta);
+                    meta.rest.iter().for_each(|rest| put_file_name(out, rest));
+                });
+            }
+            Self::Snapshot(snapshot) => {
+                out.push(SNAPSHOT);
+                put_before_body(out, |out| put_snapshot(out, snapshot));
+            }
+            Self::Base(base) => {
+                out.push(BASE);
+                put_base(out, base);
+            }
+            Self::Carried(carried) => {
+                out.push(CARRIED);
+                put_carried(out, carried);
             }
             Self::Attempt { settle, intend } => {
                 out.push(ATTEMPT);
@@ -192,20 +216,27 @@ impl Record {
         }
     }
 
-    /// Reads a record; for an accepted message also where in `payload` its body begins.
+    /// Reads a record; for an accepted message and a snapshot also where in `payload` the body begins.
     pub(crate) fn decode(payload: &[u8]) -> Option<(Self, usize)> {
         let mut input = Input(payload);
         let record = match input.byte()? {
             kind @ (ACCEPT | ACCEPT_SPOOLED) => {
-                let length = u32::from_le_bytes(input.fixed(4)?.try_into().ok()?) as usize;
-                let mut bytes = Input(input.fixed(length)?);
-                let mut meta = take_meta(&mut bytes)?;
-                if kind == ACCEPT_SPOOLED {
-                    meta.rest = Some(take_file_name(&mut bytes)?);
-                }
-                bytes.end()?;
-                return Some((Self::Accept(Box::new(meta)), 5 + length));
+                let take = |input: &mut Input<'_>| {
+                    let mut meta = take_meta(input)?;
+                    if kind == ACCEPT_SPOOLED {
+                        meta.rest = Some(take_file_name(input)?);
+                    }
+                    Some(meta)
+                };
+                let (meta, body_at) = take_before_body(&mut input, take)?;
+                return Some((Self::Accept(Box::new(meta)), body_at));
             }
+            SNAPSHOT => {
+                let (snapshot, body_at) = take_before_body(&mut input, take_snapshot)?;
+                return Some((Self::Snapshot(Box::new(snapshot)), body_at));
+            }
+            BASE => Self::Base(Box::new(take_base(&mut input)?)),
+            CARRIED => Self::Carried(Box::new(take_carried(&mut input)?)),
             ATTEMPT => Self::Attempt { settle: input.option(take_settle)?, intend: input.option(take_intend)? },
             STEER => Self::Steer {
                 message: take_id(&mut input)?,
@@ -241,7 +272,16 @@ impl Record {
     }
 }
 
-/// The file that an accept record names.
+/// What a record that has a message says of it; `None` for any other.
+pub(crate) fn message_in(payload: &[u8]) -> Option<Meta> {
+    match Record::decode(payload)?.0 {
+        Record::Accept(meta) => Some(*meta),
+        Record::Snapshot(snapshot) => Some(snapshot.meta),
+        _ => None,
+    }
+}
+
+/// The file that the record of a message names.
 ///
 /// # Errors
 /// It is none.
@@ -249,12 +289,25 @@ pub(crate) fn rest_of(payload: &[u8]) -> Result<Option<FileName>, ()> {
     match payload.first() {
         // The usual one needs no reading.
         Some(&ACCEPT) => Ok(None),
-        Some(&ACCEPT_SPOOLED) => match Record::decode(payload) {
-            Some((Record::Accept(meta), _)) => Ok(meta.rest),
-            _ => Err(()),
-        },
-        _ => Err(()),
+        _ => message_in(payload).map(|meta| meta.rest).ok_or(()),
     }
+}
+
+/// What stands before a body says how long it is.
+fn put_before_body(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let length_at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    put(out);
+    let length = (out.len() - length_at - 4) as u32;
+    out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn take_before_body<T>(input: &mut Input<'_>, take: impl FnOnce(&mut Input<'_>) -> Option<T>) -> Option<(T, usize)> {
+    let length = u32::from_le_bytes(input.fixed(4)?.try_into().ok()?) as usize;
+    let mut before = Input(input.fixed(length)?);
+    let taken = take(&mut before)?;
+    before.end()?;
+    Some((taken, 5 + length))
 }
 
 fn put_settle(out: &mut Vec<u8>, settle: &Settle) {
@@ -271,7 +324,7 @@ fn put_settle(out: &mut Vec<u8>, settle: &Settle) {
         put_time(out, row.due);
         out.push(u8::from(row.counts));
         put_text(out, &row.said);
-        put_option(out, row.suppress.as_deref(), put_text);
+        put_suppress(out, row.suppress.as_ref());
     }
 }
 
@@ -291,10 +344,37 @@ fn take_settle(input: &mut Input<'_>) -> Option<Settle> {
             due: take_time(input)?,
             counts: input.byte()? == 1,
             said: input.text()?.to_owned(),
-            suppress: input.option(Input::text)?.map(str::to_owned),
+            suppress: take_suppress(input)?,
         });
     }
     Some(Settle { message, channel, at, relay, spent, refunded, recipients })
+}
+
+fn put_suppress(out: &mut Vec<u8>, suppress: Option<&(Option<Party>, String)>) {
+    match suppress {
+        None => out.push(0),
+        Some((None, address)) => {
+            out.push(1);
+            put_text(out, address);
+        }
+        Some((Some(party), address)) => {
+            out.push(2);
+            put_text(out, address);
+            put_party(out, *party);
+        }
+    }
+}
+
+fn take_suppress(input: &mut Input<'_>) -> Option<Option<(Option<Party>, String)>> {
+    Some(match input.byte()? {
+        0 => None,
+        1 => Some((None, input.text()?.to_owned())),
+        2 => {
+            let address = input.text()?.to_owned();
+            Some((Some(take_party(input)?), address))
+        }
+        _ => return None,
+    })
 }
 
 fn take_intend(input: &mut Input<'_>) -> Option<Intend> {
@@ -649,6 +729,10 @@ fn put_time(out: &mut Vec<u8>, at: Timestamp) {
 
 fn take_time(input: &mut Input<'_>) -> Option<Timestamp> {
     Some(Timestamp(i64::from_le_bytes(input.fixed(8)?.try_into().ok()?)))
+}
+
+fn put_id(out: &mut Vec<u8>, id: MessageId) {
+    out.extend_from_slice(&id.0);
 }
 
 fn take_id(input: &mut Input<'_>) -> Option<MessageId> {

@@ -5,7 +5,8 @@
 //! end a process at any step and begin the next one from what its disk has.
 
 use super::core::{self, Core, lock};
-use super::index::{self, Entry, Index};
+use super::head::{Keeper, Next};
+use super::index::{Entry, Index};
 use super::{Embedded, Findings, Options, guard, log, take_batch};
 use crate::api::*;
 use crate::body::{Body, Spool};
@@ -128,12 +129,21 @@ pub enum Served<'a> {
 /// Whoever is told of it.
 type Watcher = Box<dyn Fn(&Served<'_>) + Send + Sync>;
 
+/// Steps of the keeper without letting others in between.
+const STEPS_AT_ONCE: usize = 100;
+
+/// The keeper, and what it waits for.
+struct StepKeeper {
+    keeper: Keeper,
+    waits: Option<Commit<Result<u64, StoreError>>>,
+}
+
 /// The queue, stepped by hand.
 pub struct Stepped {
     queue: Embedded<FakeDisk>,
     core: Mutex<Core<FakeDisk>>,
     index: Mutex<Index>,
-    keeper: Mutex<Connection>,
+    keeper: Mutex<StepKeeper>,
     submitted: tokio::sync::Notify,
     watcher: OnceLock<Watcher>,
 }
@@ -149,8 +159,7 @@ impl Stepped {
             let disk = Arc::new(disk);
             Embedded::prepare(Arc::clone(&disk), disk, path.clone(), options)?
         };
-        let keeper = index::reader(&path)?;
-        keeper.pragma_update(None, "query_only", false).map_err(StoreError::from)?;
+        let keeper = StepKeeper { keeper: queue.shared.keeper(queue.shared.policy)?, waits: None };
         Ok(Self {
             queue,
             core: Mutex::new(core),
@@ -219,8 +228,8 @@ impl Stepped {
         };
         let mut index = guard(&self.index);
         index.apply(&entries)?;
-        for (account, before) in &forget {
-            index.forget_spent(account, *before)?;
+        for what in &forget {
+            super::forget_in(&index, what)?;
         }
         if let Some(last) = entries.last() {
             self.queue.shared.indexed.store(last.sequence, Ordering::Relaxed);
@@ -229,13 +238,38 @@ impl Stepped {
         Ok(())
     }
 
-    /// Checkpoints the index and removes the segments that nobody needs; true when one was removed.
+    /// Goes on with letting the oldest segment go, as far as it can without something being written meanwhile; true
+    /// when one was removed.
     pub fn tidy(&self) -> bool {
-        let count = || log::segments(&*self.queue.shared.disk).map_or(0, |segments| segments.len());
-        let before = count();
-        self.queue.shared.remove_bodies_that_rested();
-        self.queue.shared.tidy(&guard(&self.keeper));
-        count() < before
+        let shared = &self.queue.shared;
+        shared.remove_bodies_that_rested();
+        let first = || log::segments(&*shared.disk).ok().and_then(|segments| segments.first().copied());
+        let before = first();
+        let mut keeper = guard(&self.keeper);
+        for _ in 0..STEPS_AT_ONCE {
+            if guard(&shared.inbox).failed.is_some() {
+                break;
+            }
+            if let Some(mut commit) = keeper.waits.take() {
+                match commit.try_take() {
+                    Some(result) => keeper.keeper.written(result),
+                    None => {
+                        keeper.waits = Some(commit);
+                        break;
+                    }
+                }
+            }
+            let durable = if guard(&shared.outbox).entries.is_empty() { shared.checkpoint(&keeper.keeper) } else { None };
+            match keeper.keeper.step(shared, durable.unwrap_or(0)) {
+                Next::Again => {}
+                Next::Wait(commit) => {
+                    keeper.waits = Some(commit);
+                    self.submitted.notify_one();
+                }
+                Next::Rest => break,
+            }
+        }
+        first() != before
     }
 
     /// Forgets whom it would have woken, so that nothing holds what its process held.

@@ -58,7 +58,8 @@ struct Bench {
 }
 
 fn open(disk: &FakeDisk, folder: &Path) -> Embedded<FakeDisk> {
-    let options = Options { min_free: 1000, segment_size: 3000, ..Options::new(folder, NOW) };
+    let options =
+        Options { min_free: 1000, reserve: 0, segment_size: 3000, keep_bodies: Duration::ZERO, ..Options::new(folder, NOW) };
     Embedded::on_disk(Arc::new(disk.clone()), folder.join("index.sqlite"), options).unwrap()
 }
 
@@ -77,6 +78,13 @@ impl Bench {
     fn restart(&mut self) {
         self.queue = None;
         self.queue = Some(open(&self.disk, self.folder.path()));
+    }
+
+    /// Lets go what may go, whatever it takes to write open mail again.
+    fn tidy(&self) {
+        let shared = &self.queue().shared;
+        let mut keeper = shared.keeper(head::Policy { keep_bodies: Duration::ZERO, slack: 0, share: u64::MAX }).unwrap();
+        shared.tidy(&mut keeper);
     }
 
     fn accept(&self, message: NewMessage) -> Result<Accepted, AcceptError> {
@@ -292,6 +300,29 @@ fn a_full_disk_refuses_and_takes_again_by_itself() {
 }
 
 #[test]
+fn on_a_full_disk_outcomes_are_kept_in_the_reserve_and_submissions_wait_until_it_is_there_again() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), FakeDisk::default());
+    let options = Options { min_free: 0, reserve: 4000, ..Options::new(folder.path(), NOW) };
+    let queue = Embedded::on_disk(Arc::new(disk.clone()), folder.path().join("index.sqlite"), options).unwrap();
+    let accept = |number| queue.accept(vec![message(number, &["luis@example.org"])]).wait();
+    for number in 1..=3 {
+        accept(number).unwrap();
+    }
+    let all = leases(&queue, NOW, 9);
+    disk.fail(Fault::NoSpace);
+    for lease in &all[..2] {
+        queue.record(AttemptRecord { settle: Some(settlement(lease, Move::Send)), ..AttemptRecord::default() }).wait().unwrap();
+        assert!(matches!(accept(9), Err(AcceptError::NoSpace(why)) if why.contains("reserve")));
+    }
+    disk.fail(Fault::None);
+    accept(10).unwrap();
+    disk.fail(Fault::NoSpace);
+    let settle = Some(settlement(&all[2], Move::Send));
+    queue.record(AttemptRecord { settle, ..AttemptRecord::default() }).wait().expect("the reserve is there again");
+    assert_eq!(queue.totals().by_state[usize::from(RecipientState::Sent.code())], 3);
+}
+
+#[test]
 fn below_the_floor_submissions_are_refused_and_outcomes_are_not() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();
@@ -435,6 +466,7 @@ fn a_segment_goes_when_its_mail_is_done_and_its_keys_stay() {
             .wait()
             .unwrap();
     }
+    bench.tidy();
     bench.restart();
     let after = bench.disk.list().unwrap();
     assert!(before.len() > 2 && !after.contains(&before[0]), "{before:?} {after:?}");
