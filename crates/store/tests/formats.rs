@@ -7,6 +7,9 @@ use std::path::Path;
 use store::embedded::{Embedded, Options, check};
 use store::{Filter, Page, Queue};
 
+/// The formats that were ever written, this version's last.
+const FORMATS: [&str; 1] = ["format-3"];
+
 /// Two captured messages, one that waits on a paused channel and one that is held; each was submitted with a key.
 fn copy_of(format: &str) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
@@ -20,9 +23,9 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
-            drop(fs::copy(entry.path(), target).unwrap())
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }
@@ -48,7 +51,7 @@ fn options(folder: &Path) -> Options {
 
 #[test]
 fn a_folder_of_every_format_is_opened_and_nothing_in_it_is_lost() {
-    for format in ["format-3"] {
+    for format in FORMATS {
         let home = copy_of(format);
         let queue = Embedded::open(options(home.path())).unwrap();
         assert_eq!(told(&queue), expected(), "{format}");
@@ -68,7 +71,7 @@ fn a_folder_of_every_format_is_opened_and_nothing_in_it_is_lost() {
 
 #[test]
 fn the_log_of_every_format_says_all_of_it_without_the_index() {
-    for format in ["format-3"] {
+    for format in FORMATS {
         let home = copy_of(format);
         fs::remove_file(home.path().join("index.sqlite")).unwrap();
         let queue = Embedded::open(options(home.path())).unwrap();
