@@ -74,6 +74,17 @@ pub enum Unknown {
 /// What recovery found of a recipient.
 pub type Found = (RecipientState, u32, u32);
 
+impl Message {
+    /// How it ended, when nothing of it is open: without its index, a log that begins later need not know it.
+    fn as_ended(&self) -> Option<Vec<Found>> {
+        let ended = |recipient: &Recipient| {
+            let Standing { state, attempts, doubts, .. } = recipient.standing.filter(|standing| standing.state.is_final())?;
+            Some((state, attempts, doubts))
+        };
+        self.recipients.iter().map(ended).collect()
+    }
+}
+
 impl Book {
     /// A message is about to be submitted.
     pub fn submitted(&mut self, id: MessageId, recipients: u32, asks: bool) {
@@ -270,11 +281,13 @@ impl Book {
     pub fn restarted(
         &mut self,
         unknown: &Unknown,
+        forgets: bool,
         mut found: impl FnMut(MessageId) -> Result<Option<Vec<Found>>, String>,
     ) -> Result<usize, String> {
         let mut all = BTreeMap::new();
-        for id in self.messages.keys() {
-            all.insert(*id, found(*id)?);
+        for (id, message) in &self.messages {
+            let known = found(*id)?;
+            all.insert(*id, known.or_else(|| if forgets { message.as_ended() } else { None }));
         }
         let without = self.messages.clone();
         let chosen = match (fits(&without, &all), unknown) {

@@ -90,6 +90,8 @@ struct History<'a> {
     index: MemoryIndex,
     /// An index from before.
     older: Option<MemoryIndex>,
+    /// As [`Plan::apart`].
+    apart: Random,
     unknown: Unknown,
 }
 
@@ -112,6 +114,7 @@ impl<'a> History<'a> {
             disk: FakeDisk::default(),
             index: MemoryIndex::default(),
             older: Some(MemoryIndex::default()),
+            apart: plan.apart.clone(),
             unknown: Unknown::Nothing,
         })
     }
@@ -158,7 +161,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The index is found as it was at an earlier moment, as long as no segment was removed.
+    /// The index is found as it was at an earlier moment, as long as no segment was removed, or not at all.
     fn lose_index(&mut self) -> Result<()> {
         let (whole, older, keeps) = {
             let mut state = self.world.lock();
@@ -173,6 +176,16 @@ impl<'a> History<'a> {
         }
         if keeps && self.older.is_none() && whole {
             self.older = Some(self.index.copy()?);
+        }
+        let lost = {
+            let mut state = self.world.lock();
+            let lost = self.apart.percent(10);
+            state.history_lost |= lost && state.segment_removed;
+            lost
+        };
+        if lost {
+            self.world.note("the index is gone");
+            self.index = MemoryIndex::default();
         }
         Ok(())
     }

@@ -132,6 +132,7 @@ fn open(world: &Arc<World>, plan: &Plan, disk: &FakeDisk, index: &MemoryIndex) -
         steady: Box::new(steady),
         min_free: 0,
         segment_size: plan.segment_size,
+        keep_bodies: plan.keep_bodies,
         cache_bytes: plan.cache_bytes,
         ask: Box::new(move |channel| asks.contains(&channel)),
         ..Options::new("simulated", world.wall())
@@ -161,7 +162,8 @@ fn recovered(world: &World, queue: &Stepped, unknown: &Unknown) {
         Ok(view.map(|view| view.recipients.into_iter().map(row).collect()))
     };
     let mut state = world.lock();
-    let result = state.book.restarted(unknown, found);
+    let forgets = state.history_lost;
+    let result = state.book.restarted(unknown, forgets, found);
     match result {
         Ok(open) => state.note(&format!("the process begins; {open} messages were open")),
         Err(why) => state.check(Err(why)),

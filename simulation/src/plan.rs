@@ -6,6 +6,7 @@ use mail::limits::Limit;
 use mail::{ChannelId, Lane};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::time::Duration;
 
 /// A minute, in milliseconds.
 pub const MINUTE: u64 = 60_000;
@@ -30,6 +31,10 @@ pub struct Plan {
     pub trouble_ends: u64,
     /// A log segment is closed at this size.
     pub segment_size: u32,
+    /// Chance of its own, for what came to the simulation later: the histories of older seeds stay what they were.
+    pub apart: Random,
+    /// Bodies of ended mail are kept so long.
+    pub keep_bodies: Duration,
     /// Fresh bodies kept in memory, in bytes.
     pub cache_bytes: usize,
     /// Milliseconds that a sync takes, at most.
@@ -161,6 +166,7 @@ impl Plan {
     /// The history that a seed stands for.
     #[must_use]
     pub fn new(random: &mut Random) -> Self {
+        let mut apart = Random::new(random.clone().number());
         let span = random.pick(&[5 * MINUTE, 40 * MINUTE, 6 * HOUR, 30 * HOUR]);
         let count = random.pick(&[1, 1, 2, 2, 3, 5]);
         let mut channels: Vec<ChannelPlan> = (1..=count).map(|id| channel(ChannelId(id), span, random)).collect();
@@ -181,6 +187,8 @@ impl Plan {
             events,
             trouble_ends,
             segment_size: random.pick(&[4_000, 20_000, 100_000]),
+            apart: apart.clone(),
+            keep_bodies: apart.pick(&[Duration::ZERO, Duration::from_secs(600), Duration::from_secs(7 * 24 * 3600)]),
             cache_bytes: random.pick(&[0, 5_000, 1_000_000]),
             sync_takes: random.pick(&[0, 3, 12, 80]),
         }

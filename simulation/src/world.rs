@@ -46,6 +46,8 @@ pub struct State {
     pub alive_since: u64,
     /// A segment of the log was removed: no index from before belongs to it.
     pub segment_removed: bool,
+    /// What has ended before the log begins need not be known any more.
+    pub history_lost: bool,
     /// The first thing that must not be.
     pub failure: Option<String>,
     /// Milliseconds since the history began, when the present process began or the last one ended.
@@ -103,6 +105,7 @@ impl World {
             ends_at_batch: None,
             alive_since: 0,
             segment_removed: false,
+            history_lost: false,
             failure: None,
             base: 0,
             began: None,
