@@ -322,7 +322,11 @@ fn open_of(queue: &dyn Queue) -> String {
     let totals = queue.totals();
     assert_eq!(totals.accepted, totals.by_state.iter().sum::<u64>(), "one fate for each recipient");
     let order: Vec<_> = order.collect();
-    format!("{totals:?}\n{messages:?}\n{bodies:?}\n{:?}\n{:?}\n{order:?}", queue.queue(NOW).unwrap(), queue.channel_states())
+    format!(
+        "{totals:?}\n{messages:?}\n{bodies:?}\n{:?}\n{:?}\n{order:?}",
+        queue.queue(NOW, &KeptBack::default()).unwrap(),
+        queue.channel_states()
+    )
 }
 
 /// Everything that can be seen of a queue.
