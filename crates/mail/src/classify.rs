@@ -7,6 +7,7 @@
 //!
 //! Waiting, counting and parking are the caller's.
 
+mod echo;
 mod fallback;
 mod layer;
 mod reaction;
@@ -15,6 +16,7 @@ mod rules;
 mod wait;
 mod words;
 
+pub use echo::Brought;
 pub use reaction::{ForChannel, ForRecipient, Reaction, react};
 pub use rules::{RuleError, Rules};
 pub use words::{Action, Certainty, Class, Fault, Permanence, Phase};

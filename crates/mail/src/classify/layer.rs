@@ -1,5 +1,6 @@
 //! The rules of one file, by provider.
 
+use super::echo::Words;
 use super::row::{Row, Rule};
 use super::words::Phase;
 use crate::outcome::Diagnostic;
@@ -64,10 +65,10 @@ impl Layer {
     }
 
     /// The rule of this provider that fits best, the first of equals.
-    pub(super) fn find(&self, provider: &str, phase: Phase, said: &Diagnostic, text: &str) -> Option<&Rule> {
+    pub(super) fn find(&self, provider: &str, phase: Phase, said: &Diagnostic, words: &Words<'_>) -> Option<&Rule> {
         let mut best = None;
         for rule in self.rules.get(provider)? {
-            let Some(fit) = rule.fit(phase, said, text) else { continue };
+            let Some(fit) = rule.fit(phase, said, words) else { continue };
             if best.is_none_or(|(other, _)| fit > other) {
                 best = Some((fit, rule));
             }

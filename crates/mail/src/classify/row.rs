@@ -1,5 +1,6 @@
 //! One rule: as it is written, and ready to be compared.
 
+use super::echo::Words;
 use super::words::{Action, Certainty, Class, Fault, Permanence, Phase};
 use super::{Judgement, RuleInfo};
 use crate::outcome::Diagnostic;
@@ -171,13 +172,15 @@ fn number(text: &str, phase: Option<Phase>) -> Result<Number, String> {
 }
 
 impl Rule {
-    /// How well the rule fits a reply, whose text is folded; `None` if it does not.
-    pub(super) fn fit(&self, phase: Phase, said: &Diagnostic, text: &str) -> Option<Fit> {
+    /// How well the rule fits a reply; `None` if it does not.
+    pub(super) fn fit(&self, phase: Phase, said: &Diagnostic, words: &Words<'_>) -> Option<Fit> {
         let about_mail = matches!(self.scope, Fault::Recipient | Fault::Message);
         if about_mail && phase.is_before_mail() {
             return None;
         }
-        if !text.contains(&self.text) {
+        // An HTTP API quotes whatever it says.
+        let strictly = self.reaches_others() && !matches!(phase, Phase::Api | Phase::Oauth);
+        if !words.say(&self.text, strictly) {
             return None;
         }
         let speaks = self.text.len() >= SPEAKS_FOR_ITSELF;
@@ -190,12 +193,16 @@ impl Rule {
         if !same_code && (!speaks || self.action.is_final() && said.code < 500) {
             return None;
         }
-        let same_number = match self.compare_number(said, text) {
+        let same_number = match self.compare_number(said, &words.text) {
             Some(same) => same,
             None if self.text.is_empty() => return None,
             None => false,
         };
         if !same_number && !speaks && self.contradicts(said) {
+            return None;
+        }
+        // Whose code names the recipient speaks of the recipient, whatever its words.
+        if !same_number && self.scope == Fault::Channel && phase == Phase::Rcpt && names_recipient(said) {
             return None;
         }
         Some(Fit {
@@ -205,6 +212,11 @@ impl Rule {
             enhanced: same_number,
             length: self.text.len(),
         })
+    }
+
+    /// True when mail of others bears the consequence too.
+    fn reaches_others(&self) -> bool {
+        matches!(self.scope, Fault::Channel | Fault::Connection) || self.action == Action::HoldMessageFixSender
     }
 
     /// Servers move their refusals about within a transaction, and a bounce repeats them. But a recipient's row stays
@@ -243,6 +255,11 @@ impl Rule {
             rule: Some(self.info.clone()),
         }
     }
+}
+
+/// True for the codes about the address of a recipient (RFC 3463 §3.2).
+fn names_recipient(said: &Diagnostic) -> bool {
+    said.enhanced.is_some_and(|code| matches!((code.subject, code.detail), (1, 1..=4 | 6 | 10)))
 }
 
 /// Lower case, runs of white space folded to one space, none at the ends.

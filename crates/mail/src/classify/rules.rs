@@ -1,8 +1,9 @@
 //! All rules, and the function that asks them.
 
+use super::echo::{Brought, Words};
 use super::layer::{Layer, LayerError};
 use super::words::Phase;
-use super::{Judgement, fallback, row, wait};
+use super::{Judgement, fallback, wait};
 use crate::nearest::nearest;
 use crate::outcome::Diagnostic;
 use std::sync::LazyLock;
@@ -90,11 +91,17 @@ impl Rules {
     /// A 2xx is no refusal, and is not asked about.
     #[must_use]
     pub fn classify(&self, providers: &[&str], phase: Phase, said: &Diagnostic) -> Judgement {
-        let text = row::fold(&said.text);
-        let told = wait::told(&text);
+        self.classify_for(providers, phase, said, &Brought::default())
+    }
+
+    /// As [`Rules::classify`], for a reply to a message: what that brought along and the reply only repeats decides nothing.
+    #[must_use]
+    pub fn classify_for(&self, providers: &[&str], phase: Phase, said: &Diagnostic, brought: &Brought) -> Judgement {
+        let words = Words::new(&said.text, brought);
+        let told = wait::told(&words.own(|repeated| wait::told(repeated).is_some()));
         for layer in self.layers() {
             for provider in providers.iter().copied().filter(|provider| *provider != EVERYWHERE).chain([EVERYWHERE]) {
-                if let Some(rule) = layer.find(provider, phase, said, &text) {
+                if let Some(rule) = layer.find(provider, phase, said, &words) {
                     return rule.judgement(told);
                 }
             }
@@ -107,7 +114,7 @@ impl Rules {
     }
 
     #[cfg(test)]
-    pub(super) fn builtin_rules() -> impl Iterator<Item = &'static row::Rule> {
+    pub(super) fn builtin_rules() -> impl Iterator<Item = &'static super::row::Rule> {
         BUILTIN.rules()
     }
 }

@@ -3,6 +3,7 @@ use super::*;
 use crate::outcome::{Diagnostic, Stage};
 
 mod data;
+mod echo;
 mod operator;
 mod wait;
 
