@@ -142,7 +142,7 @@ impl<'a> Header<'a> {
     }
 
     /// The fields of a stored message, which has the gateway's own lines in front.
-    pub(crate) fn stored(message: &'a [u8]) -> Result<Self, HeaderError> {
+    pub fn stored(message: &'a [u8]) -> Result<Self, HeaderError> {
         Self::within(message, MAX_FIELDS + ADDED.0, MAX_HEADER + ADDED.1)
     }
 

@@ -92,8 +92,8 @@ pub struct Outlook {
     pub lessons: Lessons,
     /// Connections allowed at the same time, lessons included.
     pub connections: u32,
-    /// People whose mail it keeps back, and why.
-    pub paused_people: Vec<(PersonId, String)>,
+    /// People whose mail it keeps back, when a message of theirs is tried, and why it is so.
+    pub paused_people: Vec<(PersonId, Timestamp, String)>,
     /// Froms that are at a limit of their own: the lanes go on without them.
     pub full_froms: Vec<FullFrom>,
     /// Senders that its provider refuses: their mail is held.

@@ -97,14 +97,11 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
         Err(Some(until)) => until,
         Err(None) => return waiting(WaitingKind::Channel, channel_reason(way), channel_end(state), None),
     };
-    if let Some((_, reason)) = way.outlook.paused_people.iter().find(|(person, _)| *person == mail.person) {
+    if let Some((_, tried_at, reason)) = way.outlook.paused_people.iter().find(|(person, ..)| *person == mail.person) {
         let text = with_words(&format!("mail of its sender is kept back on channel '{}'", way.name), reason);
-        return waiting(
-            WaitingKind::Person,
-            text,
-            "somebody in charge of the channel resumes it, or releases a message there",
-            None,
-        );
+        let ends = "one of its sender's messages is tried then, and when it is accepted all go on; or somebody in charge of the \
+                    channel resumes it, or releases a message there";
+        return waiting(WaitingKind::Person, text, ends, tried(opens.max(*tried_at)));
     }
     // Of two times the later one is what it waits for.
     if due > opens {

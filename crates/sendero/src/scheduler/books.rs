@@ -68,7 +68,7 @@ mod tests {
     fn spent(outcome: Outcome, recorded: bool, refusals_free: bool) -> (Spending, Ended) {
         let row = Channel { refusals_free, ..channel(1, "way-out", Owner::Instance) };
         let (rules, schedule) = (Rules::default(), RetrySchedule::default());
-        let judge = Judge { rules: &rules, row: &row, schedule: &schedule, now: NOW, jitter: 0.0 };
+        let judge = Judge { rules: &rules, row: &row, schedule: &schedule, now: NOW, jitter: 0.0, message: b"", refuted: false };
         let spend = Spend { account: "ana".into(), from: "".into(), units: Units::transaction(1, 10) };
         let books = close_books(&judge, &failure().lease, &[(0, outcome)], Some(spend), recorded);
         (books.spending, books.ended)

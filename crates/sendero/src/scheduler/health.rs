@@ -1,7 +1,8 @@
 //! Moves of a channel: made durable, then obeyed, and told in the log.
 
 use super::Shared;
-use super::pace::Breaker;
+use super::pace::{Breaker, probe_after};
+use super::suspicion::Others;
 use super::verdict::{Verdict, of_opening};
 use super::way::{Era, Subject, Way};
 use delivery::{OpenError, Outgoing};
@@ -10,12 +11,10 @@ use mail::classify::{ForChannel, react};
 use mail::{Channel, ChannelState, Diagnostic, MessageId, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
-use store::StoreError;
+use store::{Lease, Skip, StoreError};
 
 /// How long until a state is offered again that the disk had no room for.
 const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
-/// When one message is tried after a limit reply that says no time: the last one repeats.
-const PROBES: [Duration; 3] = [Duration::from_secs(15 * 60), Duration::from_secs(30 * 60), Duration::from_secs(60 * 60)];
 /// How long a channel is left alone where attempts prolong the block and nothing says for how long it is.
 const WITHOUT_PROBES: Duration = Duration::from_secs(24 * 3600);
 /// The pause after a reply that asks for a lower pace, when it says none.
@@ -147,7 +146,7 @@ impl Shared {
             (ChannelState::Throttled { replies, .. }, is_echo) => replies.saturating_sub(u32::from(is_echo)),
             _ => 0,
         };
-        let probe = PROBES[PROBES.len().min(replies as usize + 1) - 1];
+        let probe = probe_after(replies);
         let pause = match after {
             Some(after) if told || !probes => after,
             Some(after) => after.min(probe),
@@ -202,7 +201,7 @@ impl Shared {
     /// Does to the channel what the replies of a transaction say about it, which began then.
     pub(super) async fn heed(self: &Arc<Self>, way: &Arc<Way>, row: &Channel, outgoing: &Outgoing, verdict: &Verdict, began: Era) {
         let Outgoing { lease, reverse_path, .. } = outgoing;
-        let now = self.steady();
+        let (now, (_, is_echo)) = (self.steady(), way.health_since(began));
         if verdict.channel.is_none() {
             way.went_well();
         }
@@ -210,19 +209,19 @@ impl Shared {
         {
             let mut pace = way.pace();
             if verdict.accepted {
-                pace.accepted(lease.person, now);
+                pace.accepted(lease.message, lease.person, is_echo, now);
             } else {
                 let refusals = verdict.refusals.iter();
-                breaker = refusals.filter_map(|(class, said)| pace.refused(lease.message, lease.person, *class, said)).last();
+                breaker = refusals.filter_map(|refusal| pace.refused(lease.message, lease.person, refusal, now)).last();
             }
             if let Some((stage, said)) = &verdict.refuses_from {
                 pace.refused_senders.note(lease, reverse_path, *stage, said.to_string());
             }
         }
         match breaker {
+            // No reply asked for a person: one message is tried from time to time.
             Some(Breaker::Channel(reason)) => {
-                let reason = with_message(&reason, lease.message);
-                self.move_channel(way, ChannelMove::Attention { reason, revision: row.revision }).await;
+                self.throttle(way, (None, false, true), with_message(&reason, lease.message), began).await;
             }
             Some(Breaker::Person(reason)) => {
                 tracing::warn!(channel.name = row.name, person.id = %lease.person, reason, "mail of this person is kept back");
@@ -232,6 +231,7 @@ impl Shared {
         match &verdict.channel {
             None if verdict.accepted => self.move_since(way, ChannelMove::Accepted, Some(began)).await,
             None => {}
+            Some((_, said)) if verdict.may_mean_message && !self.is_believed(way, row, lease, said) => {}
             Some((reaction, said)) => {
                 let reason = match reaction {
                     ForChannel::NeedsAttention => with_message(&said.to_string(), lease.message),
@@ -239,6 +239,38 @@ impl Shared {
                 };
                 self.react(way, row, *reaction, reason, began).await;
             }
+        }
+    }
+
+    /// Whether a reply to one message is about the channel, as far as other messages can tell.
+    fn is_believed(&self, way: &Way, row: &Channel, lease: &Lease, said: &Diagnostic) -> bool {
+        let now = self.steady();
+        let is_stopped = match way.health() {
+            // A probe, or what was on its way when another reply stopped the channel: one burst is about one thing.
+            ChannelState::Throttled { .. } | ChannelState::LoginRefused { .. } | ChannelState::NeedsAttention { .. } => true,
+            ChannelState::Unverified | ChannelState::Active | ChannelState::Unreachable { .. } => false,
+            ChannelState::Paused { .. } | ChannelState::Disabled => false,
+        };
+        let mut skip = way.pace().skip(now);
+        let due =
+            |skip: &Skip| self.parts.queue.heads(way.channel, now, skip).iter().flatten().any(|head| head.message != lease.message);
+        let (any, channel) = (due(&skip), &row.name);
+        skip.people.insert(lease.person);
+        let others = match (due(&skip), any) {
+            (true, _) => Others::OfPeople,
+            (false, true) => Others::OfThePerson,
+            (false, false) => Others::None,
+        };
+        match way.pace().blamed(lease, is_stopped, others, said, now) {
+            None => {
+                tracing::warn!(channel.name = channel, queue.id = %lease.message, %said, "another message is asked about the channel");
+                false
+            }
+            Some(Breaker::Person(reason)) => {
+                tracing::warn!(channel.name = channel, person.id = %lease.person, reason, "mail of this person is kept back");
+                false
+            }
+            Some(Breaker::Channel(_)) => true,
         }
     }
 

@@ -14,6 +14,7 @@ mod report;
 mod reports;
 mod senders;
 mod suppressed;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -210,7 +211,7 @@ impl Scheduler {
         let Some(row) = directory.channel(channel) else { return Outlook { state, ..Outlook::default() } };
         let looked = next::look(&self.0, &way, row);
         let now = self.0.steady();
-        let pace = way.pace();
+        let mut pace = way.pace();
         let passed = looked.iter().flatten().filter_map(|choice| match choice {
             Choice::PassFrom { from, until, limit, .. } => Some((*from, *until, *limit)),
             Choice::Wait(_) | Choice::Go(_) | Choice::Idle => None,
@@ -220,6 +221,7 @@ impl Scheduler {
             Some(Choice::Wait(wait)) => Some(LaneWait { until: wait.until, why: wait.why }),
             Some(Choice::PassFrom { .. } | Choice::Go(_) | Choice::Idle) | None => None,
         });
+        let paused_people = pace.kept_back(now);
         let mut limits = Vec::new();
         if let Some(account) = &pace.account {
             let mut ledger = account.ledger();
@@ -244,7 +246,7 @@ impl Scheduler {
             limits,
             lessons: pace.lessons.clone(),
             connections: pace.terms.caps.connections,
-            paused_people: pace.paused_people.iter().map(|(person, reason)| (*person, reason.clone())).collect(),
+            paused_people,
             full_froms,
             refused_senders: pace.refused_senders.all(),
         }

@@ -50,12 +50,12 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
             Ok(ticket) => ticket,
             Err(Choice::Wait(wait)) => {
                 way.close_gates(pace.gates(&wait, now));
-                let froms = pace.skips_until();
+                let froms = pace.skips_until(now);
                 return Next::Wait(wait.until.into_iter().chain(froms).min());
             }
             Err(Choice::PassFrom { .. }) => continue,
             Err(Choice::Idle | Choice::Go(_)) => {
-                return match pace.skips_until() {
+                return match pace.skips_until(now) {
                     Some(until) => Next::Wait(Some(until)),
                     None => Next::Nothing,
                 };
@@ -71,6 +71,7 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         };
         let fits = way.pace().fit(&mut ticket, &lease);
         if fits {
+            way.pace().tries(lease.person, now);
             return Next::Message(Box::new(lease), ticket);
         }
         give_back(shared, &lease);

@@ -2,18 +2,36 @@
 
 use super::accounts::Account;
 use super::senders::RefusedSenders;
-use mail::classify::Class;
+use super::suspicion::{Blame, Others, Suspicion};
+use super::verdict::Refusal;
+use mail::classify::{Class, Fault};
 use mail::limits::{Limit, Unit};
 use mail::pace::{Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait};
 use mail::{Channel, Diagnostic, Lane, MessageId, PersonId, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use store::{Lease, Skip};
 
-/// So many equal refusals in a row of different messages say something about the channel.
+/// So many equal refusals in a row of different messages say something about the person they are of, or the channel.
 const EQUAL_REFUSALS: usize = 5;
-/// So many unknown recipients in a row of one person say something about their list.
-const UNKNOWN_IN_A_ROW: u32 = 20;
+/// About the channel they say something when they are of so many people,
+const PEOPLE: usize = 2;
+/// and to so many domains.
+const DOMAINS: usize = 3;
+/// Of more equal refusals the oldest are forgotten.
+const REMEMBERED: usize = 32;
+/// So many refused recipients in a row of one person say something about their list.
+const RECIPIENTS_IN_A_ROW: u32 = 20;
+/// Of one message so many count.
+const OF_ONE_MESSAGE: u32 = 5;
+/// When one message is tried after a stop that says no time: the last one repeats.
+pub(super) const PROBES: [Duration; 3] = [Duration::from_secs(15 * 60), Duration::from_secs(30 * 60), Duration::from_secs(60 * 60)];
+
+/// How long until the next probe, after so many before it.
+pub(super) fn probe_after(probes: u32) -> Duration {
+    PROBES[PROBES.len().min(probes as usize + 1) - 1]
+}
 
 /// What a channel is held to, and whose turn it is.
 #[derive(Default)]
@@ -33,15 +51,44 @@ pub(super) struct Pace {
     pub(super) refused_senders: RefusedSenders,
     /// People whose mail is kept back, and why.
     pub(super) paused_people: BTreeMap<PersonId, String>,
-    /// Unknown recipients in a row.
-    unknown: HashMap<PersonId, u32>,
+    /// When one message of theirs is tried, and how often one was.
+    probes: BTreeMap<PersonId, (Timestamp, u32)>,
+    /// Refused recipients in a row, by message.
+    refused: HashMap<PersonId, BTreeMap<MessageId, u32>>,
     alike: Option<Alike>,
+    suspicion: Suspicion,
     meter: Meter,
 }
 
+/// Refusals in a row in the same words.
 struct Alike {
     said: String,
-    messages: Vec<MessageId>,
+    refused: VecDeque<(MessageId, PersonId, String)>,
+}
+
+impl Alike {
+    fn count(&mut self, message: MessageId, person: PersonId, domain: &str) {
+        if self.refused.iter().any(|(known, _, to)| *known == message && to == domain) {
+            return;
+        }
+        self.refused.push_back((message, person, domain.to_owned()));
+        if self.refused.len() > REMEMBERED {
+            self.refused.pop_front();
+        }
+    }
+
+    fn messages(&self, of: Option<PersonId>) -> usize {
+        let all = self.refused.iter().filter(|(_, person, _)| of.is_none_or(|one| one == *person));
+        all.map(|(message, ..)| message).collect::<BTreeSet<_>>().len()
+    }
+
+    fn people(&self) -> usize {
+        self.refused.iter().map(|(_, person, _)| person).collect::<BTreeSet<_>>().len()
+    }
+
+    fn domains(&self) -> usize {
+        self.refused.iter().map(|(.., domain)| domain).collect::<BTreeSet<_>>().len()
+    }
 }
 
 /// Messages that left in about the last minute.
@@ -124,7 +171,8 @@ impl Pace {
         self.pass_nobody_by();
         self.refused_senders = RefusedSenders::default();
         self.paused_people.clear();
-        self.unknown.clear();
+        self.probes.clear();
+        self.refused.clear();
         self.alike = None;
     }
 
@@ -136,18 +184,49 @@ impl Pace {
     /// Whom the next lease passes by.
     pub(super) fn skip(&mut self, now: Timestamp) -> Skip {
         self.full_froms.retain(|_, (until, _)| *until > now);
-        Skip { froms: self.full_froms.keys().copied().collect(), people: self.paused_people.keys().copied().collect() }
+        let kept = self.kept_back(now);
+        Skip {
+            froms: self.full_froms.keys().copied().collect(),
+            people: kept.into_iter().filter(|(_, tried_at, _)| *tried_at > now).map(|(person, ..)| person).collect(),
+        }
     }
 
-    /// When a From that is passed by is free again.
-    pub(super) fn skips_until(&self) -> Option<Timestamp> {
-        self.full_froms.values().map(|(until, _)| *until).min().filter(|until| until.0 < i64::MAX)
+    /// When a From or a person that is passed by goes on.
+    pub(super) fn skips_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let people = self.probes.values().map(|(tried_at, _)| *tried_at).filter(|tried_at| *tried_at > now);
+        self.full_froms.values().map(|(until, _)| *until).filter(|until| until.0 < i64::MAX).chain(people).min()
     }
 
     /// Froms that are passed by, each with its limit and the moment it is free, if that is known.
     pub(super) fn full_froms(&self) -> impl Iterator<Item = (FromId, Option<Timestamp>, Limit)> {
         let known = |until: Timestamp| Some(until).filter(|until| until.0 < i64::MAX);
         self.full_froms.iter().map(move |(from, (until, limit))| (*from, known(*until), *limit))
+    }
+
+    /// People whose mail is kept back, when a message of theirs is tried, and why it is so.
+    pub(super) fn kept_back(&mut self, now: Timestamp) -> Vec<(PersonId, Timestamp, String)> {
+        let each = self.paused_people.iter().map(|(person, reason)| {
+            let (tried_at, _) = *self.probes.entry(*person).or_insert((now.plus(probe_after(0)), 1));
+            (*person, tried_at, reason.clone())
+        });
+        each.collect()
+    }
+
+    /// Keeps the mail of a person back; one message is tried later, and ends it when it is accepted.
+    fn keep_back(&mut self, person: PersonId, reason: String, now: Timestamp) -> Breaker {
+        self.probes.entry(person).or_insert((now.plus(probe_after(0)), 1));
+        self.paused_people.insert(person, reason.clone());
+        Breaker::Person(reason)
+    }
+
+    /// A message of this person is handed over: where it is kept back, it is the one that is tried.
+    pub(super) fn tries(&mut self, person: PersonId, now: Timestamp) {
+        if self.paused_people.contains_key(&person)
+            && let Some((tried_at, probes)) = self.probes.get_mut(&person)
+        {
+            *tried_at = now.plus(probe_after(*probes));
+            *probes = probes.saturating_add(1);
+        }
     }
 
     pub(super) fn head(&self, head: &store::Head, lane: Lane) -> Head {
@@ -248,37 +327,88 @@ impl Pace {
         self.full_froms.retain(|_, (until, _)| until.0 < i64::MAX);
     }
 
-    /// The next hop took something of this person.
-    pub(super) fn accepted(&mut self, person: PersonId, now: Timestamp) {
+    /// The next hop took something of this message; `is_echo`: it began before the channel came into its present state.
+    pub(super) fn accepted(&mut self, message: MessageId, person: PersonId, is_echo: bool, now: Timestamp) {
         self.alike = None;
-        self.unknown.remove(&person);
+        self.refused.remove(&person);
+        self.paused_people.remove(&person);
+        self.probes.remove(&person);
+        self.suspicion.accepted(message, is_echo);
         self.meter.count(now);
     }
 
     /// A refusal for good; the reason to park the channel, or to keep the person's mail back.
-    pub(super) fn refused(&mut self, message: MessageId, person: PersonId, class: Class, said: &Diagnostic) -> Option<Breaker> {
-        if matches!(class, Class::RecipientUnknown | Class::MailboxFull) {
-            let count = self.unknown.entry(person).or_default();
-            *count += 1;
-            if *count < UNKNOWN_IN_A_ROW {
-                return None;
-            }
-            let reason = format!("{count} recipients in a row were refused; the last reply: {said}");
-            self.paused_people.insert(person, reason.clone());
-            return Some(Breaker::Person(reason));
+    pub(super) fn refused(&mut self, message: MessageId, person: PersonId, refusal: &Refusal, now: Timestamp) -> Option<Breaker> {
+        let Refusal { class, scope, domain, said } = refusal;
+        match scope {
+            _ if matches!(class, Class::RecipientUnknown | Class::MailboxFull) => {}
+            Fault::Recipient => {}
+            Fault::Destination => return None,
+            Fault::Message | Fault::Channel | Fault::Connection => return self.refused_alike(message, person, domain, said, now),
         }
-        let words = alike(said);
-        let known = self.alike.take().filter(|known| known.said == words);
-        let mut known = known.unwrap_or(Alike { said: words, messages: Vec::new() });
-        if !known.messages.contains(&message) {
-            known.messages.push(message);
+        let refused = self.refused.entry(person).or_default();
+        let count = |refused: &BTreeMap<MessageId, u32>| refused.values().map(|of_it| OF_ONE_MESSAGE.min(*of_it)).sum::<u32>();
+        if count(refused) < RECIPIENTS_IN_A_ROW {
+            *refused.entry(message).or_default() += 1;
         }
-        let count = known.messages.len();
-        if count < EQUAL_REFUSALS {
-            self.alike = Some(known);
+        if count(refused) < RECIPIENTS_IN_A_ROW {
             return None;
         }
-        Some(Breaker::Channel(format!("{count} messages in a row were refused alike: {said}")))
+        let reason = format!("{RECIPIENTS_IN_A_ROW} recipients in a row were refused; the last reply: {said}");
+        Some(self.keep_back(person, reason, now))
+    }
+
+    /// The same words to several messages: to those of one person they speak of these, to those of several people for
+    /// several domains of the channel.
+    fn refused_alike(
+        &mut self,
+        message: MessageId,
+        person: PersonId,
+        domain: &str,
+        said: &Diagnostic,
+        now: Timestamp,
+    ) -> Option<Breaker> {
+        let words = alike(said);
+        let known = self.alike.take().filter(|known| known.said == words);
+        let known = self.alike.insert(known.unwrap_or(Alike { said: words, refused: VecDeque::new() }));
+        known.count(message, person, domain);
+        let reason = |count| format!("{count} messages in a row were refused alike: {said}");
+        let count = known.messages(None);
+        if count >= EQUAL_REFUSALS && known.people() >= PEOPLE && known.domains() >= DOMAINS {
+            return Some(Breaker::Channel(reason(count)));
+        }
+        let count = known.messages(Some(person));
+        (count >= EQUAL_REFUSALS).then(|| self.keep_back(person, reason(count), now))
+    }
+
+    /// A reply to this message blames the channel; what follows, where it is to be believed.
+    pub(super) fn blamed(
+        &mut self,
+        lease: &Lease,
+        is_stopped: bool,
+        others: Others,
+        said: &Diagnostic,
+        now: Timestamp,
+    ) -> Option<Breaker> {
+        match self.suspicion.blamed(lease.message, lease.person, is_stopped, others) {
+            Blame::Open => None,
+            Blame::Person => {
+                let reason = format!("the next hop blames the channel for messages of this person, and others wait: {said}");
+                Some(self.keep_back(lease.person, reason, now))
+            }
+            Blame::Channel(first) => {
+                if let Some(person) = first {
+                    self.paused_people.remove(&person);
+                    self.probes.remove(&person);
+                }
+                Some(Breaker::Channel(said.to_string()))
+            }
+        }
+    }
+
+    /// True for a message that blamed the channel, which took the next one.
+    pub(super) fn is_refuted(&self, message: MessageId) -> bool {
+        self.suspicion.is_refuted(message)
     }
 
     /// Messages that left in about the last minute.

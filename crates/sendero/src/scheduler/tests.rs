@@ -6,7 +6,7 @@ use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::future::BoxFuture;
 use mail::{BodyType, Cause, Diagnostic, Envelope, Lane, MessageId, Outcome, PersonId, Recipient, RecipientState, Stage, Surface};
 use smtp::{ForwardPath, Reply, ReversePath};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use store::directory::{ApplyOptions, DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam};
@@ -42,6 +42,8 @@ struct Hop {
     says: Mutex<Option<(Stage, u16, &'static str)>>,
     /// With more open connections than this it asks for fewer; none: it never does.
     most_open: AtomicUsize,
+    /// What it says to messages for this address.
+    says_of: Mutex<HashMap<&'static str, (Stage, u16, &'static str)>>,
     /// Told when a stalled connection is lost.
     lost: tokio::sync::Notify,
     /// What is known of a transaction that was given up.
@@ -100,7 +102,8 @@ impl Session for Line {
                 return all(&Outcome::Failed(Cause::Refused(Stage::Rcpt, said)));
             }
             self.hop.seen.fetch_add(1, Ordering::Relaxed);
-            let says = *self.hop.says.lock().unwrap();
+            let to = outgoing.lease.envelope.recipients[0].path.to_string();
+            let says = self.hop.says_of.lock().unwrap().get(to.as_str()).copied().or(*self.hop.says.lock().unwrap());
             if let Some((stage, code, text)) = says {
                 let digit = |place: usize| text.as_bytes()[place] - b'0';
                 let reply = Diagnostic::from(&Reply::new(code, (digit(0), digit(2).into(), digit(4).into()), &text[6..]));
@@ -127,7 +130,6 @@ impl Session for Line {
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let to = outgoing.lease.envelope.recipients[0].path.to_string();
             self.hop.taken.lock().unwrap().push(to);
             let at = self.hop.began.map_or(0, |began| began.elapsed().as_millis() as i64);
             self.hop.answered.lock().unwrap().push((at, outgoing.lease.lane));
@@ -356,6 +358,7 @@ impl World {
     }
 }
 
+mod fault;
 mod log;
 mod pace;
 mod pains;

@@ -1,13 +1,17 @@
 //! What the outcomes of a transaction mean: for each recipient, and for the channel. Values only.
 
-use mail::classify::{Class, ForChannel, ForRecipient, Judgement, Phase, Rules, react};
+use mail::classify::{Brought, Class, Fault, ForChannel, ForRecipient, Judgement, Phase, Rules, react};
+use mail::header::Header;
 use mail::retry::{RetrySchedule, Standing, judge};
 use mail::{Cause, Channel, Diagnostic, Move, Outcome, Stage, Timestamp};
+use smtp::Mailbox;
 use std::time::Duration;
 use store::{Lease, Settled};
 
 /// Mail that a channel keeps goes behind what else is due, so that one message cannot stop all others.
 const BEHIND: Duration = Duration::from_secs(1);
+/// A message whose replies blame the channel comes again after other messages have been asked.
+const AFTER_OTHERS: Duration = Duration::from_secs(60);
 
 /// What a transaction led to.
 pub(super) struct Verdict {
@@ -17,8 +21,10 @@ pub(super) struct Verdict {
     pub channel: Option<(ForChannel, Diagnostic)>,
     /// The provider refuses the sender, at this stage and in these words.
     pub refuses_from: Option<(Stage, Diagnostic)>,
+    /// What is said of the channel was said at RCPT or later, so that it may be about the message alone.
+    pub may_mean_message: bool,
     /// Final refusals, for the breaker.
-    pub refusals: Vec<(Class, Diagnostic)>,
+    pub refusals: Vec<Refusal>,
     /// The next hop took at least one recipient.
     pub accepted: bool,
 }
@@ -33,6 +39,15 @@ impl Verdict {
     }
 }
 
+/// A final refusal of a recipient.
+pub(super) struct Refusal {
+    pub class: Class,
+    pub scope: Fault,
+    /// The recipient's domain, lower case.
+    pub domain: String,
+    pub said: Diagnostic,
+}
+
 /// What is needed to judge.
 pub(super) struct Judge<'a> {
     pub rules: &'a Rules,
@@ -40,23 +55,70 @@ pub(super) struct Judge<'a> {
     pub schedule: &'a RetrySchedule,
     pub now: Timestamp,
     pub jitter: f64,
+    /// The message, header and all: replies may repeat of it.
+    pub message: &'a [u8],
+    /// It was said of this message that the channel is at fault, and the channel took the next one.
+    pub refuted: bool,
 }
 
 impl Judge<'_> {
     pub(super) fn verdict(&self, lease: &Lease, outcomes: &[(u32, Outcome)]) -> Verdict {
         let accepted = outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Sent(_) | Outcome::Captured));
-        let mut verdict = Verdict { recipients: Vec::new(), channel: None, refuses_from: None, refusals: Vec::new(), accepted };
+        let mut verdict = Verdict {
+            recipients: Vec::new(),
+            channel: None,
+            refuses_from: None,
+            may_mean_message: false,
+            refusals: Vec::new(),
+            accepted,
+        };
+        let brought = self.brought(lease);
+        let mut known: Option<(Stage, Diagnostic, Judgement)> = None;
         for (index, outcome) in outcomes {
             let standing = lease.recipients.iter().find(|recipient| recipient.index == *index);
             let standing = standing
                 .map_or_else(Standing::default, |recipient| Standing { attempts: recipient.attempts, doubts: recipient.doubts });
             let settled = match refusal(outcome) {
-                Some((stage, said)) => self.refused(lease, *index, standing, stage, said, &mut verdict),
+                Some((stage, said)) => {
+                    let judgement = match &known {
+                        // What was said of the message as a whole stands there once for each recipient.
+                        Some((at, same, judgement)) if stage != Stage::Rcpt && (*at, same) == (stage, said) => judgement.clone(),
+                        _ => self.judgement(lease, *index, stage, said, &brought),
+                    };
+                    known = Some((stage, said.clone(), judgement.clone()));
+                    self.refused(lease, *index, standing, (stage, said, &judgement), &mut verdict)
+                }
                 None => self.other(*index, standing, outcome),
             };
             verdict.recipients.push(settled);
         }
         verdict
+    }
+
+    /// What a reply to the message as a whole may repeat.
+    fn brought(&self, lease: &Lease) -> Brought {
+        let mut brought = Brought::default();
+        lease.envelope.reverse_path.mailbox().into_iter().for_each(|mailbox| brought.address(mailbox));
+        if let Ok(header) = Header::stored(self.message) {
+            brought.text(&header.subject());
+        }
+        for recipient in &lease.recipients {
+            mailbox_of(lease, recipient.index).into_iter().for_each(|mailbox| brought.address(mailbox));
+        }
+        brought
+    }
+
+    fn judgement(&self, lease: &Lease, index: u32, stage: Stage, said: &Diagnostic, brought: &Brought) -> Judgement {
+        let providers = self.rules.order(self.row.provider.as_deref());
+        let mut own = Brought::default();
+        let brought = if stage == Stage::Rcpt {
+            let mailboxes = lease.envelope.reverse_path.mailbox().into_iter().chain(mailbox_of(lease, index));
+            mailboxes.for_each(|mailbox| own.address(mailbox));
+            &own
+        } else {
+            brought
+        };
+        self.rules.classify_for(&providers, Phase::of(stage), said, brought)
     }
 
     fn other(&self, index: u32, standing: Standing, outcome: &Outcome) -> Settled {
@@ -70,17 +132,21 @@ impl Judge<'_> {
         lease: &Lease,
         index: u32,
         standing: Standing,
-        stage: Stage,
-        said: &Diagnostic,
+        (stage, said, judgement): (Stage, &Diagnostic, &Judgement),
         verdict: &mut Verdict,
     ) -> Settled {
-        let providers = self.rules.order(self.row.provider.as_deref());
-        let judgement = self.rules.classify(&providers, Phase::of(stage), said);
-        let reaction = react(&judgement);
+        let reaction = react(judgement);
+        let may_mean_message = stage != Stage::Mail && reaction.channel.as_ref().is_some_and(stops);
+        if may_mean_message && self.refuted {
+            let words = format!("the next hop blames the channel for this message again and takes others: {said}");
+            let (said, cause) = (Diagnostic::own(None, words), Some(Cause::Refused(stage, said.clone())));
+            return Settled { index, to: Move::Hold, due: self.now, counts: false, said, cause, suppress: None };
+        }
         if let Some(channel) = reaction.channel {
             let stronger = verdict.channel.as_ref().is_none_or(|(known, _)| strength(&channel) > strength(known));
             if stronger {
                 verdict.channel = Some((channel, said.clone()));
+                verdict.may_mean_message = may_mean_message;
             }
         }
         let cause = Cause::Refused(stage, said.clone());
@@ -90,13 +156,16 @@ impl Judge<'_> {
         let is_alone = stage == Stage::Rcpt || lease.recipients.len() == 1;
         match reaction.recipient {
             ForRecipient::Fail | ForRecipient::FailAndSuppress => {
-                verdict.refusals.push((judgement.class, said.clone()));
+                let domain = mailbox_of(lease, index).map_or(String::new(), |mailbox| mailbox.domain().to_string().to_lowercase());
+                let (class, scope) = (judgement.class, judgement.scope);
+                verdict.refusals.push(Refusal { class, scope, domain, said: said.clone() });
                 let suppress = (reaction.recipient == ForRecipient::FailAndSuppress && is_alone).then(|| address(lease, index));
                 Settled { suppress: suppress.flatten(), ..settled(Move::Fail, self.now, true) }
             }
             ForRecipient::Again if verdict.accepted => settled(Move::GiveBack, self.now, false),
             ForRecipient::Again => self.deferred(index, standing, cause, None),
             ForRecipient::Defer { after } => self.deferred(index, standing, cause, after),
+            ForRecipient::Keep if may_mean_message => settled(Move::GiveBack, self.now.plus(AFTER_OTHERS), false),
             ForRecipient::Keep => settled(Move::GiveBack, self.now.plus(BEHIND), false),
             ForRecipient::HoldFrom => {
                 verdict.refuses_from = Some((stage, said.clone()));
@@ -129,8 +198,20 @@ fn refusal(outcome: &Outcome) -> Option<(Stage, &Diagnostic)> {
     }
 }
 
+fn mailbox_of(lease: &Lease, index: u32) -> Option<&Mailbox> {
+    lease.envelope.recipients.get(index as usize).map(|recipient| recipient.path.mailbox())
+}
+
 fn address(lease: &Lease, index: u32) -> Option<String> {
     lease.envelope.recipients.get(index as usize).map(|recipient| recipient.path.mailbox().key())
+}
+
+/// True for what stops the whole channel for long, or until a person acts.
+fn stops(reaction: &ForChannel) -> bool {
+    match reaction {
+        ForChannel::NeedsAttention | ForChannel::LoginRefused | ForChannel::Throttle { .. } => true,
+        ForChannel::Slow { .. } | ForChannel::FewerConnections { .. } | ForChannel::Reconnect { .. } => false,
+    }
 }
 
 /// Of several things that replies say about a channel, the gravest counts.

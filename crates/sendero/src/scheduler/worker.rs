@@ -409,7 +409,15 @@ async fn hand_over(
     }
     let recorded = commit.await;
     let now = shared.steady();
-    let judge = Judge { rules: &shared.parts.rules, row, schedule: &shared.parts.schedule, now, jitter: (shared.parts.jitter)() };
+    let judge = Judge {
+        rules: &shared.parts.rules,
+        row,
+        schedule: &shared.parts.schedule,
+        now,
+        jitter: (shared.parts.jitter)(),
+        message: outgoing.body.head(),
+        refuted: way.pace().is_refuted(outgoing.lease.message),
+    };
     let Books { verdict, ended, spending } = close_books(&judge, &outgoing.lease, &outcomes, spend, recorded.is_ok());
     let settlement = Settlement {
         message: outgoing.lease.message,

@@ -5,7 +5,7 @@ use crate::view::{self, ChannelDetail, LearnedView, LimitView, Trouble};
 use crate::waiting::Way;
 use mail::channel::{DomainPattern, Owner, Transport};
 use mail::pace::Lessons;
-use mail::{Channel, ChannelState};
+use mail::{Channel, ChannelState, Timestamp};
 
 impl Glance<'_> {
     pub(crate) fn channel(&self, channel: &Channel) -> view::Channel {
@@ -71,7 +71,7 @@ impl Glance<'_> {
             connections_now: outlook.connections,
             limits: limits.collect(),
             learned: learned.collect(),
-            people_kept_back: paused.map(|(person, why)| (self.person_name(*person), why.clone())).collect(),
+            people_kept_back: paused.map(|(person, _, why)| (self.person_name(*person), why.clone())).collect(),
             refused_froms: refused.map(|one| (one.address.clone(), one.said.clone())).collect(),
             history: history.collect(),
         }
@@ -104,25 +104,28 @@ impl Glance<'_> {
             | ChannelState::LoginRefused { .. }
             | ChannelState::NeedsAttention { .. } => Some(trouble(state.reason().to_owned(), next_try())),
         };
-        broken.into_iter().chain(self.kept_back(way).into_iter().map(|reason| trouble(reason, None))).collect()
+        broken.into_iter().chain(self.kept_back(way).into_iter().map(|(reason, tried_at)| trouble(reason, tried_at))).collect()
     }
 
     /// Why a channel's mail waits: the channel's own reason, or whose mail it keeps back.
     pub(super) fn reason(&self, way: &Way) -> String {
         match way.outlook.state.reason() {
             _ if !way.words => String::new(),
-            "" => self.kept_back(way).join("; "),
+            "" => self.kept_back(way).into_iter().map(|(reason, _)| reason).collect::<Vec<_>>().join("; "),
             words => words.to_owned(),
         }
     }
 
-    /// Whose mail waits for a person on this channel, and why.
-    fn kept_back(&self, way: &Way) -> Vec<String> {
-        let people = way.outlook.paused_people.iter();
-        let people = people.map(|(person, why)| format!("mail of {} is kept back: {why}", self.person_name(*person)));
-        let senders = way.outlook.refused_senders.iter();
-        let senders =
-            senders.map(|one| format!("mail of {} as {} is held: {}", self.person_name(one.person), one.address, one.said));
+    /// Whose mail waits for a person on this channel, why, and when one message of it is tried without a person.
+    fn kept_back(&self, way: &Way) -> Vec<(String, Option<Timestamp>)> {
+        let people = way.outlook.paused_people.iter().map(|(person, tried_at, why)| {
+            let reason = format!("mail of {} is kept back: {why}", self.person_name(*person));
+            (reason, Some(self.clocks.shown((*tried_at).max(self.clocks.steady))))
+        });
+        let senders = way.outlook.refused_senders.iter().map(|one| {
+            let reason = format!("mail of {} as {} is held: {}", self.person_name(one.person), one.address, one.said);
+            (reason, None)
+        });
         people.chain(senders).collect()
     }
 

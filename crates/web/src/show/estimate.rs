@@ -60,7 +60,10 @@ fn words(way: &Way, messages: u64, finishes_at: Option<Timestamp>, is_kept_back:
         None => {
             let why = match state {
                 ChannelState::LoginRefused { .. } => "had its login refused, and it is tried once more".to_owned(),
-                _ if is_kept_back => "keeps the mail of its sender back until a person lets it go on".to_owned(),
+                _ if is_kept_back => {
+                    "keeps the mail of its sender back until a message of it that is tried is accepted, or a person lets it go on"
+                        .to_owned()
+                }
                 _ => format!("is {} and waits for a person", state.name()),
             };
             format!("nobody can say when {what} would leave: channel '{channel}' {why}")

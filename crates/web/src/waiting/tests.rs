@@ -182,9 +182,9 @@ fn a_learned_limit_shows_the_reply_that_taught_it_to_those_in_charge() {
 #[test]
 fn a_person_who_is_kept_back_waits_for_a_person_and_others_do_not() {
     let mut way = way(ChannelState::Active);
-    way.outlook.paused_people = vec![(PersonId(1), "20 recipients in a row were refused".into())];
+    way.outlook.paused_people = vec![(PersonId(1), Timestamp(3_000_000), "20 recipients in a row were refused".into())];
     let kept = reason(&queued(2_000_000), &mail(Lane::Normal, None), &way);
-    assert_eq!((kept.kind, kept.next_try), (WaitingKind::Person, None));
+    assert_eq!((kept.kind, kept.next_try), (WaitingKind::Person, Some(Timestamp(3_000_000))));
     assert!(kept.text.contains("20 recipients in a row were refused"));
     way.outlook.state = unreachable(1_500_000);
     assert_eq!(reason(&queued(5), &mail(Lane::Normal, None), &way).kind, WaitingKind::Person, "whenever the channel is reached");

@@ -44,7 +44,7 @@ struct Shared {
     repeated: Mutex<Option<Repeat>>,
     released: Mutex<Vec<ChannelId>>,
     paced: Mutex<bool>,
-    kept_back: Mutex<Vec<(PersonId, String)>>,
+    kept_back: Mutex<Vec<(PersonId, Timestamp, String)>>,
     tested: Mutex<String>,
     applied: Mutex<Option<serde_json::Value>>,
 }
@@ -90,9 +90,9 @@ impl Fake {
         *self.shared.paced.lock().unwrap() = true;
     }
 
-    /// The channel keeps this person's mail back from now on.
+    /// The channel keeps this person's mail back from now on; a message of it is tried fourteen minutes later.
     pub fn keep_back(&self, person: u32, why: &str) {
-        self.shared.kept_back.lock().unwrap().push((PersonId(person), why.to_owned()));
+        self.shared.kept_back.lock().unwrap().push((PersonId(person), Timestamp(BEGAN + 15 * 60_000), why.to_owned()));
     }
 
     /// A queued message is put off: it is due again then.
@@ -308,7 +308,7 @@ impl Gateway for Shared {
     }
 
     fn kept_back(&self) -> KeptBack {
-        self.kept_back.lock().unwrap().iter().map(|(person, _)| (ChannelId(1), *person)).collect()
+        self.kept_back.lock().unwrap().iter().map(|(person, ..)| (ChannelId(1), *person)).collect()
     }
 
     /// One message a second.

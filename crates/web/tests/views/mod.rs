@@ -62,7 +62,7 @@ async fn the_queue_counts_lanes_and_causes_and_says_when_it_is_through() {
 }
 
 #[tokio::test]
-async fn whose_mail_is_kept_back_waits_for_a_person_without_a_time_and_is_a_trouble() {
+async fn whose_mail_is_kept_back_waits_for_a_person_and_is_a_trouble_until_one_message_is_tried() {
     let (fake, router) = local();
     for _ in 0..4 {
         submitted(&router).await;
@@ -79,7 +79,11 @@ async fn whose_mail_is_kept_back_waits_for_a_person_without_a_time_and_is_a_trou
     let reason = "mail of ana@example.com is kept back: 20 recipients in a row were refused";
     assert_eq!(said(&line), reason);
     let trouble = get(&router, "/api/v1/status").await.json()["channels_in_trouble"][0].clone();
-    assert_eq!((trouble["channel"].as_str(), said(&trouble), trouble["next_try"].is_null()), (Some("team"), reason.into(), true));
+    let tried_at = Some("2026-11-25T08:15:00.000Z");
+    assert_eq!(
+        (trouble["channel"].as_str(), said(&trouble), trouble["next_try"].as_str()),
+        (Some("team"), reason.into(), tried_at)
+    );
     let channels = get(&router, "/api/v1/channels").await.json();
     assert!(channels.as_array().unwrap().iter().any(|channel| said(channel) == reason), "{channels}");
     let asked = |body: &'static str| ask_json(&router, "/api/v1/estimates", body);
