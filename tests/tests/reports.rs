@@ -55,6 +55,7 @@ fn read(to: &str, recipient: &str, said: &str, message: &str, ret: Ret) -> Strin
             suppressed: false,
             retry_until: None,
         }],
+        most_bytes: u64::MAX,
     };
     by_python(&report.write().bytes)
 }

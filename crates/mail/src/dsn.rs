@@ -19,6 +19,10 @@ use smtp::{EnhancedCode, Mailbox};
 
 /// The longest message that is returned whole, in bytes; of a longer one its header is returned.
 pub const MAX_RETURNED: usize = 64 * 1024;
+/// The longest report, in bytes.
+pub const MAX_REPORT: usize = 128 * 1024;
+/// In a report that would be longer, the longest words of a next hop, in characters.
+const BRIEF: usize = 120;
 
 /// What happened to a recipient (RFC 3464 §2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +111,8 @@ pub struct Report<'a> {
     pub message: &'a [u8],
     /// What happened, at least one.
     pub recipients: &'a [RecipientReport<'a>],
+    /// What the way that it leaves by takes, in bytes.
+    pub most_bytes: u64,
 }
 
 /// A report, ready to be sent with the reverse-path `<>`.
@@ -139,12 +145,69 @@ impl Part {
     }
 }
 
+/// How much a report says.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// It returns the message, or its header.
+    returns: bool,
+    /// So many recipients are only counted.
+    unnamed: usize,
+}
+
+/// The beginning of long words.
+fn brief(said: &Diagnostic) -> Diagnostic {
+    let text = match said.text.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{} ...", &said.text[..end]),
+        None => said.text.clone(),
+    };
+    Diagnostic { text, ..said.clone() }
+}
+
+/// A cut address would be another one, so a long `ORCPT` is left out.
+fn without_long_orcpt(recipient: &Recipient) -> Recipient {
+    let orcpt = recipient.orcpt.clone().filter(|orcpt| orcpt.len() <= BRIEF);
+    Recipient { orcpt, ..recipient.clone() }
+}
+
 impl Report<'_> {
-    /// Writes the report.
+    /// Writes the report, in no more than [`MAX_REPORT`] and `most_bytes` where that can be.
+    ///
+    /// Where all of it would be longer, the header is returned instead of the message; where that is not enough, nothing
+    /// is, words are cut, and of the recipients as many are named as there is room for; the others are counted.
     #[must_use]
     pub fn write(&self) -> Dsn {
+        for ret in [self.ret, Some(Ret::Headers)] {
+            let dsn = Report { ret, ..self.clone() }.written(Extent { returns: true, unnamed: 0 });
+            if self.has_room(&dsn) {
+                return dsn;
+            }
+        }
+        let words: Vec<Option<Diagnostic>> = self.recipients.iter().map(|one| one.said.map(brief)).collect();
+        let addresses: Vec<Recipient> = self.recipients.iter().map(|one| without_long_orcpt(one.recipient)).collect();
+        let each = self.recipients.iter().zip(&words).zip(&addresses);
+        let named: Vec<RecipientReport<'_>> =
+            each.map(|((one, said), recipient)| RecipientReport { recipient, said: said.as_ref(), ..one.clone() }).collect();
+        let mut count = named.len();
+        loop {
+            let extent = Extent { returns: false, unnamed: named.len() - count };
+            let dsn = Report { recipients: &named[..count], ..self.clone() }.written(extent);
+            if count <= 1 || self.has_room(&dsn) {
+                return dsn;
+            }
+            count /= 2;
+        }
+    }
+
+    fn has_room(&self, dsn: &Dsn) -> bool {
+        dsn.bytes.len() <= MAX_REPORT && dsn.bytes.len() as u64 <= self.most_bytes
+    }
+
+    fn written(&self, extent: Extent) -> Dsn {
         let about = original::About::of(self.message);
-        let parts = [words::part(self, &about), status::part(self), original::part(self)];
+        let mut parts = vec![words::part(self, &about, extent.unnamed), status::part(self)];
+        if extent.returns {
+            parts.push(original::part(self));
+        }
         let boundary = boundary(self.message_id, &parts);
         let subject = words::subject(self, &about);
         let from_line = format!("Mail delivery reports <{}>", self.from);

@@ -69,6 +69,7 @@ impl Case {
             queue_id: "msg_0",
             message: &self.message,
             recipients: &[report],
+            most_bytes: u64::MAX,
         }
         .write();
         check(&dsn);
@@ -273,4 +274,66 @@ proptest! {
         case.action = if failed { Action::Failed } else { Action::Delayed };
         case.write();
     }
+}
+
+/// A report about so many recipients with long names and long words, of which none is over so many bytes.
+fn crowd(count: usize, message: &[u8], most_bytes: u64) -> Dsn {
+    let recipients: Vec<Recipient> = (0..count)
+        .map(|number| {
+            let orcpt = Some(format!("rfc822;{}@example.org", "x".repeat(480)));
+            Recipient { orcpt, ..recipient(&format!("user{number}@example.org")) }
+        })
+        .collect();
+    let said = said(&"no such user here ".repeat(28));
+    let report = |recipient| RecipientReport {
+        recipient,
+        action: Action::Failed,
+        status: (5, 1, 1).into(),
+        remote_mta: Some("mx.example.org"),
+        said: Some(&said),
+        last_attempt: None,
+        suppressed: false,
+        retry_until: None,
+    };
+    let mailbox = Mailbox::parse("ana@example.com").unwrap();
+    Report {
+        hostname: "gw.example.com",
+        from: &mailbox,
+        to: &mailbox,
+        at: Timestamp(1_795_593_760_000),
+        message_id: "msg_1@gw.example.com",
+        arrival: Timestamp(1_795_593_600_000),
+        envid: None,
+        ret: Some(Ret::Full),
+        queue_id: "msg_0",
+        message,
+        recipients: &recipients.iter().map(report).collect::<Vec<_>>(),
+        most_bytes,
+    }
+    .write()
+}
+
+#[test]
+fn a_report_about_a_thousand_recipients_is_no_longer_than_a_report_may_be() {
+    let dsn = crowd(1000, MESSAGE.as_bytes(), u64::MAX);
+    assert!((MAX_REPORT / 4..=MAX_REPORT).contains(&dsn.bytes.len()), "{}", dsn.bytes.len());
+    let text = String::from_utf8(dsn.bytes).unwrap();
+    let named = text.matches("\r\nFinal-Recipient:").count();
+    assert!(named > 50 && text.contains(&format!("And {} more,", 1000 - named)), "{named}");
+    assert!(text.contains("msg_0") && !text.contains("Original-Recipient"));
+}
+
+#[test]
+fn a_report_leaves_out_the_message_before_it_leaves_out_recipients() {
+    let message = format!("{MESSAGE}{}", "many words\r\n".repeat(4000));
+    let text = |most: u64| {
+        let dsn = crowd(3, message.as_bytes(), most);
+        assert!(dsn.bytes.len() as u64 <= most, "{} of {most}", dsn.bytes.len());
+        String::from_utf8(dsn.bytes).unwrap()
+    };
+    assert!(text(100_000).contains("many words"));
+    let header = text(20_000);
+    assert!(!header.contains("many words") && header.contains("text/rfc822-headers") && header.contains("Original-Recipient"));
+    let brief = text(4_000);
+    assert!(!brief.contains("text/rfc822-headers") && brief.contains("user2@example.org"), "{brief}");
 }

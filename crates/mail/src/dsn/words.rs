@@ -30,15 +30,15 @@ fn gravest(report: &Report<'_>) -> Action {
     order.into_iter().find(has).unwrap_or(Action::Delivered)
 }
 
-pub(super) fn part(report: &Report<'_>, about: &About) -> Part {
-    let text = text(report, about);
+pub(super) fn part(report: &Report<'_>, about: &About, unnamed: usize) -> Part {
+    let text = text(report, about, unnamed);
     if text.is_ascii() {
         return Part::new("text/plain; charset=us-ascii", None, text.as_bytes());
     }
     Part::new("text/plain; charset=utf-8", Some("quoted-printable"), &quoted_printable(&text))
 }
 
-fn text(report: &Report<'_>, about: &About) -> String {
+fn text(report: &Report<'_>, about: &About, unnamed: usize) -> String {
     let mut page = Page::default();
     page.paragraph("", &format!("This is the mail gateway {}. It tells you about a message of yours.", one_line(report.hostname)));
     for (action, heading) in [
@@ -57,6 +57,11 @@ fn text(report: &Report<'_>, about: &About) -> String {
             page.blank();
             one(&mut page, recipient);
         }
+    }
+    if unnamed > 0 {
+        page.blank();
+        let more = format!("And {unnamed} more, for which there is no room here: look the message up by the id below.");
+        page.paragraph("", &more);
     }
     page.blank();
     page.paragraph("", "The message:");

@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use mail::dsn::{self, Action, RecipientReport, Report};
 use mail::envelope::{Notify, Ret};
 use mail::header::Authors;
+use mail::pace::{Lessons, Terms};
 use mail::resolve::{Refusal, permitted_report};
 use mail::retry::RetrySchedule;
 use mail::{BodyType, Channel, Directory, Envelope, Lane, LaneReason, MessageId, Move, Recipient, Surface, Timestamp};
@@ -17,6 +18,9 @@ use store::{Body, Lease, NewMessage, Settled, Settlement};
 
 /// A recipient that has waited this long for its retries is reported as delayed, once.
 const DELAYED_AFTER: Duration = Duration::from_secs(4 * 3600);
+
+/// The lane of reports.
+const REPORTS: Lane = Lane::Normal;
 
 /// An attempt that has ended, and what is known around it.
 pub(super) struct Ended<'a> {
@@ -57,6 +61,8 @@ pub(super) enum Silence {
     SameChannel,
     /// The notices' channel does not take it.
     Forbidden(Refusal),
+    /// It fits no window of the notices' channel, or is over its size: its bytes, and what that takes.
+    TooLarge(u64, u64),
 }
 
 impl Silence {
@@ -67,6 +73,9 @@ impl Silence {
             Self::NoChannel(name) => Some(format!("[notices] names channel '{name}', and there is none; add it, or name another")),
             Self::SameChannel => Some("[notices] names the channel that this mail failed on; give reports another".into()),
             Self::Forbidden(refusal) => Some(format!("the channel of [notices] does not take it: {refusal}")),
+            Self::TooLarge(bytes, most) => Some(format!(
+                "the channel of [notices] takes messages of at most {most} bytes, and the report has {bytes}; raise its limits"
+            )),
         }
     }
 }
@@ -90,7 +99,10 @@ pub(super) fn report(ended: &Ended<'_>) -> Result<NewMessage, Silence> {
         return Err(Silence::SameChannel);
     }
     permitted_report(ended.directory, ended.lease.person, channel, &only(&notices.from)).map_err(Silence::Forbidden)?;
-    Ok(message(ended, &told, notices, channel, to))
+    let most = Terms::new(channel, &Lessons::default()).most_bytes(REPORTS);
+    let report = message(ended, &told, notices, (channel, most), to);
+    let bytes = report.body.len();
+    if bytes > most { Err(Silence::TooLarge(bytes, most)) } else { Ok(report) }
 }
 
 fn only(from: &Mailbox) -> Authors {
@@ -141,7 +153,13 @@ fn status(settled: &Settled, action: Action) -> EnhancedCode {
     }
 }
 
-fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, channel: &Channel, to: &Mailbox) -> NewMessage {
+fn message(
+    ended: &Ended<'_>,
+    told: &[(&Settled, Action)],
+    notices: &Notices,
+    (channel, most_bytes): (&Channel, u64),
+    to: &Mailbox,
+) -> NewMessage {
     let (lease, at) = (ended.lease, ended.settlement.at);
     let id = id(ended, told);
     let message_id = format!("{id}@{}", ended.hostname);
@@ -159,6 +177,7 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
         queue_id: &lease.message.to_string(),
         message: ended.body.head(),
         recipients: &recipients,
+        most_bytes,
     }
     .write();
     // A report about a report is asked for by nobody (RFC 3461 §6.1).
@@ -172,7 +191,7 @@ fn message(ended: &Ended<'_>, told: &[(&Settled, Action)], notices: &Notices, ch
         token: None,
         surface: Surface::Gateway,
         channel: channel.id,
-        lane: Lane::Normal,
+        lane: REPORTS,
         lane_reason: LaneReason::Default.as_text(),
         retry_of: None,
         envelope: Envelope {

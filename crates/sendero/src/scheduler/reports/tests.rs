@@ -282,3 +282,21 @@ fn the_same_attempt_makes_the_same_report_and_another_one_another() {
     later.settlement.at = Timestamp(AT.0 + 1);
     assert_ne!(later.report().unwrap().id, first.id);
 }
+
+#[test]
+fn a_report_is_never_larger_than_the_channel_of_notices_takes() {
+    let held_to = |limit: &str| {
+        let mut case = failure();
+        let mut reports = channel(2, "reports", Owner::Instance);
+        reports.limits = mail::limits::Limits::parse(&[limit]).unwrap().windows;
+        let ana = case.directory.person(PersonId(1)).unwrap().clone();
+        case.directory = Directory::new(Vec::new(), vec![ana], Vec::new(), vec![channel(1, "way-out", Owner::Instance), reports]);
+        case.settlement.recipients[0].said = said(550, (5, 1, 1), &"no such user here ".repeat(28));
+        case.report().map(|report| report.body.len())
+    };
+    let whole = held_to("1 MB / 1 minute").unwrap();
+    let brief = held_to(&format!("{} bytes / 1 minute", whole - 1)).unwrap();
+    assert!(brief < whole, "{brief} of {whole}");
+    let silence = held_to("300 bytes / 1 minute").unwrap_err();
+    assert!(matches!(silence, Silence::TooLarge(_, 300)) && silence.reason().unwrap().contains("[notices]"), "{silence:?}");
+}
