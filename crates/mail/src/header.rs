@@ -256,6 +256,13 @@ impl<'a> Header<'a> {
         self.named("Subject").next().map(for_list).unwrap_or_default()
     }
 
+    /// The subject as replies repeat it: decoded, and without what no eye sees, which is dropped from replies too.
+    #[must_use]
+    pub fn subject_as_repeated(&self) -> String {
+        let is_kept = |c: &char| *c == '\t' || !is_unseen(*c);
+        self.named("Subject").next().map(|field| decoded(field).chars().filter(is_kept).collect()).unwrap_or_default()
+    }
+
     /// The From field for lists: decoded, on one line, at most 256 characters.
     #[must_use]
     pub fn from_line(&self) -> String {
@@ -320,11 +327,14 @@ pub(crate) fn shown(name: &str) -> String {
     name.chars().take(64).collect()
 }
 
-fn for_list(field: &Field<'_>) -> String {
+fn decoded(field: &Field<'_>) -> String {
     // Nobody reads more of a subject than this, however long it is.
     let start = &field.value[..field.value.len().min(8 * 1024)];
-    let text = Field { value: start, ..*field }.unfolded();
-    encoded_word::decode(&text).chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(MAX_SHOWN).collect()
+    encoded_word::decode(&Field { value: start, ..*field }.unfolded()).into_owned()
+}
+
+fn for_list(field: &Field<'_>) -> String {
+    decoded(field).chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(MAX_SHOWN).collect()
 }
 
 #[cfg(test)]

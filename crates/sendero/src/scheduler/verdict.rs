@@ -100,7 +100,7 @@ impl Judge<'_> {
         let mut brought = Brought::default();
         lease.envelope.reverse_path.mailbox().into_iter().for_each(|mailbox| brought.address(mailbox));
         if let Ok(header) = Header::stored(self.message) {
-            brought.text(&header.subject());
+            brought.text(&header.subject_as_repeated());
         }
         for recipient in &lease.recipients {
             mailbox_of(lease, recipient.index).into_iter().for_each(|mailbox| brought.address(mailbox));

@@ -53,6 +53,30 @@ async fn words_that_only_repeat_the_recipient_do_not_stop_the_channel() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subject_is_only_repeated_however_long_it_is_and_whatever_no_eye_sees_in_it() {
+    let world = world().await;
+    // Replies are read without what no eye sees, lists show a space for it, and only the beginning.
+    let long = "a".repeat(300);
+    for (number, to, subject, reply) in [
+        (1, "one@example.org", "authentication re\u{200b}quired", "5.7.0 blocked for authentication re\u{200b}quired".to_owned()),
+        (
+            2,
+            "two@example.org",
+            &*format!("{long} authentication required"),
+            format!("5.7.0 blocked: {long} authentication required"),
+        ),
+    ] {
+        world.says_of(to, Stage::FinalDot, 552, reply.leak());
+        let mut message = world.message(MessageId::new(world.now(), [number; 10]), ANA, ReversePath::Null, to);
+        message.body = format!("From: {ANA}\r\nSubject: {subject}\r\n\r\nhello\r\n").into_bytes().into();
+        let id = message.id;
+        world.queue.accept(vec![message]).await.unwrap();
+        world.after(5).await;
+        assert_eq!((world.recipient(id).state, world.state()), (RecipientState::Failed, "active"), "{to}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_blames_the_channel_alone_is_held_and_others_go_on() {
     let world = world().await;
     world.says_of("poison@example.org", Stage::FinalDot, 552, "5.7.0 authentication required, says the filter");
