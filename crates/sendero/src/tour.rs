@@ -5,6 +5,7 @@ pub mod capture_server;
 mod doors;
 mod hop;
 mod letters;
+mod live;
 mod paced;
 mod screen;
 mod stage;
@@ -65,8 +66,9 @@ pub async fn run(exit: bool, output: Output) -> Result<ExitCode, CommandError> {
         _ = interrupt.recv() => {}
     }
     let arrived = passed && letters.iter().all(Letter::arrived_unchanged);
-    screen.end(&letters, &stage);
-    stage.strike().await;
+    let waiting = stage.waiting().await;
+    screen.end(&letters, waiting, &stage);
+    stage.strike(waiting == 0).await;
     hop.stop().await;
     Ok(if arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

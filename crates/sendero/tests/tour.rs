@@ -7,8 +7,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 fn tour(folder: &Path, pause_millis: u32) -> Child {
+    tour_with(&["--exit"], folder, pause_millis)
+}
+
+fn tour_with(options: &[&str], folder: &Path, pause_millis: u32) -> Child {
     Command::new(env!("CARGO_BIN_EXE_sendero"))
-        .args(["try", "--exit", "--output", "json"])
+        .args(["try", "--output", "json"])
+        .args(options)
         .env("SENDERO_TRY_PAUSE", pause_millis.to_string())
         .env("TMPDIR", folder)
         .stdout(Stdio::piped())
@@ -40,13 +45,38 @@ fn every_message_of_the_tour_arrives_with_the_body_it_was_accepted_with() {
     let paced: Vec<&Value> = all.iter().filter(|line| is(line, "pace")).collect();
     assert!(paced.iter().any(|line| line["waiting"]["bulk"].as_u64() > Some(30)), "{paced:#?}");
     assert!(paced.iter().any(|line| line["last_waits"].as_str().unwrap().contains("30 messages / 1 minute")), "{paced:#?}");
+    assert!(paced.iter().any(|line| line["used"] == 30 && line["waiting"]["bulk"].as_u64() > Some(20)), "full: {paced:#?}");
+    let waits: Vec<&Value> = all.iter().filter(|line| is(line, "waits")).collect();
+    assert_eq!(waits.len(), 2, "at the start, and when the window is full");
+    for waits in waits {
+        let waits = waits["messages"].as_array().unwrap();
+        assert!(waits.len() > 30);
+        for wait in waits {
+            assert!(!wait["reason"].as_str().unwrap().is_empty() && wait["leaves_in_s"].is_u64(), "{wait}");
+        }
+    }
     let end = all.iter().find(|line| is(line, "paced_end")).unwrap();
-    assert_eq!(end["one_off"], 6);
-    assert!(end["bulk"].as_u64() < Some(10), "one-off mail passed the bulk: {end}");
+    assert!(end["arrived"]["one_off"].as_u64() > Some(6) && end["full"] == true, "{end}");
+    assert!(end["arrived"]["bulk"].as_u64() < Some(10), "one-off mail passed the bulk: {end}");
+    assert!(end["rest_leaves_in_s"].as_u64() > end["undisturbed_in_s"].as_u64(), "others took places before the bulk: {end}");
     for surface in ["smtp", "cli", "http"] {
         assert_eq!(messages.iter().filter(|message| message["surface"] == surface).count(), 3);
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the folder of a tour that went well is removed");
+}
+
+#[test]
+fn a_tour_that_is_left_while_mail_waits_says_how_much_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = tour_with(&[], folder.path(), 20);
+    let mut lines = lines(&mut child);
+    lines.find(|line| is(line, "ready")).unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let end = lines.last().unwrap();
+    assert!(child.wait().unwrap().success(), "what was to arrive did: {end}");
+    assert_eq!((is(&end, "end"), end["missing"].as_u64()), (true, Some(0)));
+    assert!(end["waiting"].as_u64() > Some(20), "{end}");
+    assert!(Path::new(end["safe_in"].as_str().unwrap()).join("data/queue").is_dir());
 }
 
 #[test]

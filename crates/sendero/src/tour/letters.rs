@@ -28,7 +28,7 @@ impl Door {
 
     pub(super) fn long_name(self) -> &'static str {
         match self {
-            Self::Smtp => "SMTP, STARTTLS, login",
+            Self::Smtp => "SMTP, TLS and login",
             Self::Cli => "sendero send",
             Self::Http => "HTTP with a token",
         }

@@ -3,7 +3,8 @@
 use super::capture_server::Captured;
 use super::hop::Hop;
 use super::letters::{ANA, Letter, Progress};
-use super::paced::{CHANNEL, LIMIT, Picture};
+use super::live::{Live, Size};
+use super::paced::{CHANNEL, Ending, LIMIT, Picture, Wait};
 use super::stage::Stage;
 use crate::cli::Output;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ pub(super) struct Screen {
     kind: Kind,
     /// What was said of each letter last, so that a line is written for a change alone.
     said: Vec<String>,
-    drawn: usize,
+    live: Live,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Screen {
             Output::Table if std::io::stdout().is_terminal() => Kind::Terminal,
             Output::Table => Kind::Lines,
         };
-        Self { kind, said: Vec::new(), drawn: 0 }
+        Self { kind, said: Vec::new(), live: Live::default() }
     }
 
     pub(super) fn hop(&self, hop: &Hop) {
@@ -39,10 +40,7 @@ impl Screen {
             Kind::Json => line(&json!({ "event": "capture_server", "pid": hop.pid, "address": format!("127.0.0.1:{}", hop.port) })),
             Kind::Terminal | Kind::Lines => {
                 print("Sendero: a short tour. Nothing leaves this machine.\n");
-                print(&format!(
-                    "  capture server   127.0.0.1:{} (process {}), the next hop: takes every message",
-                    hop.port, hop.pid
-                ));
+                print(&format!("  capture server   127.0.0.1:{} (process {}), takes every message", hop.port, hop.pid));
             }
         }
     }
@@ -54,7 +52,7 @@ impl Screen {
             Kind::Terminal | Kind::Lines => {
                 print(&format!("  gateway          {listeners}"));
                 print(&format!("  kept in          {}\n", stage.folder.display()));
-                print("  message by ... -> accepted: safe on disk -> handed over -> captured, body compared\n");
+                print("  a door -> accepted: safe on disk -> handed over -> captured, body compared\n");
             }
         }
     }
@@ -74,25 +72,15 @@ impl Screen {
     }
 
     fn draw(&mut self, letters: &[Letter], now: &[String]) {
-        let width = usize::from(comfy_table::Table::new().width().unwrap_or(80)).saturating_sub(1).max(20);
-        let mut picture = String::new();
-        if self.drawn > 0 {
-            picture.push_str(&format!("\x1b[{}A", self.drawn));
-        }
-        for (letter, words) in letters.iter().zip(now) {
-            // A line that wraps would take two, and the picture would move.
-            let line: String = format!("  {} {:<22} {words}", mark(letter), letter.door.long_name()).chars().take(width).collect();
-            picture.push_str(&format!("\x1b[2K{line}\n"));
-        }
-        self.drawn = letters.len();
-        write(&picture);
+        let lines: Vec<String> = letters.iter().zip(now).map(|(letter, words)| letter_line(letter, words)).collect();
+        write(&self.live.draw(&lines, Size::of_terminal()));
     }
 
     fn changes(&self, letters: &[Letter], now: &[String]) {
         for (at, (letter, words)) in letters.iter().zip(now).enumerate() {
             let is_new = self.said.get(at).is_none_or(|before| before != words);
             if is_new && letter.progress != Progress::Waiting {
-                print(&format!("  {} {:<22} {words}", mark(letter), letter.door.long_name()));
+                print(&letter_line(letter, words));
             }
         }
     }
@@ -107,52 +95,59 @@ impl Screen {
     }
 
     /// The second scene begins: so much bulk waits.
-    pub(super) fn paced_begins(&mut self, count: usize) {
-        self.drawn = 0;
+    pub(super) fn paced_begins(&mut self, bulk: usize) {
+        self.live.leave();
         match self.kind {
-            Kind::Json => line(&json!({ "event": "paced", "channel": CHANNEL, "limit": LIMIT, "bulk": count })),
-            Kind::Terminal | Kind::Lines => print(&format!(
-                "\nA channel with a limit: '{CHANNEL}' keeps to {LIMIT}. {count} bulk messages wait on it; six one-off ones will pass them.\n"
-            )),
+            Kind::Json => line(&json!({ "event": "paced", "channel": CHANNEL, "limit": LIMIT, "bulk": bulk })),
+            Kind::Terminal | Kind::Lines => {
+                print(&format!("\nA channel with a limit: '{CHANNEL}' keeps to {LIMIT}."));
+                print(&format!("{bulk} bulk messages wait on it; one-off ones will pass them and fill the window.\n"));
+            }
         }
     }
 
-    /// The window and the lanes at this moment.
+    /// The window, the lanes and what waits at this moment.
     pub(super) fn paced(&mut self, picture: &Picture) {
-        let Picture { used: (used, limit), waiting: [now, normal, bulk], arrived: (one_off, of_bulk), reason } = picture;
-        let words = format!(
-            "window {used:>2} of {limit} | waiting: now {now}, normal {normal}, bulk {bulk} | arrived: one-off {one_off}, bulk {of_bulk}"
-        );
-        if self.said.first() == Some(&words) {
-            return;
-        }
+        let words = picture.words();
         match self.kind {
-            Kind::Json => line(&json!({
-                "event": "pace", "used": used, "limit": limit, "waiting": { "now": now, "normal": normal, "bulk": bulk },
-                "arrived": { "one_off": one_off, "bulk": of_bulk }, "last_waits": reason,
-            })),
-            Kind::Lines => print(&format!("  {words}\n    {reason}")),
+            Kind::Json if self.is_news(&words) => line(&picture.record()),
+            Kind::Lines if self.is_news(&words) => print(&format!("  {words}")),
+            Kind::Json | Kind::Lines => {}
             Kind::Terminal => {
-                let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
-                write(&format!("{up}\x1b[2K  {words}\n\x1b[2K  {reason}\n"));
-                self.drawn = 2;
+                let size = Size::of_terminal();
+                let mut lines = vec![format!("  {words}")];
+                // One row is the window's, one may be needed for those that find no room.
+                let room = size.room().saturating_sub(2).max(1);
+                lines.extend(picture.waits.iter().take(room).map(|wait| format!("    {}", wait.words())));
+                if picture.waits.len() > room {
+                    lines.push(format!("    ... and {} more", picture.waits.len() - room));
+                }
+                write(&self.live.draw(&lines, size));
             }
         }
         self.said = vec![words];
     }
 
-    /// What the second scene came to.
-    pub(super) fn paced_ends(&mut self, (one_off, bulk): (usize, usize), finish: Option<u64>) {
-        self.said.clear();
-        self.drawn = 0;
+    /// All that waits, each with its reason, where it is not on the screen all the time.
+    pub(super) fn waits(&self, waits: &[Wait]) {
         match self.kind {
-            Kind::Json => line(&json!({ "event": "paced_end", "one_off": one_off, "bulk": bulk, "rest_leaves_in_s": finish })),
-            Kind::Terminal | Kind::Lines => {
-                print(&format!("\n  {one_off} one-off messages passed the bulk, of which {bulk} had left."));
-                if let Some(seconds) = finish {
-                    print(&format!("  The rest leaves by itself within the limit, the last one in about {seconds} s."));
-                }
-            }
+            Kind::Json => line(&json!({ "event": "waits", "messages": waits.iter().map(Wait::record).collect::<Vec<_>>() })),
+            Kind::Lines => waits.iter().for_each(|wait| print(&format!("    {}", wait.words()))),
+            Kind::Terminal => {}
+        }
+    }
+
+    fn is_news(&self, words: &String) -> bool {
+        self.said.first() != Some(words)
+    }
+
+    /// What the second scene came to.
+    pub(super) fn paced_ends(&mut self, ending: &Ending) {
+        self.said.clear();
+        self.live.leave();
+        match self.kind {
+            Kind::Json => line(&ending.record()),
+            Kind::Terminal | Kind::Lines => print(&ending.words()),
         }
     }
 
@@ -164,7 +159,7 @@ impl Screen {
                 "starttls": stage.starttls, "implicit": stage.implicit, "http": stage.http,
             }));
         }
-        print("\nPoint a mail client at it (its certificate is self-signed: accept it, or trust the file below):\n");
+        print("\nPoint a mail client at it (accept its self-signed certificate, or trust the file):\n");
         print(&format!(
             "  server       {}   port {} with STARTTLS, or {} with TLS",
             stage.starttls.ip(),
@@ -180,7 +175,8 @@ impl Screen {
             stage.password
         ));
         print(&format!("                       --data-binary @letter.eml http://{}/api/v1/messages/raw", stage.http));
-        print(&format!("Or look around:   sendero --data-dir {}/data status", stage.folder.display()));
+        print("\nOr look around from a second terminal:");
+        print(&format!("  {} --data-dir {}/data status", program(), stage.folder.display()));
         print("\nIt stays up, and shows what arrives, until Ctrl-C.\n");
     }
 
@@ -195,32 +191,41 @@ impl Screen {
         }
     }
 
-    /// The end: what is missing, if anything is, and where it is safe.
-    pub(super) fn end(&self, letters: &[Letter], stage: &Stage) {
+    /// The end: what is missing, if anything is, what still waits, and where it is safe.
+    pub(super) fn end(&self, letters: &[Letter], waiting: u64, stage: &Stage) {
         let missing: Vec<&Letter> = letters.iter().filter(|letter| !letter.arrived_unchanged()).collect();
+        let (folder, arrived) = (stage.folder.display(), letters.len() - missing.len());
         if self.kind == Kind::Json {
             for letter in &missing {
                 line(&record(letter));
             }
-            let safe_in = if missing.is_empty() { Value::Null } else { json!(stage.folder) };
-            let arrived = letters.len() - missing.len();
-            return line(
-                &json!({ "event": "end", "ok": missing.is_empty(), "arrived": arrived, "missing": missing.len(), "safe_in": safe_in }),
-            );
+            let safe_in = if missing.is_empty() && waiting == 0 { Value::Null } else { json!(stage.folder) };
+            return line(&json!({
+                "event": "end", "ok": missing.is_empty(), "arrived": arrived, "missing": missing.len(),
+                "waiting": waiting, "safe_in": safe_in,
+            }));
         }
         if missing.is_empty() {
-            return print(&format!("\n{} of {} messages arrived, every body unchanged.", letters.len(), letters.len()));
+            print(&format!("\n{arrived} of {arrived} messages of the first scene arrived, every body unchanged."));
+        } else {
+            print(&format!("\n{} of {} messages are missing at the capture server:", missing.len(), letters.len()));
         }
-        print(&format!("\n{} of {} messages are missing at the capture server:", missing.len(), letters.len()));
         for letter in missing {
             let id = letter.id.as_deref().unwrap_or("not accepted");
             print(&format!("  {id}  {}: {}", letter.subject, state(letter)));
         }
-        print(&format!(
-            "\nWhat was accepted is safe in {0}/data;\n'sendero --data-dir {0}/data store check' reads it.",
-            stage.folder.display()
-        ));
+        if waiting > 0 {
+            print(&format!("\n{waiting} messages still wait, safe in {folder}/data; this reads them:"));
+            print(&format!("  {} --data-dir {folder}/data store check", program()));
+            print("The folder stays, with this mail, the master key and the token in it; once you are done:");
+            print(&format!("  rm -r {folder}"));
+        }
     }
+}
+
+/// The program that runs, as a shell finds it again.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "sendero".to_owned(), |path| path.display().to_string())
 }
 
 fn mark(letter: &Letter) -> &'static str {
@@ -234,10 +239,14 @@ fn mark(letter: &Letter) -> &'static str {
     }
 }
 
-/// The id, as far as there is one, and how far the message has come.
+fn letter_line(letter: &Letter, words: &str) -> String {
+    format!("  {} {:<19} {words}", mark(letter), letter.door.long_name())
+}
+
+/// How far the message has come, and its id, which a narrow terminal cuts first.
 fn words(letter: &Letter) -> String {
     match &letter.id {
-        Some(id) => format!("{id} {}", state(letter)),
+        Some(id) => format!("{} {id}", state(letter)),
         None => state(letter),
     }
 }
@@ -252,7 +261,7 @@ fn state(letter: &Letter) -> String {
         Progress::Accepted(reason) => format!("safe on disk; {reason}"),
         Progress::HandingOver => "being handed over".to_owned(),
         Progress::Sent => "handed over: the next hop said 250".to_owned(),
-        Progress::Captured(_) if letter.arrived_unchanged() => "captured, body unchanged".to_owned(),
+        Progress::Captured(_) if letter.arrived_unchanged() => "captured unchanged".to_owned(),
         Progress::Captured(_) => "captured, but ITS BODY CHANGED".to_owned(),
     }
 }

@@ -86,10 +86,14 @@ impl Stage {
         }
     }
 
-    /// Stops the gateway; the folder goes unless mail is left in it.
-    pub(super) async fn strike(self) {
-        let status = self.client.get::<view::Status>("/api/v1/status", &[]).await;
-        let is_empty = status.is_ok_and(|status| status.open_messages == 0);
+    /// Messages that wait or are being handed over.
+    pub(super) async fn waiting(&self) -> u64 {
+        let gateway: Arc<dyn web::Gateway> = self.gateway();
+        gateway.queue().totals().open_messages
+    }
+
+    /// Stops the gateway; the folder goes if nothing is left in it.
+    pub(super) async fn strike(self, is_empty: bool) {
         self.running.stop().await;
         if is_empty && let Err(problem) = std::fs::remove_dir_all(&self.folder) {
             eprintln!("sendero: {} could not be removed: {problem}", self.folder.display());
