@@ -49,6 +49,18 @@ pub enum Unit {
     Bytes,
 }
 
+impl Unit {
+    /// As it is written in a directory file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Recipients => "recipients",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 /// Over what a limit is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,11 +84,13 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// No limit at all.
-    #[error(
-        "'{0}' is not a limit; write for example '30 messages / 1 minute', '10000 recipients / 24 hours', '50 MB / 5 minutes', \
-         '100 messages / 1 hour / from', '3 connections', '50 messages / connection', '100 recipients / message' or '35 MB / message'"
-    )]
-    Malformed(String),
+    #[error("'{text}' is not a limit: {problem}")]
+    Malformed {
+        /// What was written.
+        text: String,
+        /// Which part of it is wrong, and what belongs there.
+        problem: String,
+    },
     /// Beyond what can be kept.
     #[error("'{0}': a window is at least 1 second and at most 366 days long")]
     Window(String),
@@ -101,29 +115,45 @@ impl Limits {
     }
 
     fn add(&mut self, text: &str, connections: &mut Option<u32>) -> Result<(), LimitError> {
-        let malformed = || LimitError::Malformed(text.escape_debug().to_string());
+        let malformed = |problem: String| LimitError::Malformed { text: text.escape_debug().to_string(), problem };
         let mut parts = text.split('/').map(str::trim);
-        let (count, unit) = parts.next().and_then(amount).ok_or_else(malformed)?;
+        let first = parts.next().unwrap_or_default();
+        let begins = || malformed(format!("'{}' is no number and unit, as in '30 messages'", first.escape_debug()));
+        let (count, unit) = amount(first).ok_or_else(begins)?;
         let rest: Vec<&str> = parts.collect();
-        let small = || u32::try_from(count).map_err(|_| malformed());
+        let small = || u32::try_from(count).map_err(|_| malformed(format!("{count} is too many")));
         match (unit, &rest[..]) {
             ("connections" | "connection", []) => once(text, connections, small()?),
             ("messages" | "message", ["connection"]) => once(text, &mut self.caps.messages_per_connection, small()?),
             ("recipients" | "recipient", ["message"]) => once(text, &mut self.caps.recipients_per_message, small()?),
             ("bytes", ["message"]) => once(text, &mut self.caps.message_size, count),
+            ("connections" | "connection", _) => {
+                Err(malformed("connections are not counted over a time; write '3 connections'".into()))
+            }
             (unit, [window, scope @ ..]) => {
                 let unit = match unit {
                     "messages" | "message" => Unit::Messages,
                     "recipients" | "recipient" => Unit::Recipients,
                     "bytes" => Unit::Bytes,
-                    _ => return Err(malformed()),
+                    other => {
+                        let known = "messages, recipients, connections, or KB, MB, GB, KiB, MiB, GiB";
+                        return Err(malformed(format!("'{}' cannot be counted; there are {known}", other.escape_debug())));
+                    }
                 };
                 let scope = match scope {
                     [] => LimitScope::Account,
                     ["from"] => LimitScope::From,
-                    _ => return Err(malformed()),
+                    other => {
+                        let other = other.join(" / ");
+                        let problem =
+                            format!("'{}' stands where 'from' may, as in '100 messages / 1 hour / from'", other.escape_debug());
+                        return Err(malformed(problem));
+                    }
                 };
-                let window = duration(window).ok_or_else(malformed)?;
+                let window = duration(window).ok_or_else(|| {
+                    let window = window.escape_debug();
+                    malformed(format!("'{window}' is no time, as '1 minute' or '24 hours', nor a cap of {}", unit.name()))
+                })?;
                 if window < Duration::from_secs(1) || window > LONGEST_WINDOW {
                     return Err(LimitError::Window(text.escape_debug().to_string()));
                 }
@@ -137,7 +167,7 @@ impl Limits {
                     }
                 }
             }
-            _ => Err(malformed()),
+            _ => Err(malformed(format!("say in how long, as in '{} / 1 minute'", first.escape_debug()))),
         }
     }
 }
@@ -185,12 +215,7 @@ fn duration(text: &str) -> Option<Duration> {
 /// As it is written in a directory file.
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let unit = match self.unit {
-            Unit::Messages => "messages",
-            Unit::Recipients => "recipients",
-            Unit::Bytes => "bytes",
-        };
-        write!(f, "{} {unit} / {}", self.count, words(self.window))?;
+        write!(f, "{} {} / {}", self.count, self.unit.name(), words(self.window))?;
         match self.scope {
             LimitScope::Account => Ok(()),
             LimitScope::From => f.write_str(" / from"),
@@ -252,7 +277,19 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_examples() {
         for text in ["", "many", "0 messages / 1 minute", "-1 connections", "3 connections / 1 minute", "5 apples / 1 hour"] {
-            assert!(matches!(Limits::parse(&[text]), Err(LimitError::Malformed(_))), "{text}");
+            assert!(matches!(Limits::parse(&[text]), Err(LimitError::Malformed { .. })), "{text}");
+        }
+        for (text, part) in [
+            ("many", "'many' is no number and unit"),
+            ("0 messages / 1 minute", "'0 messages' is no number and unit"),
+            ("10 mesages / hour", "'mesages' cannot be counted"),
+            ("10 messages / minutte", "'minutte' is no time"),
+            ("10 messages / 1 hour / sender", "'sender' stands where 'from' may"),
+            ("10 messages", "'10 messages / 1 minute'"),
+            ("3 connections / 1 minute", "'3 connections'"),
+        ] {
+            let problem = Limits::parse(&[text]).unwrap_err().to_string();
+            assert!(problem.contains(part), "{text}: {problem}");
         }
         for text in ["1 messages / 0 seconds", "1 messages / 400 days"] {
             assert!(matches!(Limits::parse(&[text]), Err(LimitError::Window(_))), "{text}");

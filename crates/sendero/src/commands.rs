@@ -119,7 +119,7 @@ fn check_settings(loaded: &Loaded) -> Result<(), CommandError> {
     if let Some(files) = &settings.tls {
         intake::ServerTls::from_files(&files.certificate, &files.key).map_err(|problem| CommandError::about("[tls]", problem))?;
     }
-    delivery::tls::Tls::new(&settings.network.trust).map_err(|problem| CommandError::about("[network] trust", problem))?;
+    delivery::tls::Tls::new(&settings.network.trust).map_err(|problem| CommandError::Other(problem.to_string()))?;
     settings.replies.load()?;
     println!("{file}: no problem found");
     println!("data folder: {}", settings.data_dir.display());

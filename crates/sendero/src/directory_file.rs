@@ -16,7 +16,7 @@ use store::seal::Secret;
 /// # Errors
 /// What is wrong, where, and what to do; never with a secret in it.
 pub fn read(path: &Path) -> Result<DesiredDirectory> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|problem| anyhow!("{}: cannot be read: {problem}", path.display()))?;
     let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     let read = DirectoryFile::parse(&text).and_then(|mut file| file.read_secrets(&folder).map(|()| file));
     read.map(DirectoryFile::into_desired).map_err(|problem| anyhow!("{}: {problem:#}", path.display()))
@@ -110,7 +110,11 @@ pub(crate) struct TokenTable {
 
 impl DirectoryFile {
     fn parse(text: &str) -> Result<Self> {
-        let file: Self = toml::from_str(text).map_err(|error| explain(&error, text))?;
+        let read = toml::Deserializer::parse(text).map_err(|error| explain(&error, "", text))?;
+        let file: Self = serde_path_to_error::deserialize(read).map_err(|error| {
+            let key = error.path().to_string();
+            explain(error.inner(), &key, text)
+        })?;
         file.refuse_later_versions()?;
         Ok(file)
     }
@@ -207,12 +211,12 @@ fn read_secret(written: &mut Option<String>, folder: &Path) -> Result<()> {
 }
 
 /// Says where, and names the nearest key. The line itself is not shown: it may hold a secret.
-fn explain(error: &toml::de::Error, text: &str) -> anyhow::Error {
+fn explain(error: &toml::de::Error, path: &str, text: &str) -> anyhow::Error {
     let message = error.message();
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
     let Some((unknown, known)) = unknown_field(message) else {
-        return anyhow!("{place}{}", without_value(message));
+        return anyhow!("{place}{}", in_words(message, path));
     };
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     match nearest(&unknown, &known) {
@@ -221,10 +225,42 @@ fn explain(error: &toml::de::Error, text: &str) -> anyhow::Error {
     }
 }
 
+/// The key and the form it wants, whatever the reader's words for a kind of value are.
+///
 /// A value of the wrong kind is not shown: it may be a password that was written as a number.
-fn without_value(message: &str) -> &str {
+fn in_words(message: &str, path: &str) -> String {
+    if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        return format!("'{key}' is missing");
+    }
     let is_about_value = message.starts_with("invalid type") || message.starts_with("invalid value");
-    message.rsplit_once(", expected").filter(|_| is_about_value).map_or(message, |(shown, _)| &message[shown.len() + 2..])
+    let Some((_, expected)) = message.rsplit_once(", expected ").filter(|_| is_about_value) else {
+        return message.to_owned();
+    };
+    let key = path.rsplit('.').next().and_then(|last| last.split('[').next()).unwrap_or_default();
+    match expected {
+        _ if TABLES.contains(&path) => format!("'{key}' is a table of which there may be several; write [[{key}]]"),
+        "a sequence" => format!("'{key}' is a list in brackets, as {key} = [{}]", example(key)),
+        "a string" if path.ends_with(']') => format!("'{key}' is a list of texts in quotes, as {key} = [{}]", example(key)),
+        "a string" => format!("'{key}' is a text in quotes, as {key} = {}", example(key)),
+        "a boolean" => format!("'{key}' is true or false, without quotes"),
+        "u16" => format!("'{key}' is a whole number from 1 to 65535, without quotes"),
+        "u32" => format!("'{key}' is a whole number from 1 to 4294967295, without quotes"),
+        other => format!("'{key}' is {other}"),
+    }
+}
+
+/// The tables of a file.
+const TABLES: &[&str] = &["team", "person", "channel", "token"];
+
+fn example(key: &str) -> &'static str {
+    match key {
+        "limits" => "\"30 messages / 1 minute\"",
+        "reserve" => "\"5%\"",
+        "password" | "secret" => "\"file:PATH\"",
+        "domains" => "\"example.com\"",
+        "send_as" => "\"ana@example.com\"",
+        _ => "\"...\"",
+    }
 }
 
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
@@ -270,6 +306,12 @@ limits = ["3 connections"]
     }
 
     #[test]
+    fn a_file_that_cannot_be_read_says_why() {
+        let error = read(Path::new("nowhere/directory.toml")).err().unwrap().to_string();
+        assert!(error.contains("nowhere/directory.toml: cannot be read: No such file"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_line_and_never_with_a_secret() {
         for (text, words) in [
             (FILE.replace("hos", "hots"), "line 11: unknown key 'hotst'"),
@@ -278,12 +320,21 @@ limits = ["3 connections"]
             (FILE.replace("file:ana.pw", "file:nowhere"), "cannot be read"),
             (FILE.replace("file:ana.pw", "env:SENDERO_TEST_NOTHING"), "the environment has no"),
             (format!("{FILE}preset = \"gmail\"\n"), "'preset' is not in this version"),
-            (format!("{FILE}reserve = 5\n"), "expected a string"),
+            (format!("{FILE}reserve = 5\n"), "line 15: 'reserve' is a text in quotes, as reserve = \"5%\""),
+            (format!("{FILE}port = 99999\n"), "line 15: 'port' is a whole number from 1 to 65535"),
+            (format!("{FILE}port = \"587\"\n"), "'port' is a whole number"),
+            (format!("{FILE}default = \"yes\"\n"), "'default' is true or false"),
+            (
+                FILE.replace("[\"3 connections\"]", "\"3 connections\""),
+                "'limits' is a list in brackets, as limits = [\"30 messages",
+            ),
+            (FILE.replace("[\"3 connections\"]", "[3]"), "'limits' is a list of texts in quotes"),
+            (FILE.replace("[[team]]", "[team]"), "write [[team]]"),
             (FILE.replace("[[team]]", "[[tema]]"), "did you mean 'team'?"),
-            (FILE.replace("name = \"sales\"\n", ""), "missing field `name`"),
+            (FILE.replace("name = \"sales\"\n", ""), "'name' is missing"),
             (FILE.replace("email =", "email"), "line 6"),
-            (FILE.replace("\"file:ana.pw\"", "[\"hunter2\"]"), "expected a string"),
-            (FILE.replace("[[team]]", "team = \"hunter2\"\n[[x]]"), "expected a sequence"),
+            (FILE.replace("\"file:ana.pw\"", "[\"hunter2\"]"), "'password' is a text in quotes, as password = \"file:PATH\""),
+            (FILE.replace("[[team]]", "team = \"hunter2\"\n[[x]]"), "write [[team]]"),
         ] {
             let error = format!("{:#}", read_text(&text).err().unwrap());
             assert!(error.contains(words), "wanted '{words}' in: {error}");
