@@ -156,6 +156,11 @@ impl Settings {
         let retry = reader.list("queue.retry", units::duration).unwrap_or_else(default_retry);
         let max_age = reader.value("queue.max_age", units::duration).unwrap_or(Duration::from_secs(5 * 86_400));
         let first_retry = retry.first().copied().unwrap_or(Duration::from_secs(60));
+        if max_age <= first_retry {
+            // The first deferral would end every message.
+            reader
+                .wrong("queue.max_age", "it is longer than the first step of queue.retry, as \"5d\"; nothing would be tried again");
+        }
         let schedule = RetrySchedule::new(retry, max_age).unwrap_or_else(|problem| {
             reader.wrong("queue.retry", &problem.to_string());
             RetrySchedule::default()
@@ -164,7 +169,7 @@ impl Settings {
             data_dir: reader.path("data_dir").unwrap_or_else(|| PathBuf::from("sendero-data")),
             hostname: reader.value("hostname", read::hostname).unwrap_or_else(machine_name),
             public_url: reader.value("public_url", read::url),
-            http: Http { listen: reader.list("http.listen", read::address).unwrap_or_else(|| vec![local(8080)]) },
+            http: read_http(reader),
             submission: read_submission(reader).unwrap_or_else(default_submission),
             tls: read_tls(reader),
             network: Network { allow: read_allow(reader), trust: reader.paths("network.trust").unwrap_or_default() },
@@ -217,6 +222,19 @@ fn default_submission() -> Vec<Listener> {
 fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     read::hostname(name.trim()).unwrap_or_else(|_| "localhost".to_owned())
+}
+
+fn read_http(reader: &mut Reader) -> Http {
+    let listen = reader.list("http.listen", read::address).unwrap_or_else(|| vec![local(8080)]);
+    let may_be_clear = reader.value("http.clear_beyond_loopback", read::flag).unwrap_or(false);
+    if let Some(open) = listen.iter().find(|address| !may_be_clear && !address.ip().is_loopback()) {
+        let problem = format!(
+            "{open} is no loopback address, and bearer tokens would travel in clear text; listen on 127.0.0.1 behind a proxy \
+             with TLS, or, where nobody can listen in between, say so: clear_beyond_loopback = true"
+        );
+        reader.wrong("http.listen", &problem);
+    }
+    Http { listen }
 }
 
 fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {

@@ -131,9 +131,13 @@ impl Reader {
 
     /// Notes that a setting must be there and is not. A wrong value has been noted already.
     pub(super) fn missing(&mut self, key: &str, remedy: &str) {
-        if !self.taken.iter().any(|entry| entry.key == key) {
-            self.problems.push(format!("settings: {key} is missing: {remedy}"));
+        if self.taken.iter().any(|entry| entry.key == key) {
+            return;
         }
+        // Where its neighbours stand, it belongs.
+        let section = &key[..key.rfind('.').map_or(0, |dot| dot + 1)];
+        let origin = self.taken.iter().rev().find(|entry| entry.key.starts_with(section)).map_or("settings", |entry| &entry.origin);
+        self.problems.push(format!("{origin}: {key} is missing: {remedy}"));
     }
 
     /// Ends the reading: what was not taken is no setting.
@@ -274,6 +278,10 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("'{text}' is no level; there are: {}", LEVELS.join(", ")))
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("'{text}' is not known; write true or false"))
 }
 
 pub(super) fn addresses(text: &str) -> Result<bool, String> {

@@ -140,6 +140,10 @@ fn a_wrong_value_names_file_and_key_and_shows_a_right_one() {
         ("[queue]\nretry = [\"1 fortnight\"]", "queue.retry", "5m"),
         ("[queue]\nretry = []", "queue.retry", "at least one"),
         ("[queue]\nmax_age = 5", "queue.max_age", "5d"),
+        ("[queue]\nmax_age = \"0s\"", "queue.max_age", "longer than the first step"),
+        ("[queue]\nretry = [\"6h\"]\nmax_age = \"6h\"", "queue.max_age", "longer than the first step"),
+        ("[http]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:8080\"]", "http.listen: 0.0.0.0:8080", "clear_beyond_loopback = true"),
+        ("[http]\nclear_beyond_loopback = \"perhaps\"", "http.clear_beyond_loopback", "true or false"),
         ("[queue]\nmin_free = \"lots\"", "queue.min_free", "512MiB"),
         ("[queue]\nkeep_bodies = \"a while\"", "queue.keep_bodies", "5d"),
         ("[queue]\nkeep_history = \"2d\"", "queue.keep_history", "90d"),
@@ -170,6 +174,18 @@ fn a_wrong_value_names_file_and_key_and_shows_a_right_one() {
         let problem = parse(text).unwrap_err();
         assert!(problem.contains(key) && problem.contains(example), "{text}: {problem}");
     }
+}
+
+#[test]
+fn http_in_clear_text_beyond_loopback_is_an_explicit_wish() {
+    let settings = parse("[http]\nlisten = [\"0.0.0.0:8080\"]\nclear_beyond_loopback = true").unwrap();
+    assert_eq!(settings.http.listen, ["0.0.0.0:8080".parse().unwrap()]);
+}
+
+#[test]
+fn what_is_missing_is_missing_where_its_neighbours_stand() {
+    let problem = parse("[notices]\nchannel = \"office\"").unwrap_err();
+    assert!(problem.contains("sendero.toml: notices.from is missing"), "{problem}");
 }
 
 #[test]
