@@ -11,6 +11,7 @@ pub use repeat::Repeat;
 use crate::arrival::{Arrival, Submitted};
 use crate::clock::Clock;
 use crate::counters::IntakeCounters;
+use crate::log::Told;
 use crate::people::People;
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
@@ -100,6 +101,8 @@ pub struct IntakeSettings {
     pub max_message_size: u64,
     /// Most recipients of one message.
     pub max_recipients: usize,
+    /// Addresses in the log: whole, or hashed.
+    pub hash_addresses: bool,
 }
 
 /// A message on its way to the store, whose channel is known.
@@ -179,13 +182,20 @@ impl Intake {
     /// # Errors
     /// What is wrong with the message or its sender, or why it cannot be kept now. Nothing was stored.
     pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptRefusal> {
-        let (person, surface) = (incoming.principal.person, incoming.surface);
+        let told = Told::of(&incoming, &self.people.directory(), self.settings.hash_addresses);
         let result = self.store(incoming).await;
         match &result {
-            Ok(receipt) => self.counters.accepted(receipt.replayed),
+            Ok(receipt) => {
+                self.counters.accepted(receipt.replayed);
+                if let Some(told) = &told {
+                    told.accepted(receipt, &self.people.directory());
+                }
+            }
             Err(refusal) => {
                 self.counters.refused(refusal.is_permanent());
-                tracing::info!(person.id = %person, surface = ?surface, code = refusal.code(), "submission refused");
+                if let Some(told) = &told {
+                    told.refused(refusal);
+                }
             }
         }
         result

@@ -4,6 +4,7 @@ use crate::accept::{ExplicitWishes, Incoming, Intake, Principal, Trace};
 use crate::arrival::Arrival;
 use crate::caps::Caps;
 use crate::guard::Guard;
+use crate::log;
 use crate::refusal::AcceptRefusal;
 use crate::tls::ServerTls;
 use mail::envelope::{Notify, Ret};
@@ -48,7 +49,7 @@ impl Door {
             return Ok(principal);
         }
         let Ok(turn) = self.guard(|guard| guard.admit(site, Instant::now().into_std())) else {
-            self.login_failed(peer, "too many tries");
+            self.login_failed(credentials, peer, "too many tries");
             return Err(Reply::new(454, (4, 7, 0), "too many refused logins from your address; try again later"));
         };
         if !turn.wait.is_zero() {
@@ -59,14 +60,13 @@ impl Door {
         if !wait.is_zero() {
             sleep(wait).await;
         }
-        self.login_failed(peer, "wrong name or secret");
+        self.login_failed(credentials, peer, "wrong name or secret");
         Err(Reply::new(535, (5, 7, 8), "user name or password is wrong; use a token of Sendero, not the password of your mailbox"))
     }
 
-    fn login_failed(&self, peer: Option<IpAddr>, reason: &str) {
+    fn login_failed(&self, credentials: &Credentials, peer: Option<IpAddr>, reason: &str) {
         self.intake.counters().login(false);
-        let peer = peer.map(tracing::field::display);
-        tracing::info!(peer.address = peer, reason, "login refused");
+        log::login_refused(&self.intake, &credentials.user, peer, reason);
     }
 
     fn guard<T>(&self, ask: impl FnOnce(&mut Guard) -> T) -> T {
@@ -113,7 +113,7 @@ impl Door {
     /// What the client is told of a message that did not get as far as the way in.
     pub(crate) fn refused(&self, refusal: &AcceptRefusal) -> Reply {
         self.intake.counters().refused(refusal.is_permanent());
-        tracing::info!(surface = ?Surface::Smtp, code = refusal.code(), "submission refused");
+        tracing::info!(target: log::TARGET, surface = ?Surface::Smtp, code = refusal.code(), "submission refused");
         Reply::from(refusal)
     }
 }

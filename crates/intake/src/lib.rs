@@ -14,6 +14,7 @@ pub mod counters;
 mod door;
 pub mod guard;
 pub mod listener;
+pub mod log;
 pub mod network;
 mod patience;
 pub mod people;

@@ -96,6 +96,7 @@ impl Gateway {
             hostname: settings.hostname.clone(),
             max_message_size: limits.message_size,
             max_recipients: limits.recipients,
+            hash_addresses: settings.log.hash_addresses,
         };
         let suppressed = Suppressed {
             hostname: settings.hostname.clone(),

@@ -306,7 +306,7 @@ pub fn world_of(people: Arc<Known>, caps: Arc<Caps>, deadlines: Deadlines) -> Wo
 
 pub fn world_up_to(max_message_size: u64, people: Arc<Known>, caps: Arc<Caps>, deadlines: Deadlines) -> World {
     let queue = Arc::new(Told::default());
-    let settings = IntakeSettings { hostname: "gw.example".into(), max_message_size, max_recipients: 3 };
+    let settings = IntakeSettings { hostname: "gw.example".into(), max_message_size, max_recipients: 3, hash_addresses: false };
     let intake = Arc::new(Intake::new(Arc::clone(&queue) as _, people, settings, Arc::new(Noon)));
     let folder = tempfile::tempdir().unwrap();
     let tls = Arc::new(ServerTls::self_signed(folder.path(), "gw.example").unwrap());

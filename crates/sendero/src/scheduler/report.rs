@@ -1,10 +1,9 @@
 //! The delivery log: one line for each recipient and attempt.
 
 use super::Shared;
-use aws_lc_rs::digest;
 use delivery::Outgoing;
+use intake::log::address;
 use mail::{Channel, Move, Outcome, Timestamp};
-use std::borrow::Cow;
 use store::Settlement;
 
 /// The target of the delivery log's lines.
@@ -67,13 +66,4 @@ fn word(to: Move) -> &'static str {
         // The reply was about the channel, or about others: no attempt is spent.
         Move::GiveBack | Move::Lease | Move::Release | Move::Cancel | Move::Reroute => "kept",
     }
-}
-
-/// An address as the delivery log has it.
-pub(super) fn address(hash: bool, plain: String) -> Cow<'static, str> {
-    if !hash {
-        return Cow::Owned(plain);
-    }
-    let hash = digest::digest(&digest::SHA256, plain.to_lowercase().as_bytes());
-    Cow::Owned(hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,9 +1,10 @@
 //! What is told of recipients whose address is on the list: they end where the message is accepted, without an attempt.
 
-use super::report::{TARGET, address};
+use super::report::TARGET;
 use super::reports::{Ended, report};
 use crate::settings::Notices;
 use aws_lc_rs::digest;
+use intake::log::address;
 use mail::retry::RetrySchedule;
 use mail::{Diagnostic, Move};
 use std::sync::Arc;

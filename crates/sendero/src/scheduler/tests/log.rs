@@ -1,6 +1,7 @@
 //! The delivery log.
 
 use super::*;
+use intake::IntakeSettings;
 use std::io;
 use tracing::subscriber::DefaultGuard;
 
@@ -29,8 +30,12 @@ impl Lines {
 
     /// The lines about deliveries.
     fn deliveries(&self) -> Vec<String> {
+        self.about(" delivery: ")
+    }
+
+    fn about(&self, target: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains(" delivery: ")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains(target)).map(str::to_owned).collect()
     }
 }
 
@@ -83,4 +88,30 @@ async fn an_address_on_the_list_is_told_in_the_log_and_by_a_report() {
     let lines = log.deliveries();
     let parts = ["status=\"suppressed\"", "to=gone@example.org", "list of addresses", &id.to_string()];
     assert!(lines.len() == 1 && parts.iter().all(|part| lines[0].contains(part)), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submission_has_a_line_that_says_whose_it_is_whether_taken_or_refused() {
+    let world = World::new();
+    let (log, _listening) = Lines::listen();
+    let submit = async |hash_addresses: bool, author: &str| {
+        let settings =
+            IntakeSettings { hostname: "gw.example.com".into(), max_message_size: 1 << 20, max_recipients: 9, hash_addresses };
+        let clock = Arc::new(crate::steady::Steady::default());
+        let intake = intake::Intake::new(world.queue.clone(), world.directory.clone(), settings, clock);
+        let mut incoming = pains::gateway::incoming(1, Lane::Normal);
+        incoming.trace.peer = Some("192.0.2.7".parse().unwrap());
+        incoming.submitted = format!("From: {author}\r\nTo: luis@example.org\r\n\r\nHello.\r\n").into_bytes().into();
+        let _ = intake.accept(incoming).await;
+        log.about(" submission: ").pop().unwrap_or_default()
+    };
+    let has = |line: &str, parts: &[&str]| assert!(parts.iter().all(|part| line.contains(part)), "wanted {parts:?} in: {line}");
+    let taken =
+        ["submission accepted", "queue.id=msg_", "peer.address=192.0.2.7", "person=ana@example.com", "recipients=1", "size="];
+    has(&submit(false, ANA).await, &taken);
+    has(&submit(false, "ana@example.net").await, &["submission refused", "person=ana@example.com", "code=", "ana@example.net"]);
+    for author in [ANA, "ana@example.net"] {
+        let line = submit(true, author).await;
+        assert!(line.contains("person=") && !line.contains("example"), "{line}");
+    }
 }

@@ -223,7 +223,12 @@ impl Gateway {
 
     /// The door, as clients find it.
     pub fn intake(&self) -> intake::Intake {
-        let settings = IntakeSettings { hostname: "gw.example.com".into(), max_message_size: 1 << 20, max_recipients: 100 };
+        let settings = IntakeSettings {
+            hostname: "gw.example.com".into(),
+            max_message_size: 1 << 20,
+            max_recipients: 100,
+            hash_addresses: false,
+        };
         let clock = Clock { began: self.began, numbers: Arc::clone(&self.numbers) };
         intake::Intake::new(Arc::clone(&self.life().queue) as _, Arc::clone(&self.directory) as _, settings, Arc::new(clock))
     }
