@@ -16,6 +16,7 @@ use mail::pace::Ahead;
 use mail::steady::Credit;
 use mail::{BodyType, ChannelId, ChannelState, Directory, Envelope, Lane, Recipient, Surface, Timestamp};
 use smtp::{ForwardPath, ReversePath};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -527,11 +528,28 @@ impl web::Gateway for Gateway {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.queue.totals(), &self.intake.counters().read(), self.scheduler.counters())
+        metrics::text(&self.queue.totals(), &self.intake.counters().read(), self.scheduler.counters(), &self.channel_figures())
     }
 }
 
 impl Gateway {
+    fn channel_figures(&self) -> Vec<metrics::ChannelFigures> {
+        let queues = self.queue.queue(web::Gateway::steady(self), &self.scheduler.kept_back()).unwrap_or_default();
+        let queues: HashMap<_, _> = queues.into_iter().map(|queue| (queue.channel, queue)).collect();
+        let now = web::Gateway::now(self);
+        let figures = |row: &mail::Channel| {
+            let queue = queues.get(&row.id);
+            let state = if row.disabled { ChannelState::Disabled } else { self.scheduler.channel_state(row.id) };
+            metrics::ChannelFigures {
+                name: row.name.clone(),
+                state: state.name(),
+                lanes: queue.map(|queue| queue.lanes).unwrap_or_default(),
+                oldest_seconds: queue.and_then(|queue| queue.oldest).map_or(0, |oldest| now.since(oldest).as_secs()),
+            }
+        };
+        self.directory.directory().channels().map(figures).collect()
+    }
+
     async fn probe(&self, channel: ChannelId, from: Option<ReversePath>) -> TestReport {
         let directory = self.directory.directory();
         let Some(row) = directory.channel(channel) else { return TestReport::default() };

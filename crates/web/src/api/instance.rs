@@ -15,6 +15,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use mail::RecipientState;
+use std::sync::Arc;
 
 /// Largest directory in a request.
 const MAX_DIRECTORY: u64 = 64 * 1024 * 1024;
@@ -85,7 +86,11 @@ pub(crate) async fn readyz(State(surface): State<Surface>) -> Result<&'static st
 }
 
 pub(crate) async fn metrics(State(surface): State<Surface>) -> Response {
-    let mut response = surface.gateway().metrics().into_response();
+    let gateway = Arc::clone(surface.gateway());
+    let Ok(text) = tokio::task::spawn_blocking(move || gateway.metrics()).await else {
+        return Problem::new(500, "internal_error", "the metrics were lost; the log says why").into_response();
+    };
+    let mut response = text.into_response();
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
