@@ -9,15 +9,18 @@
 //! takes is in the bound. Who has been served nothing yet owes nothing: **each of the others goes at most once before
 //! a first message**.
 //!
-//! Between lanes: `now` before `normal`; bulk goes before others only for each nineteen recipients of theirs that it
-//! has waited for, and no more than its next message needs of them is remembered. Where nothing else keeps bulk back, it
-//! does go then: a transaction or two on the other connections later, at most.
+//! Between lanes: `now` before `normal` before `bulk`. Normal goes before now only for each four recipients of its that it
+//! has waited for, bulk before others for each nineteen of theirs, and no more than the next message needs of them is
+//! remembered. Where nothing else keeps bulk back, it does go then: a transaction or two on the other connections
+//! later, at most.
 
 use mail::{ChannelId, Lane, MessageId, PersonId, TeamId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use store::embedded::stepped::{Served, Waiting};
 
+/// What `now` is served for one recipient of normal.
+const FOR_ONE_OF_NORMAL: u64 = 4;
 /// What others are served for one recipient of bulk.
 const FOR_ONE_OF_BULK: u64 = 19;
 /// No channel has more connections.
@@ -157,6 +160,8 @@ impl<K: Copy + Ord + Debug> Shares<K> {
 /// The three lanes of a channel.
 #[derive(Default)]
 struct Lanes {
+    /// What `now` was served while normal waited, as far as it is still normal's to use.
+    owed_to_normal: u64,
     /// What others were served while bulk waited, as far as it is still bulk's to use.
     owed: u64,
     /// What others were served since bulk might have gone.
@@ -168,8 +173,9 @@ struct Lanes {
 impl Lanes {
     fn served(&mut self, lane: Lane, count: u64, waiting: &[Waiting], free: bool) -> Result<(), String> {
         let waits = |lane: Lane| waiting.iter().any(|one| one.lane == lane);
-        let of_bulk = waiting.iter().filter(|one| one.lane == Lane::Bulk).map(|one| u64::from(one.recipients));
-        let bulk = of_bulk.max().unwrap_or(0);
+        let largest =
+            |lane: Lane| waiting.iter().filter(|one| one.lane == lane).map(|one| u64::from(one.recipients)).max().unwrap_or(0);
+        let (normal, bulk) = (largest(Lane::Normal), largest(Lane::Bulk));
         if lane == Lane::Bulk {
             let (owed, needed) = (self.owed, count * FOR_ONE_OF_BULK);
             self.owed = owed.saturating_sub(needed);
@@ -179,8 +185,14 @@ impl Lanes {
             }
             return Ok(());
         }
-        if lane == Lane::Normal && waits(Lane::Now) {
-            return Err("normal goes before now".into());
+        let for_normal = self.owed_to_normal;
+        match lane {
+            Lane::Now if normal > 0 => self.owed_to_normal = (for_normal + count).min(normal * FOR_ONE_OF_NORMAL),
+            Lane::Normal => self.owed_to_normal = for_normal.saturating_sub(count * FOR_ONE_OF_NORMAL),
+            Lane::Now | Lane::Bulk => {}
+        }
+        if lane == Lane::Normal && for_normal < count * FOR_ONE_OF_NORMAL && waits(Lane::Now) {
+            return Err(format!("{count} of normal go before now, which had {for_normal} before it"));
         }
         self.owed = if bulk > 0 { (self.owed + count).min(bulk * FOR_ONE_OF_BULK) } else { self.owed };
         if bulk == 0 || !free {
@@ -200,6 +212,10 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn one(lane: Lane) -> Waiting {
+        Waiting { lane, team: None, person: PersonId(1), recipients: 1 }
+    }
 
     /// Who is served how much, one after the other, while both of them wait.
     fn check(turns: &[(u32, u64)]) -> Result<(), String> {
@@ -231,7 +247,6 @@ mod tests {
 
     #[test]
     fn bulk_gets_one_in_twenty_no_more_and_no_less() {
-        let one = |lane| Waiting { lane, team: None, person: PersonId(1), recipients: 1 };
         let waiting = [one(Lane::Normal), one(Lane::Bulk)];
         let mut lanes = Lanes::default();
         assert!(lanes.served(Lane::Bulk, 1, &waiting, true).is_err());
@@ -239,6 +254,15 @@ mod tests {
         assert_eq!(served.and_then(|()| lanes.served(Lane::Bulk, 1, &waiting, true)), Ok(()));
         let served = (0..30).try_for_each(|_| lanes.served(Lane::Normal, 1, &waiting, true));
         assert!(served.is_err_and(|why| why.contains("while bulk waits")));
-        assert!(lanes.served(Lane::Normal, 1, &[one(Lane::Now), one(Lane::Normal)], true).is_err());
+    }
+
+    #[test]
+    fn normal_goes_before_now_once_for_each_four() {
+        let waiting = [one(Lane::Now), one(Lane::Normal)];
+        let mut lanes = Lanes::default();
+        assert!(lanes.served(Lane::Normal, 1, &waiting, true).is_err());
+        let served = (0..4).try_for_each(|_| lanes.served(Lane::Now, 1, &waiting, true));
+        assert_eq!(served.and_then(|()| lanes.served(Lane::Normal, 1, &waiting, true)), Ok(()));
+        assert!(lanes.served(Lane::Normal, 1, &waiting, true).is_err());
     }
 }

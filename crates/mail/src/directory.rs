@@ -110,7 +110,7 @@ pub struct Token {
     pub channel: Option<ChannelId>,
     /// When set, only these From addresses.
     pub send_as: Option<Vec<AddressPattern>>,
-    /// The lane of mail that asks for none.
+    /// The lane of mail that asks for none, and the most urgent that may be asked for.
     pub lane: Option<Lane>,
     /// Switched off.
     pub disabled: bool,

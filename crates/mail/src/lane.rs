@@ -32,7 +32,7 @@ impl Lane {
 pub enum LaneReason {
     /// The request or the message's own field asked for it.
     Asked,
-    /// The token that was signed in with has a lane.
+    /// The token that was signed in with has a lane, and nothing less urgent was asked for.
     Token,
     /// The message has this field of a mailing list (RFC 2369, RFC 2919).
     ListHeader(String),
@@ -97,9 +97,10 @@ impl fmt::Display for LaneReason {
 
 /// Chooses the lane: what was asked for with the message, else the token's, else `bulk` for mail that
 /// shows itself written to many (`sign`, see [`sign_of`], or its number of recipients), else `normal`.
+/// The token's lane is the most urgent that may be asked for with it.
 #[must_use]
 pub fn decide(asked: Option<Lane>, token: Option<Lane>, recipients: usize, sign: Option<LaneReason>) -> (Lane, LaneReason) {
-    if let Some(lane) = asked {
+    if let Some(lane) = asked.filter(|asked| token.is_none_or(|most| *asked >= most)) {
         return (lane, LaneReason::Asked);
     }
     if let Some(lane) = token {
@@ -165,9 +166,18 @@ mod tests {
     #[test]
     fn what_was_asked_for_comes_before_the_token_and_the_token_before_every_sign() {
         let sign = || Some(LaneReason::Precedence);
-        assert_eq!(decide(Some(Lane::Now), Some(Lane::Bulk), 99, sign()), (Lane::Now, LaneReason::Asked));
+        assert_eq!(decide(Some(Lane::Now), None, 99, sign()), (Lane::Now, LaneReason::Asked));
+        assert_eq!(decide(Some(Lane::Bulk), Some(Lane::Now), 1, None), (Lane::Bulk, LaneReason::Asked));
         assert_eq!(decide(None, Some(Lane::Normal), 99, sign()), (Lane::Normal, LaneReason::Token));
         assert_eq!(decide(None, None, 99, sign()), (Lane::Bulk, LaneReason::Precedence));
+    }
+
+    #[test]
+    fn nothing_more_urgent_than_the_lane_of_the_token_may_be_asked_for() {
+        for asked in [Lane::Now, Lane::Normal] {
+            assert_eq!(decide(Some(asked), Some(Lane::Bulk), 1, None), (Lane::Bulk, LaneReason::Token));
+        }
+        assert_eq!(decide(Some(Lane::Now), Some(Lane::Normal), 1, None), (Lane::Normal, LaneReason::Token));
     }
 
     #[test]

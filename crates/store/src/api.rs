@@ -45,9 +45,9 @@ pub trait Queue: Send + Sync + 'static {
     /// intent is durable leaves them queued.
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease>;
 
-    /// For messages that are queued on this channel: their lane, and what leaves it before them and with them,
-    /// when all that stands in the lane leaves in the order it is due.
-    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)>;
+    /// For messages that are queued on this channel: their lane, and what leaves before them and with them, when all that
+    /// stands in the lane leaves in the order it is due, behind what is due by `now` of more urgent lanes.
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)>;
 
     /// Up to `limit` messages of this channel with a recipient that has been due since before `before`.
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId>;

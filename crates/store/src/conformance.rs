@@ -329,7 +329,7 @@ impl Run {
             same("next_due", &past(model), &past(queue))?;
             same("next_due_after", &model.next_due_after(channel, self.now), &queue.next_due_after(channel, self.now))?;
             let ids: Vec<MessageId> = all_ids(model).into_iter().step_by(3).collect();
-            same("ahead", &model.ahead(channel, &ids), &queue.ahead(channel, &ids))?;
+            same("ahead", &model.ahead(channel, &ids, self.now), &queue.ahead(channel, &ids, self.now))?;
             let before = Timestamp(self.now.0 - 5_000);
             same("overdue", &model.overdue(channel, before, 3), &queue.overdue(channel, before, 3))?;
             same(

@@ -624,7 +624,7 @@ impl Queue for Model {
         self.lock().lease(channel, lane, now, most, skip)
     }
 
-    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         let state = self.lock();
         let queued = |stored: &Stored| stored.rows.iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
         let key = |stored: &Stored| stored.earliest().map(|due| (stored.new.lane, due, stored.order));
@@ -637,7 +637,15 @@ impl Queue for Model {
             for other in on.iter().filter(|other| other.new.lane == stored.new.lane && key(other) <= key(stored)) {
                 ahead.add(queued(other), other.new.body.len());
             }
-            (stored.new.id, stored.new.lane, ahead)
+            let mut urgent = Ahead::default();
+            let goes = |other: &&&Stored| {
+                let due = stored.earliest().into_iter().chain([now]).max();
+                other.new.lane < stored.new.lane && other.earliest() <= due
+            };
+            for other in on.iter().filter(goes) {
+                urgent.add(queued(other), other.new.body.len());
+            }
+            (stored.new.id, stored.new.lane, ahead.behind(urgent, stored.new.lane))
         };
         found.iter().map(ahead).collect()
     }

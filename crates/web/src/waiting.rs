@@ -172,8 +172,8 @@ fn limit_reason(limit: Limit, lane: Lane, way: &Way) -> String {
 fn behind(place: Option<Place>) -> String {
     match place.map_or(0, |place| place.ahead.transactions) {
         0 | 1 => String::new(),
-        2 => "; one message of its lane goes before it".to_owned(),
-        more => format!("; {} messages of its lane go before it", more - 1),
+        2 => "; one message goes before it".to_owned(),
+        more => format!("; {} messages go before it", more - 1),
     }
 }
 

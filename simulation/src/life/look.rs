@@ -121,7 +121,7 @@ impl Life {
             let health = outlook.state.clone();
             let place = self
                 .queue
-                .ahead(view.channel, &[*id])
+                .ahead(view.channel, &[*id], wall)
                 .pop()
                 .map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: self.scheduler.forecast(view.channel, lane, ahead) });
             let mail = web::waiting::Mail {

@@ -277,7 +277,9 @@ async fn the_lane_is_asked_for_or_the_tokens_or_read_from_the_message() {
         (None, &asking, Lane::Now),
         (Some(Lane::Normal), &listed, Lane::Normal),
         (Some(Lane::Bulk), MESSAGE, Lane::Bulk),
-        (Some(Lane::Bulk), &asking, Lane::Now),
+        // The lane of a token is the most urgent that may be asked for with it.
+        (Some(Lane::Bulk), &asking, Lane::Bulk),
+        (Some(Lane::Now), &asking, Lane::Now),
     ] {
         let world = world_of(people_with(token), Caps::new(1000, 50), Deadlines::for_size(4096));
         let receipt = world.intake.accept(incoming(Surface::Smtp, message)).await.unwrap();

@@ -181,7 +181,7 @@ impl Queue for Told {
     fn lease(&self, _: ChannelId, _: Lane, _: Timestamp, _: u32, _: &Skip) -> Option<Lease> {
         None
     }
-    fn ahead(&self, _: ChannelId, _: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+    fn ahead(&self, _: ChannelId, _: &[MessageId], _: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         Vec::new()
     }
     fn overdue(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<MessageId> {

@@ -2,6 +2,7 @@
 
 use super::ledger::{Free, Ledger, Units};
 use super::terms::Terms;
+use super::turn::for_one_of;
 use crate::envelope::Lane;
 use crate::limits::LimitScope;
 use crate::time::Timestamp;
@@ -37,6 +38,19 @@ impl Ahead {
             recipients: self.recipients.saturating_add(other.recipients),
             bytes: self.bytes.saturating_add(other.bytes),
         }
+    }
+
+    /// This mail of a lane, with as much of the more urgent lanes' as goes before it: their shares end where the lane is
+    /// owed one of its own.
+    #[must_use]
+    pub fn behind(self, urgent: Self, lane: Lane) -> Self {
+        let most = self.recipients.saturating_mul(for_one_of(lane));
+        let part = |of: u64| match urgent.recipients > most {
+            true => u64::try_from(u128::from(of) * u128::from(most) / u128::from(urgent.recipients)).unwrap_or(u64::MAX),
+            false => of,
+        };
+        let goes = Self { transactions: part(urgent.transactions), recipients: part(urgent.recipients), bytes: part(urgent.bytes) };
+        self.plus(goes)
     }
 
     fn each(&self) -> Units {

@@ -140,7 +140,7 @@ fn bulk_gets_one_unit_in_twenty_while_others_wait() {
     for _ in 0..4000 {
         match turn.choose(&[None, head(1), head(1)], &terms, &mut ledger, START) {
             Choice::Go(lane) => {
-                turn.started(lane, Units::transaction(1, 10), Some(Units::transaction(1, 10)), &terms, START);
+                turn.started(lane, Units::transaction(1, 10), &[None, head(1), head(1)], &terms, START);
                 turn.ended(lane);
                 went[lane as usize] += 1;
             }
@@ -148,6 +148,20 @@ fn bulk_gets_one_unit_in_twenty_while_others_wait() {
         }
     }
     assert_eq!(went, [0, 3800, 200]);
+}
+
+#[test]
+fn normal_gets_one_unit_in_five_while_urgent_mail_waits() {
+    let mut world = World::new(&["60 messages / 1 minute", "1 connections"]);
+    let mut waiting = [vec![1; 2000], vec![1; 2000], vec![]];
+    world.run(&mut waiting, 600.0, &mut || 0.1);
+    let [urgent, normal, _] = world.left;
+    assert!(normal * 5 / (urgent + normal) == 1 && urgent > 400, "{:?}", world.left);
+    // A message of many recipients gets its units together, though urgent ones of one recipient want each of them.
+    let mut world = World::new(&["100 recipients / 1 minute", "1 connections"]);
+    let mut waiting = [vec![1; 2000], vec![50], vec![]];
+    world.run(&mut waiting, 360.0, &mut || 0.1);
+    assert!(waiting[1].is_empty());
 }
 
 #[test]
@@ -159,10 +173,10 @@ fn bulk_is_spread_from_its_first_message_on_and_a_late_start_moves_none_after_it
         Choice::Wait(Wait { until: Some(until), why: Why::Spread, .. }) => until.since(START).as_millis(),
         other => panic!("{other:?}"),
     };
-    turn.started(Lane::Bulk, cost, None, &terms, at(100.0));
+    turn.started(Lane::Bulk, cost, &[None, None, None], &terms, at(100.0));
     turn.ended(Lane::Bulk);
     assert_eq!(next(&turn, &mut ledger, at(100.0)), 102_071);
-    turn.started(Lane::Bulk, cost, None, &terms, at(103.0));
+    turn.started(Lane::Bulk, cost, &[None, None, None], &terms, at(103.0));
     turn.ended(Lane::Bulk);
     assert_eq!(next(&turn, &mut ledger, at(103.0)), 104_142);
 }
@@ -273,8 +287,7 @@ impl World {
                 Choice::Go(lane) => {
                     let recipients = waiting[lane as usize].pop().unwrap();
                     let cost = Units::transaction(recipients, 1000);
-                    let bulk = waiting[2].last().map(|recipients| Units::transaction(*recipients, 1000));
-                    self.turn.started(lane, cost, bulk, &self.terms, now);
+                    self.turn.started(lane, cost, &heads, &self.terms, now);
                     self.ledger.spend(ALL, cost);
                     let took = latency();
                     self.seen.push((self.now, self.now + took * 0.8, cost));

@@ -7,10 +7,16 @@ use crate::limits::{Limit, LimitScope};
 use crate::time::Timestamp;
 use std::time::Duration;
 
-/// Of so many units that leave while bulk waits, one is bulk's.
-const BULK_SHARE: u64 = 20;
+/// What has left of more urgent lanes, for one unit of a lane that waits: then the lane is owed that unit.
+pub(super) fn for_one_of(lane: Lane) -> u64 {
+    match lane {
+        Lane::Now => 0,
+        Lane::Normal => 4,
+        Lane::Bulk => 19,
+    }
+}
 
-/// Normal mail stands still for bulk at most this long.
+/// A lane stands still at most this long, until the one that is owed something may go.
 const BOOKED: Duration = Duration::from_secs(60);
 
 /// The message that would leave next in a lane.
@@ -66,11 +72,12 @@ pub enum Why {
     Connection,
 }
 
-/// Whose turn it is on a channel: `now` before `normal` before `bulk`, which still gets one unit in twenty.
+/// Whose turn it is on a channel: `now` before `normal` before `bulk`. While more urgent mail waits, `normal` still gets
+/// one unit in five and `bulk` one in twenty.
 #[derive(Clone, Debug, Default)]
 pub struct Turn {
-    /// What is owed to bulk, in nineteenths of a recipient.
-    credit: u64,
+    /// What left of more urgent lanes while each waited, in recipients.
+    credit: [u64; 3],
     /// Open transactions of bulk.
     bulk_open: u32,
     /// Bulk does not start before.
@@ -82,12 +89,18 @@ impl Turn {
     pub fn choose(&self, heads: &[Option<Head>; 3], terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Choice {
         let [urgent, normal, bulk] = heads;
         let bulk_ready = bulk.as_ref().map(|head| self.bulk_ready(head, terms, ledger, now));
-        let owed = bulk.as_ref().is_some_and(|head| self.credit >= owed(head.cost));
+        let owed = self.is_owed(Lane::Bulk, bulk.as_ref());
         if owed && bulk_ready == Some(Ok(())) {
             return Choice::Go(Lane::Bulk);
         }
         if let Some(head) = urgent {
-            return lane_choice(Lane::Now, head, terms, ledger, now);
+            let owed = normal.as_ref().filter(|_| self.is_owed(Lane::Normal, normal.as_ref()));
+            let of_normal = owed.map(|head| lane_choice(Lane::Normal, head, terms, ledger, now));
+            return match of_normal {
+                Some(Choice::Wait(wait)) if !is_near(&wait, now) => lane_choice(Lane::Now, head, terms, ledger, now),
+                Some(choice) => choice,
+                None => lane_choice(Lane::Now, head, terms, ledger, now),
+            };
         }
         let books = owed && bulk_ready.is_some_and(|ready| books(ready, bulk.as_ref(), terms, ledger, now));
         let of_normal = normal.as_ref().filter(|_| !books).map(|head| lane_choice(Lane::Normal, head, terms, ledger, now));
@@ -103,6 +116,10 @@ impl Turn {
         }
     }
 
+    fn is_owed(&self, lane: Lane, head: Option<&Head>) -> bool {
+        head.is_some_and(|head| self.credit[lane as usize] >= owed(lane, head.cost))
+    }
+
     fn bulk_ready(&self, head: &Head, terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Result<(), (Option<Timestamp>, Why)> {
         if self.bulk_open >= terms.bulk_connections() {
             return Err((None, Why::Connection));
@@ -116,17 +133,21 @@ impl Turn {
         Ok(())
     }
 
-    /// A transaction of this lane starts; `bulk_waits` is what the next bulk one costs, if one is there.
-    pub fn started(&mut self, lane: Lane, cost: Units, bulk_waits: Option<Units>, terms: &Terms, now: Timestamp) {
+    /// A transaction of this lane starts, chosen among these heads.
+    pub fn started(&mut self, lane: Lane, cost: Units, heads: &[Option<Head>; 3], terms: &Terms, now: Timestamp) {
+        self.credit[lane as usize] = self.credit[lane as usize].saturating_sub(owed(lane, cost));
+        for waits in [Lane::Normal, Lane::Bulk].into_iter().filter(|waits| *waits > lane) {
+            if let Some(head) = &heads[waits as usize] {
+                let credit = &mut self.credit[waits as usize];
+                *credit = (*credit + u64::from(cost.recipients)).min(owed(waits, head.cost));
+            }
+        }
         if lane == Lane::Bulk {
             let apart = terms.spread(cost);
             self.bulk_open += 1;
-            self.credit = self.credit.saturating_sub(owed(cost));
             // A start that was a little late does not move the ones after it; after a pause nothing is caught up.
             let is_late = self.bulk_next.plus(apart) >= now;
             self.bulk_next = if is_late { self.bulk_next } else { now }.plus(apart);
-        } else if let Some(bulk) = bulk_waits {
-            self.credit = (self.credit + u64::from(cost.recipients)).min(owed(bulk));
         }
     }
 
@@ -153,9 +174,14 @@ fn books(
     limit.scope == LimitScope::Account && (is_short || bulk.is_some_and(is_full))
 }
 
-/// What must have left beside a bulk transaction of this cost.
-fn owed(cost: Units) -> u64 {
-    u64::from(cost.recipients) * (BULK_SHARE - 1)
+/// What must have left of more urgent lanes before a transaction of this cost.
+fn owed(lane: Lane, cost: Units) -> u64 {
+    u64::from(cost.recipients) * for_one_of(lane)
+}
+
+/// Normal mail that is owed its share books units as they free, so that small urgent mail does not take each of them.
+fn is_near(wait: &Wait, now: Timestamp) -> bool {
+    wait.until.is_some_and(|until| until.since(now) <= BOOKED)
 }
 
 fn lane_choice(lane: Lane, head: &Head, terms: &Terms, ledger: &mut Ledger, now: Timestamp) -> Choice {

@@ -261,8 +261,7 @@ impl Pace {
             return Err(choice);
         };
         let Some(head) = &heads[lane as usize] else { return Err(Choice::Idle) };
-        let bulk = heads[Lane::Bulk as usize].as_ref().map(|head| head.cost);
-        self.turn.started(lane, head.cost, bulk, &self.terms, now);
+        self.turn.started(lane, head.cost, heads, &self.terms, now);
         if let Some(ledger) = ledger.as_mut() {
             ledger.spend(head.from, head.cost);
         }

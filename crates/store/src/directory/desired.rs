@@ -99,6 +99,6 @@ pub struct DesiredToken {
     pub channel: Option<String>,
     /// When given, only these From addresses.
     pub send_as: Option<Vec<String>>,
-    /// `now`, `normal` or `bulk`: the lane of mail that asks for none.
+    /// `now`, `normal` or `bulk`: the lane of mail that asks for none, and the most urgent it may ask for.
     pub lane: Option<String>,
 }

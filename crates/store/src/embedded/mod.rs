@@ -1014,8 +1014,8 @@ impl<D: Disk> Queue for Embedded<D> {
         }
     }
 
-    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
-        lock(&self.shared.open).ahead(channel, messages)
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
+        lock(&self.shared.open).ahead(channel, messages, now)
     }
 
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {

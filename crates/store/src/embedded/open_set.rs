@@ -392,8 +392,8 @@ impl OpenSet {
         Some(Taken { message: standing.id, channel, place: standing.place, size_bytes, recipients, fresh })
     }
 
-    /// What leaves a lane before these messages, and with them.
-    pub(crate) fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
+    /// What leaves before these messages, and with them.
+    pub(crate) fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
         let mut found = Vec::new();
         for lane in LANES {
@@ -406,17 +406,21 @@ impl OpenSet {
                 continue;
             }
             wanted.sort_unstable();
-            let mut between = vec![Ahead::default(); wanted.len()];
-            for (key, slot) in lines.all(lane) {
-                let behind = wanted.partition_point(|(wanted, _)| *wanted < key);
-                let (Some(sum), Some(open)) = (between.get_mut(behind), self.slots[slot as usize].as_ref()) else { continue };
+            // What goes before the first of them, between it and the second, and so on: of the lane, and of more urgent ones.
+            let mut between = vec![[Ahead::default(); 2]; wanted.len()];
+            let urgent = LANES.into_iter().filter(|other| *other < lane).flat_map(|other| lines.all(other));
+            let before =
+                urgent.map(|((due, _), slot)| (wanted.partition_point(|((wanted, _), _)| (*wanted).max(now) < due), slot, 1));
+            let own = lines.all(lane).map(|(key, slot)| (wanted.partition_point(|(wanted, _)| *wanted < key), slot, 0));
+            for (behind, slot, kind) in own.chain(before) {
+                let (Some(sums), Some(open)) = (between.get_mut(behind), self.slots[slot as usize].as_ref()) else { continue };
                 let count = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).count();
-                sum.add(count as u64, self.size(&open.standing));
+                sums[kind].add(count as u64, self.size(&open.standing));
             }
-            let mut sum = Ahead::default();
-            for ((_, id), more) in wanted.into_iter().zip(between) {
-                sum = sum.plus(more);
-                found.push((id, lane, sum));
+            let [mut own, mut urgent] = [Ahead::default(); 2];
+            for ((_, id), [more, before]) in wanted.into_iter().zip(between) {
+                (own, urgent) = (own.plus(more), urgent.plus(before));
+                found.push((id, lane, own.behind(urgent, lane)));
             }
         }
         found

@@ -344,8 +344,8 @@ impl Queue for Stepped {
         Some(lease)
     }
 
-    fn ahead(&self, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Lane, Ahead)> {
-        self.queue.ahead(channel, messages)
+    fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
+        self.queue.ahead(channel, messages, now)
     }
 
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {

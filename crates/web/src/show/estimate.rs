@@ -30,19 +30,19 @@ impl Glance<'_> {
         let kept_back = self.gateway.kept_back();
         let is_kept_back = person.is_some_and(|person| kept_back.contains(&(id, person)));
         let queues = self.queue().queue(self.clocks.steady, &kept_back)?;
-        let waiting =
-            queues.iter().find(|line| line.channel == id).map(|line| through(&line.lanes, asked.lane)).unwrap_or_default();
+        let line = queues.iter().find(|line| line.channel == id);
+        let behind = |more| line.map_or(more, |line| through(&line.lanes, asked.lane, more));
         let one = Ahead { transactions: 1, recipients: wanted.recipients.div_ceil(transactions), bytes: asked.bytes_each() };
         let forecast = |ahead| if is_kept_back { None } else { self.gateway.forecast(id, asked.lane, ahead) };
         let when = |ahead| forecast(ahead).map(|at| self.clocks.shown(at));
-        let (starts_at, finishes_at) = (when(waiting.plus(one)), when(waiting.plus(wanted)));
+        let (starts_at, finishes_at) = (when(behind(one)), when(behind(wanted)));
         Ok(Estimate {
             text: words(&way, asked.messages, finishes_at, is_kept_back),
             channel: way.name,
             lane: asked.lane,
             messages: asked.messages,
             transactions,
-            ahead: waiting.transactions,
+            ahead: behind(one).transactions.saturating_sub(1),
             starts_at,
             finishes_at,
         })

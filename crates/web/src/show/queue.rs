@@ -39,7 +39,7 @@ impl Glance<'_> {
         if waiting.transactions == 0 {
             return None;
         }
-        let ahead = through(&line.lanes, lane).plus(queued.later);
+        let ahead = through(&line.lanes, lane, queued.later);
         let finish = if moves.transactions == 0 { None } else { self.gateway.forecast(line.channel, lane, ahead) };
         Some(QueueLane {
             lane,
@@ -72,9 +72,10 @@ fn through_at(lanes: &[QueueLane]) -> Option<Timestamp> {
     moving.map(|lane| lane.finishes_at).reduce(|latest, at| Some(latest?.max(at?))).flatten()
 }
 
-/// What is due and leaves until the last due message of a lane has left: the more urgent lanes go first.
-pub(crate) fn through(lanes: &[LaneQueue; 3], lane: Lane) -> Ahead {
-    lanes.iter().take(lane as usize + 1).fold(Ahead::default(), |sum, one| sum.plus(one.due))
+/// What leaves until what is due of a lane, and more behind it, has left: the more urgent lanes go first, but for its share.
+pub(crate) fn through(lanes: &[LaneQueue; 3], lane: Lane, more: Ahead) -> Ahead {
+    let urgent = lanes.iter().take(lane as usize).fold(Ahead::default(), |sum, one| sum.plus(one.due));
+    lanes[lane as usize].due.plus(more).behind(urgent, lane)
 }
 
 /// What the open mail of a channel waits for, summed: messages that are queued, recipients that are not.

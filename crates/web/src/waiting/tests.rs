@@ -129,7 +129,7 @@ fn a_full_limit_is_named_with_its_use_and_the_time_of_its_place_in_line() {
     let pace = reason(&queued(5), &mail(Lane::Normal, Some(1_240_000)), &way);
     assert_eq!((pace.kind, pace.next_try), (WaitingKind::Pace, Some(Timestamp(1_240_000))));
     let text = "the limit of channel 'sales' is used up: 30 messages / 1 minute (30 of 30 used); \
-                12 messages of its lane go before it";
+                12 messages go before it";
     assert_eq!(pace.text, text);
     assert!(pace.ends.contains("about"), "{}", pace.ends);
     let unknown = reason(&queued(5), &mail(Lane::Normal, None), &way);

@@ -33,7 +33,7 @@ async fn a_message_that_waits_for_its_channels_pace_says_so_and_when_its_turn_is
     let shown = waits(&get(&router, &format!("/api/v1/messages/{}", ids[2])).await.json());
     assert_eq!((shown["kind"].as_str(), shown["next_try"].as_str()), (Some("pace"), Some("2026-11-25T08:01:30.000Z")));
     let text = shown["text"].as_str().unwrap();
-    assert!(text.contains("15 of 15 used") && text.contains("2 messages of its lane go before it"), "{text}");
+    assert!(text.contains("15 of 15 used") && text.contains("2 messages go before it"), "{text}");
     assert!(text.contains(SECRET_WORDS), "the operator sees the reply: {text}");
     let page = get(&router, "/api/v1/messages").await.json();
     assert_eq!(waits(&page["data"][0]), shown, "a list says the same");

@@ -43,10 +43,14 @@ impl Reality {
         (self.chance >> 40) as f64 / f64::from(1 << 24)
     }
 
+    fn heads(&self) -> [Option<Head>; 3] {
+        [0, 1, 2].map(|lane: usize| self.waiting[lane].last().map(|cost| Head { cost: *cost, from: ALL }))
+    }
+
     fn start(&mut self, lane: Lane, slow: f64) {
+        let heads = self.heads();
         let cost = self.waiting[lane as usize].pop().unwrap();
-        let bulk = self.waiting[2].last().copied();
-        self.turn.started(lane, cost, bulk, &self.terms, at(self.now));
+        self.turn.started(lane, cost, &heads, &self.terms, at(self.now));
         self.ledger.spend(ALL, cost);
         let takes = self.random() * slow;
         // The provider counts at a moment of its own between both ends.
@@ -71,7 +75,7 @@ impl Reality {
     fn run(&mut self, until: f64, slow: f64) {
         while self.now < until {
             let ends = self.open.iter().map(|one| one.0).fold(f64::INFINITY, f64::min);
-            let heads = [0, 1, 2].map(|lane: usize| self.waiting[lane].last().map(|cost| Head { cost: *cost, from: ALL }));
+            let heads = self.heads();
             let has_line = self.open.len() < self.terms.caps.connections as usize;
             let choice = match has_line {
                 true => self.turn.choose(&heads, &self.terms, &mut self.ledger, at(self.now)),

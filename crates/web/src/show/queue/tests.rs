@@ -42,8 +42,12 @@ fn causes_add_up_to_what_is_open_and_who_is_kept_back_waits_for_a_person() {
 
 #[test]
 fn a_lane_is_through_when_what_is_due_in_it_and_in_the_more_urgent_ones_has_left() {
-    let count = |lane| through(&line().lanes, lane).transactions;
+    let count = |lane| through(&line().lanes, lane, Ahead::default()).transactions;
     assert_eq!([count(Lane::Now), count(Lane::Normal), count(Lane::Bulk)], [0, 3, 15]);
+    // Of a flood of urgent mail, four go for each one of normal.
+    let due = |count| LaneQueue { due: some(count), ..LaneQueue::default() };
+    let lanes = [due(1000), due(3), due(0)];
+    assert_eq!(through(&lanes, Lane::Normal, Ahead::default()).transactions, 15);
 }
 
 fn slot(first_due: Option<i64>, state: ChannelState, limit: Option<i64>) -> Option<i64> {

@@ -211,7 +211,7 @@ impl Gateway {
     /// Why its only recipient waits.
     pub fn waits(&self, id: MessageId) -> Option<mail::WaitingOn> {
         let (view, scheduler) = (self.view(id), self.scheduler());
-        let place = self.queue().ahead(view.channel, &[id]).pop();
+        let place = self.queue().ahead(view.channel, &[id], self.now()).pop();
         let place =
             place.map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: scheduler.forecast(view.channel, lane, ahead) });
         let (author, reverse_path) = (view.author.as_str(), view.reverse_path.as_str());

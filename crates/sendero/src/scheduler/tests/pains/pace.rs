@@ -83,3 +83,20 @@ async fn a_now_message_behind_ten_thousand_of_bulk_leaves_within_two_seconds() {
     assert!(bulk >= 28.0 * minutes * 0.97, "bulk got {bulk} in {minutes} minutes");
     assert!(gateway.provider().most_in(60, |_| 1) <= 30);
 }
+
+/// Mail marked as urgent delays the rest and does not stop it; who waits behind it is told the true time.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_now_leaves_one_unit_in_five_to_normal_and_the_estimate_knows_it() {
+    let gateway = Gateway::held_to(&["60 messages / 1 minute", "1 connections"]).await;
+    gateway.submit(240, Lane::Now).await;
+    gateway.after(5).await;
+    let normal = gateway.submit(2, Lane::Normal).await;
+    gateway.after(1).await;
+    let told = gateway.waits(normal[0]).and_then(|waits| waits.next_try).unwrap();
+    gateway.after(70).await;
+    let taken = gateway.provider().taken();
+    let places: Vec<usize> = (0..taken.len()).filter(|place| taken[*place].lane == Lane::Normal).collect();
+    assert_eq!(places, [64, 69]);
+    let left = super::super::EPOCH + taken[64].began;
+    assert!((told.0 - left).abs() < 5_000, "told {} ms apart", told.0 - left);
+}
