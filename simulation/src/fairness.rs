@@ -1,7 +1,7 @@
 //! Who is handed over before whom: lanes by their order, and inside a lane teams, then people, in fair shares.
 //!
 //! Inside a lane the queue serves whoever was served least (start-time fair queueing). Everybody has a mark, which
-//! grows by the recipients handed over to them; the lowest mark goes next, and the clock of the lane is the mark of the one
+//! grows by the recipients handed over to them (or by bytes, where a window counts those); the lowest mark goes next, and the clock of the lane is the mark of the one
 //! served last. Whoever has mail has a mark between the clock and the clock plus their own last share. While two of them
 //! wait without a break, the clock moves equally far for both, so what they are served differs by at most **the largest share
 //! of the one and the largest share of the other**. A share is counted when it is leased, not when it ends, and the largest
@@ -17,6 +17,7 @@
 use mail::{ChannelId, Lane, MessageId, PersonId, TeamId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::num::NonZeroU64;
 use store::embedded::stepped::{Served, Waiting};
 
 /// What `now` is served for one recipient of normal.
@@ -32,7 +33,9 @@ pub struct Fairness {
     lines: BTreeMap<(ChannelId, Lane), Line>,
     lanes: BTreeMap<ChannelId, Lanes>,
     /// Whose the messages were that were handed over.
-    known: BTreeMap<MessageId, Whose>,
+    known: BTreeMap<MessageId, (Whose, u64)>,
+    /// In which unit shares are counted.
+    units: BTreeMap<ChannelId, Option<NonZeroU64>>,
     /// Channels on which nothing but the other lanes keeps bulk back.
     free: BTreeSet<ChannelId>,
 }
@@ -56,20 +59,24 @@ impl Fairness {
     /// It was not their turn.
     pub fn served(&mut self, served: &Served<'_>) -> Result<(), String> {
         match served {
-            Served::Leased { lease, waiting, bulk_is_open } => {
+            Served::Leased { lease, waiting, share: (share, unit), bulk_is_open } => {
                 let whose = Whose { line: (lease.channel, lease.lane), team: lease.team, person: lease.person };
-                self.known.insert(lease.message, whose);
+                self.known.insert(lease.message, (whose, *share));
+                if self.units.insert(lease.channel, *unit).flatten() != *unit {
+                    self.lines.retain(|(channel, _), _| *channel != lease.channel);
+                }
                 let count = lease.recipients.len() as u64;
                 let free = self.free.contains(&lease.channel) && !bulk_is_open;
                 let in_lanes = self.lanes.entry(lease.channel).or_default().served(lease.lane, count, waiting, free);
-                let in_line = self.lines.entry(whose.line).or_default().served(&whose, count, waiting);
+                let in_line = self.lines.entry(whose.line).or_default().served(&whose, *share, waiting);
                 in_lanes.and(in_line).map_err(|why| format!("fairness: {} on {:?}: {why}", lease.message, lease.channel))
             }
             Served::GivenBack(message, count) => {
-                if let Some(whose) = self.known.get(message)
+                if let Some((whose, share)) = self.known.get(message)
                     && let Some(line) = self.lines.get_mut(&whose.line)
+                    && *count > 0
                 {
-                    line.given_back(whose, u64::from(*count));
+                    line.given_back(whose, *share);
                 }
                 Ok(())
             }
@@ -149,7 +156,7 @@ impl<K: Copy + Ord + Debug> Shares<K> {
 
     fn given_back(&mut self, who: K, count: u64) {
         let (all, largest) = self.taken.entry(who).or_default();
-        *all -= count;
+        *all = all.saturating_sub(count);
         if *all == 0 {
             *largest = 0;
         }

@@ -16,4 +16,4 @@ pub use forecast::{Ahead, forecast};
 pub use learned::{LearnedCap, LearnedPace, Lessons};
 pub use ledger::{Free, FromId, Ledger, Spent, Units, stretched};
 pub use terms::{Reserve, Terms};
-pub use turn::{Choice, Head, Turn, Wait, Why};
+pub use turn::{BOOKED, Choice, Head, Turn, Wait, Why};

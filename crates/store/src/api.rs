@@ -9,6 +9,7 @@ use mail::{
     TokenId,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -157,13 +158,31 @@ pub trait Wake: Send + Sync {
     fn due(&self, channel: ChannelId, lane: Lane, due: Timestamp);
 }
 
-/// Which messages a lease passes by.
+/// Which messages a lease passes by, and how it counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skip {
     /// Those of these From addresses.
     pub froms: BTreeSet<FromId>,
     /// Those of these people.
     pub people: BTreeSet<PersonId>,
+    /// Those of these people in that lane: what they have there is too large for now.
+    pub large: BTreeSet<(Lane, PersonId)>,
+    /// So many bytes count as one recipient where people's shares of a lane are counted; `None`: recipients alone do.
+    pub bytes_as_one: Option<NonZeroU64>,
+}
+
+impl Skip {
+    /// Whether a lease passes by this person's mail of this lane.
+    #[must_use]
+    pub fn passes(&self, lane: Lane, person: PersonId) -> bool {
+        self.people.contains(&person) || self.large.contains(&(lane, person))
+    }
+}
+
+/// What a transaction counts in a lane's shares: its recipients, or its bytes where those are more of what is scarce.
+pub(crate) fn share(recipients: u64, size_bytes: u64, bytes_as_one: Option<NonZeroU64>) -> u64 {
+    let by_bytes = bytes_as_one.map_or(0, |one| size_bytes.div_ceil(one.get()));
+    if recipients == 0 { 0 } else { recipients.max(by_bytes) }
 }
 
 /// The next message of a lane.

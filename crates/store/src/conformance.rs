@@ -15,6 +15,7 @@ use mail::{
 use smtp::{ForwardPath, ReversePath};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -181,6 +182,9 @@ impl Run {
                 BTreeSet::new()
             },
             people: if b % 16 == 6 { BTreeSet::from([PersonId(1)]) } else { BTreeSet::new() },
+            large: if b % 16 == 5 { BTreeSet::from([(Lane::Normal, PersonId(1))]) } else { BTreeSet::new() },
+            // Some channels count bytes, and now and then it changes.
+            bytes_as_one: NonZeroU64::new(u64::from(a) % 3 * if b < 16 { 1 } else { 100 }),
         };
         same("heads", &self.model.heads(channel, self.now, &skip), &queue.heads(channel, self.now, &skip))?;
         for lane in &LANES[..1 + usize::from(b) % 3] {

@@ -7,6 +7,7 @@ use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ struct State {
     channels: BTreeMap<ChannelId, ChannelState>,
     lessons: BTreeMap<ChannelId, Lessons>,
     served: BTreeMap<(ChannelId, Lane), Served>,
+    bytes_as_one: BTreeMap<ChannelId, Option<NonZeroU64>>,
     spending: BTreeMap<MessageId, Spend>,
     spent: Vec<Spent>,
     heartbeat: Option<Heartbeat>,
@@ -98,6 +100,7 @@ impl Model {
     pub fn restart(&self, now: Timestamp, retry: Duration) {
         let mut state = self.lock();
         state.served.clear();
+        state.bytes_as_one.clear();
         let spending = std::mem::take(&mut state.spending);
         let mut doubtful = Vec::new();
         for (id, stored) in &mut state.messages {
@@ -317,7 +320,7 @@ impl State {
         let nobody = Served::default();
         let served = self.served.get(&(channel, lane)).unwrap_or(&nobody);
         let all = self.messages.iter().filter(|(_, stored)| stored.channel == channel && stored.new.lane == lane);
-        let passed = |stored: &Stored| skip.people.contains(&stored.new.person) || skip.froms.contains(&stored.sender());
+        let passed = |stored: &Stored| skip.passes(lane, stored.new.person) || skip.froms.contains(&stored.sender());
         let ready = all.filter_map(|(id, stored)| {
             let due = stored.earliest().filter(|due| *due <= now && !passed(stored))?;
             let (team, person) = (stored.new.team, stored.new.person);
@@ -342,7 +345,15 @@ impl State {
         })
     }
 
+    /// Where shares are counted otherwise than before, all begin anew.
+    fn count_by(&mut self, channel: ChannelId, skip: &Skip) {
+        if self.bytes_as_one.insert(channel, skip.bytes_as_one).flatten() != skip.bytes_as_one {
+            self.served.retain(|(of, _), _| *of != channel);
+        }
+    }
+
     fn lease(&mut self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
+        self.count_by(channel, skip);
         let id = self.head(channel, lane, now, skip)?;
         let stored = self.messages.get_mut(&id)?;
         let mut recipients = Vec::new();
@@ -361,8 +372,9 @@ impl State {
         }
         let new = &stored.new;
         let served = self.served.entry((channel, lane)).or_default();
-        served.teams.serve(new.team, recipients.len() as u64);
-        served.people.entry(new.team).or_default().serve(new.person, recipients.len() as u64);
+        let share = share(recipients.len() as u64, new.body.len(), skip.bytes_as_one);
+        served.teams.serve(new.team, share);
+        served.people.entry(new.team).or_default().serve(new.person, share);
         Some(Lease {
             message: id,
             channel,
@@ -617,7 +629,9 @@ impl Queue for Model {
     }
 
     fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
-        self.lock().heads(channel, now, skip)
+        let mut state = self.lock();
+        state.count_by(channel, skip);
+        state.heads(channel, now, skip)
     }
 
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
@@ -702,9 +716,11 @@ impl Queue for Model {
             }
         }
         let (line, team, person) = ((stored.channel, stored.new.lane), stored.new.team, stored.new.person);
+        let size_bytes = stored.new.body.len();
+        let share = share(count, size_bytes, state.bytes_as_one.get(&line.0).copied().flatten());
         if let Some(served) = state.served.get_mut(&line) {
-            served.teams.give_back(team, count);
-            served.people.entry(team).or_default().give_back(person, count);
+            served.teams.give_back(team, share);
+            served.people.entry(team).or_default().give_back(person, share);
         }
         state.wake(message);
     }

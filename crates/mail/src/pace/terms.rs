@@ -6,6 +6,7 @@ use crate::channel::Channel;
 use crate::envelope::Lane;
 use crate::limits::{Caps, Limit, LimitScope, Unit};
 use crate::time::Timestamp;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Bulk is spread evenly over windows up to this long; longer ones are quotas, which are used as they come.
@@ -82,6 +83,18 @@ impl Terms {
     pub fn most_bytes(&self, lane: Lane) -> u64 {
         let of_bytes = self.limits.iter().filter(|limit| limit.unit == Unit::Bytes);
         of_bytes.map(|limit| limit.count - self.kept_free(limit, lane)).chain(self.caps.message_size).min().unwrap_or(u64::MAX)
+    }
+
+    /// So many bytes are as scarce as one recipient, where shares are counted; `None` where no window counts bytes.
+    #[must_use]
+    pub fn bytes_as_one(&self) -> Option<NonZeroU64> {
+        let rate = |is_of: fn(Unit) -> bool| {
+            let counted = self.limits.iter().filter(|limit| limit.scope == LimitScope::Account && is_of(limit.unit));
+            counted.map(|limit| limit.count as f64 / limit.window.as_secs_f64()).min_by(f64::total_cmp)
+        };
+        let bytes = rate(|unit| unit == Unit::Bytes)?;
+        let each = rate(|unit| unit != Unit::Bytes).map_or(1.0, |others| bytes / others);
+        NonZeroU64::new(each.max(1.0) as u64)
     }
 
     /// When a transaction of this lane fits under every limit, and which one is the last to give way.

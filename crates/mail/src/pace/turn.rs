@@ -17,7 +17,7 @@ pub(super) fn for_one_of(lane: Lane) -> u64 {
 }
 
 /// A lane stands still at most this long, until the one that is owed something may go.
-const BOOKED: Duration = Duration::from_secs(60);
+pub const BOOKED: Duration = Duration::from_secs(60);
 
 /// The message that would leave next in a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use super::pace::{Ended, Ticket};
 use super::way::Way;
 use mail::pace::{Choice, Head, Terms, Units};
 use mail::{Channel, Lane, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Head as Waiting, Lease, Skip};
 
@@ -48,10 +49,11 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
         let heads = LANES.map(|lane| waiting[lane as usize].as_ref().map(|head| pace.head(head, lane)));
         let mut ticket = match pace.take(&heads, now) {
             Ok(ticket) => ticket,
+            Err(Choice::Wait(wait)) if pace.pass_by(&wait, &waiting, now) => continue,
             Err(Choice::Wait(wait)) => {
                 way.close_gates(pace.gates(&wait, now));
-                let froms = pace.skips_until(now);
-                return Next::Wait(wait.until.into_iter().chain(froms).min());
+                let passed = pace.skips_until(now);
+                return Next::Wait(wait.until.into_iter().chain(passed).min());
             }
             Err(Choice::PassFrom { .. }) => continue,
             Err(Choice::Idle | Choice::Go(_)) => {
@@ -94,10 +96,11 @@ pub(super) fn give_back(shared: &Shared, lease: &Lease) {
 /// What the heads of the lanes wait for at this moment.
 pub(super) fn look(shared: &Shared, way: &Way, row: &Channel) -> [Option<Choice>; 3] {
     let now = shared.steady();
-    let skip: Skip = {
+    let skip = {
         let mut pace = way.pace();
         pace.follow(row, || shared.account(row));
-        pace.skip(now)
+        // A large message waits, also while others go before it.
+        Skip { large: BTreeSet::new(), ..pace.skip(now) }
     };
     let waiting = shared.parts.queue.heads(way.channel, now, &skip);
     let pace = way.pace();

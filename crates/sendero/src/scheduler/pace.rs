@@ -6,7 +6,7 @@ use super::suspicion::{Blame, Others, Suspicion};
 use super::verdict::Refusal;
 use mail::classify::{Class, Fault};
 use mail::limits::{Limit, Unit};
-use mail::pace::{Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait};
+use mail::pace::{BOOKED, Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait, Why};
 use mail::{Channel, Diagnostic, Lane, MessageId, PersonId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub(super) struct Pace {
     turn: Turn,
     /// Froms that are at a limit of their own, until then.
     full_froms: BTreeMap<FromId, (Timestamp, Limit)>,
+    /// People whose next message of a lane waits long for its bytes, so that others' smaller ones go meanwhile.
+    large: BTreeMap<(Lane, PersonId), Large>,
     /// Senders that the provider refuses.
     pub(super) refused_senders: RefusedSenders,
     /// People whose mail is kept back, and why.
@@ -58,6 +60,22 @@ pub(super) struct Pace {
     alike: Option<Alike>,
     suspicion: Suspicion,
     meter: Meter,
+}
+
+/// A message that waits for its bytes.
+struct Large {
+    message: MessageId,
+    size_bytes: u64,
+    /// Bytes that went before it meanwhile. Once they are as many as its own it books what is free: it does not starve.
+    overtaken: u64,
+    /// When it is looked at again.
+    until: Timestamp,
+}
+
+impl Large {
+    fn is_passed(&self, now: Timestamp) -> bool {
+        self.until > now && self.overtaken < self.size_bytes
+    }
 }
 
 /// Refusals in a row in the same words.
@@ -176,9 +194,10 @@ impl Pace {
         self.alike = None;
     }
 
-    /// Froms at a limit of their own are looked at again: the limit, or what was spent of it, is another one.
+    /// Who is passed by for a limit is looked at again: the limit, or what was spent of it, is another one.
     pub(super) fn pass_nobody_by(&mut self) {
         self.full_froms.clear();
+        self.large.clear();
     }
 
     /// Whom the next lease passes by.
@@ -188,13 +207,45 @@ impl Pace {
         Skip {
             froms: self.full_froms.keys().copied().collect(),
             people: kept.into_iter().filter(|(_, tried_at, _)| *tried_at > now).map(|(person, ..)| person).collect(),
+            large: self.large.iter().filter(|(_, large)| large.is_passed(now)).map(|(whose, _)| *whose).collect(),
+            bytes_as_one: self.set.bytes_as_one(),
         }
     }
 
-    /// When a From or a person that is passed by goes on.
+    /// When a From, a person or a large message that is passed by is looked at again.
     pub(super) fn skips_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let froms = self.full_froms.values().map(|(until, _)| *until).filter(|until| until.0 < i64::MAX);
+        let large = self.large.values().filter(|large| large.is_passed(now)).map(|large| large.until);
         let people = self.probes.values().map(|(tried_at, _)| *tried_at).filter(|tried_at| *tried_at > now);
-        self.full_froms.values().map(|(until, _)| *until).filter(|until| until.0 < i64::MAX).chain(people).min()
+        froms.chain(people).chain(large).min()
+    }
+
+    /// Whether others may go before the head that waits here: it waits for its bytes, for longer than a lane stands still,
+    /// and others have not had as many before it.
+    pub(super) fn pass_by(&mut self, wait: &Wait, waiting: &[Option<store::Head>; 3], now: Timestamp) -> bool {
+        let Some(head) = &waiting[wait.lane as usize] else { return false };
+        let mut alone = [None, None, None];
+        alone[wait.lane as usize] = Some(self.head(head, wait.lane));
+        let Choice::Wait(Wait { until: Some(until), why: Why::Limit(limit), .. }) = self.look(&alone, now) else { return false };
+        if limit.unit != Unit::Bytes || until.since(now) <= BOOKED {
+            return false;
+        }
+        let new = || Large { message: head.message, size_bytes: head.size_bytes, overtaken: 0, until };
+        let large = self.large.entry((wait.lane, head.person)).or_insert_with(new);
+        if large.message != head.message {
+            *large = new();
+        }
+        // It may be cancelled, or what it waits for given back: so it is looked at now and then.
+        large.until = now.plus(BOOKED);
+        large.is_passed(now)
+    }
+
+    /// A message leaves, before those that wait for their bytes in its lane or in a more urgent one.
+    fn overtakes(&mut self, ticket: &Ticket, person: PersonId) {
+        self.large.remove(&(ticket.lane, person));
+        for (_, large) in self.large.iter_mut().filter(|((lane, _), _)| *lane <= ticket.lane) {
+            large.overtaken += ticket.cost.bytes;
+        }
     }
 
     /// Froms that are passed by, each with its limit and the moment it is free, if that is known.
@@ -287,7 +338,7 @@ impl Pace {
     }
 
     /// The lease turned out cheaper than the place taken for it; false when it does not fit there.
-    pub(super) fn fit(&self, ticket: &mut Ticket, lease: &Lease) -> bool {
+    pub(super) fn fit(&mut self, ticket: &mut Ticket, lease: &Lease) -> bool {
         let cost = Units::transaction(lease.recipients.len() as u32, lease.size_bytes);
         let Some(account) = &ticket.account else {
             ticket.cost = cost;
@@ -303,6 +354,7 @@ impl Pace {
         ledger.spend(ticket.from, cost);
         drop(ledger);
         ticket.cost = cost;
+        self.overtakes(ticket, lease.person);
         true
     }
 

@@ -1,10 +1,11 @@
 //! One channel's mail in memory: what is not due yet, and what is, in three lanes of fair lines.
 
-use crate::api::Skip;
+use crate::api::{Skip, share};
 use mail::pace::FromId;
 use mail::{Lane, PersonId, TeamId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::num::NonZeroU64;
 
 /// Messages that are moved to the lanes without letting others in between.
 const AT_ONCE: usize = 10_000;
@@ -27,6 +28,8 @@ pub(crate) struct Lines {
     lanes: [Queue; 3],
     /// Of what is due up to here, all stands in the lanes, except what `later` still holds.
     reached: Timestamp,
+    /// How shares are counted at this moment.
+    bytes_as_one: Option<NonZeroU64>,
 }
 
 #[derive(Default)]
@@ -63,25 +66,31 @@ impl Lines {
     /// The message that goes next in a lane.
     pub(crate) fn first(&mut self, lane: Lane, now: Timestamp, skip: &Skip) -> Option<u32> {
         self.reached = self.reached.max(now);
+        if self.bytes_as_one != skip.bytes_as_one {
+            // What was counted in other units says nothing now: all begin anew.
+            self.bytes_as_one = skip.bytes_as_one;
+            self.lanes.iter_mut().for_each(|queue| queue.teams.level(|people| people.level(|_| ())));
+        }
         let queue = &mut self.lanes[place(lane)];
         queue.reach(now);
-        let line = |line: &Line| line.first(skip);
-        let person = |person: &PersonId, at: &Line| if skip.people.contains(person) { None } else { line(at) };
+        let person = |person: &PersonId, line: &Line| if skip.passes(lane, *person) { None } else { line.first(skip) };
         queue.teams.first(|_, people| people.first(person))
     }
 
     /// Counts what was handed over, for fairness.
-    pub(crate) fn served(&mut self, stand: Stand, recipients: u64) {
+    pub(crate) fn served(&mut self, stand: Stand, recipients: u64, size_bytes: u64) {
+        let share = share(recipients, size_bytes, self.bytes_as_one);
         let queue = &mut self.lanes[place(stand.lane)];
-        queue.teams.served(stand.team, recipients);
-        queue.teams.with(stand.team, |people| people.served(stand.person, recipients));
+        queue.teams.served(stand.team, share);
+        queue.teams.with(stand.team, |people| people.served(stand.person, share));
     }
 
     /// Takes back what was counted for mail that was handed over and not tried.
-    pub(crate) fn given_back(&mut self, stand: Stand, recipients: u64) {
+    pub(crate) fn given_back(&mut self, stand: Stand, recipients: u64, size_bytes: u64) {
+        let share = share(recipients, size_bytes, self.bytes_as_one);
         let queue = &mut self.lanes[place(stand.lane)];
-        queue.teams.given_back(stand.team, recipients);
-        queue.teams.with(stand.team, |people| people.given_back(stand.person, recipients));
+        queue.teams.given_back(stand.team, share);
+        queue.teams.with(stand.team, |people| people.given_back(stand.person, share));
     }
 
     /// Everything of a lane, in no order.
@@ -179,7 +188,7 @@ trait Share: Default {
 
 /// Several who share: whoever was served least goes next.
 ///
-/// Everybody has a mark, the recipients served to them. Who was away comes back at the mark of the one
+/// Everybody has a mark, the shares served to them: recipients, or bytes in units of them. Who was away comes back at the mark of the one
 /// served last, so that nobody saves up turns (start-time fair queueing; the share is the same as with
 /// deficit round robin, without its rounds).
 struct Fair<K, V> {
@@ -218,12 +227,12 @@ impl<K: Copy + Eq + Hash + Ord, V: Share> Fair<K, V> {
         self.order.iter().find_map(|(_, who)| of(who, &self.shares.get(who)?.1))
     }
 
-    fn served(&mut self, who: K, recipients: u64) {
+    fn served(&mut self, who: K, units: u64) {
         let (mark, share) = self.shares.entry(who).or_default();
         let begun = (*mark).max(self.clock);
         let waits = !share.is_empty();
         self.order.remove(&(*mark, who));
-        *mark = begun + recipients;
+        *mark = begun + units;
         if waits {
             self.order.insert((*mark, who));
         }
@@ -236,6 +245,17 @@ impl<K: Copy + Eq + Hash + Ord, V: Share> Fair<K, V> {
                 *mark = begun;
             }
         }
+    }
+
+    /// Nobody was served anything yet.
+    fn level(&mut self, inner: impl Fn(&mut V)) {
+        self.clock = 0;
+        self.shares.retain(|_, (mark, share)| {
+            *mark = 0;
+            inner(share);
+            !share.is_empty()
+        });
+        self.order = self.shares.keys().map(|who| (0, *who)).collect();
     }
 
     /// What was not tried was not served: whoever waited for a connection in vain does not go behind everybody else.

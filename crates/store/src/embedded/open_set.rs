@@ -387,8 +387,8 @@ impl OpenSet {
         let count = recipients.len() as u64;
         self.count_lease(count);
         self.requeue(slot);
-        self.lines.entry(channel).or_default().served(standing.stand(), count);
         let size_bytes = self.size(&standing);
+        self.lines.entry(channel).or_default().served(standing.stand(), count, size_bytes);
         Some(Taken { message: standing.id, channel, place: standing.place, size_bytes, recipients, fresh })
     }
 
@@ -457,9 +457,9 @@ impl OpenSet {
         }
         self.totals.by_state[0] += count;
         self.totals.by_state[1] -= count;
-        let Standing { channel, .. } = self.open_mut(slot).standing;
-        let stand = self.open_mut(slot).standing.stand();
-        self.lines.entry(channel).or_default().given_back(stand, count);
+        let standing = self.open_mut(slot).standing;
+        let size_bytes = self.size(&standing);
+        self.lines.entry(standing.channel).or_default().given_back(standing.stand(), count, size_bytes);
         self.requeue(slot)
     }
 
@@ -984,7 +984,7 @@ impl OpenSet {
         let waiting = here.filter_map(|open| {
             let Standing { lane, team, person, from, .. } = open.standing;
             let recipients = open.rows.get().iter().filter(|row| is_due(row, now)).count() as u32;
-            let is_passed = skip.people.contains(&person) || skip.froms.contains(&from);
+            let is_passed = skip.passes(lane, person) || skip.froms.contains(&from);
             (recipients > 0 && !is_passed).then_some(super::stepped::Waiting { lane, team, person, recipients })
         });
         waiting.collect()

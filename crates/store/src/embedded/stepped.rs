@@ -17,6 +17,7 @@ use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Event, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,10 +120,12 @@ pub enum Served<'a> {
         lease: &'a Lease,
         /// What might have been handed over in its place, and itself.
         waiting: &'a [Waiting],
+        /// What it counts in the shares of its lane, and in which unit: see [`Skip::bytes_as_one`].
+        share: (u64, Option<NonZeroU64>),
         /// A bulk message of the channel is in the hands of a worker already.
         bulk_is_open: bool,
     },
-    /// So many recipients of a message were not tried, and wait again.
+    /// Recipients of a message were not tried, and wait again: so many.
     GivenBack(MessageId, u32),
 }
 
@@ -340,7 +343,8 @@ impl Queue for Stepped {
             (open.waiting(channel, now, skip), open.is_leased(channel, Lane::Bulk))
         };
         let lease = self.told(self.queue.lease(channel, lane, now, most, skip))?;
-        watcher(&Served::Leased { lease: &lease, waiting: &waiting, bulk_is_open });
+        let share = (share(lease.recipients.len() as u64, lease.size_bytes, skip.bytes_as_one), skip.bytes_as_one);
+        watcher(&Served::Leased { lease: &lease, waiting: &waiting, share, bulk_is_open });
         Some(lease)
     }
 

@@ -2,7 +2,7 @@
 
 use super::gateway::Gateway;
 use super::provider::Transaction;
-use mail::{Lane, RecipientState};
+use mail::{Lane, MessageId, PersonId, RecipientState};
 
 const HOUR: u64 = 3600;
 /// A window as it is kept: a thousandth longer, in milliseconds.
@@ -99,4 +99,52 @@ async fn a_flood_of_now_leaves_one_unit_in_five_to_normal_and_the_estimate_knows
     assert_eq!(places, [64, 69]);
     let left = super::super::EPOCH + taken[64].began;
     assert!((told.0 - left).abs() < 5_000, "told {} ms apart", told.0 - left);
+}
+
+/// So many messages of a person, of so many bytes each.
+async fn submit_bytes(gateway: &Gateway, person: u32, count: usize, bytes: usize) -> Vec<MessageId> {
+    let message = || {
+        let mut new = gateway.message(gateway.channel(), Lane::Normal, 1);
+        let mut body = new.body.head().to_vec();
+        body.resize(bytes, b'x');
+        (new.person, new.body) = (PersonId(person), body.into());
+        new
+    };
+    gateway.accept((0..count).map(|_| message()).collect()).await
+}
+
+fn sent(gateway: &Gateway, ids: &[MessageId]) -> usize {
+    ids.iter().filter(|id| gateway.recipient(**id).state == RecipientState::Sent).count()
+}
+
+/// Where bytes are scarce, bytes are shared: who sends a little is not served once for each large message of others.
+#[tokio::test(start_paused = true)]
+async fn small_mail_does_not_wait_while_the_large_mail_of_another_person_fills_the_window() {
+    let gateway = Gateway::held_to(&["1000000 bytes / 1 minute", "1 connections"]).await;
+    let large = submit_bytes(&gateway, 1, 2, 590_000).await;
+    gateway.after(1).await;
+    let small = submit_bytes(&gateway, 2, 30, 300).await;
+    gateway.after(10).await;
+    assert_eq!((sent(&gateway, &large), sent(&gateway, &small)), (1, 30));
+    gateway.after(60).await;
+    assert_eq!(sent(&gateway, &large), 2);
+}
+
+/// What waits for hours for its bytes is passed by, until others have had as many: then it books what is free.
+#[tokio::test(start_paused = true)]
+async fn a_large_message_that_waits_for_hours_neither_stops_others_nor_starves() {
+    let gateway = Gateway::held_to(&["1000000 bytes / 24 hours", "1 connections"]).await;
+    let before = submit_bytes(&gateway, 1, 1, 500_000).await;
+    gateway.after(10).await;
+    assert_eq!(sent(&gateway, &before), 1, "{:?}", gateway.recipient(before[0]));
+    let large = submit_bytes(&gateway, 1, 1, 590_000).await;
+    let mut small = submit_bytes(&gateway, 2, 1, 10_000).await;
+    gateway.after(10).await;
+    assert_eq!((sent(&gateway, &large), sent(&gateway, &small)), (0, 1), "others go before it");
+    for _ in 0..29 * 4 {
+        gateway.after(900).await;
+        small.extend(submit_bytes(&gateway, 2, 1, 10_000).await);
+    }
+    assert_eq!(sent(&gateway, &large), 1, "{} small ones left", sent(&gateway, &small));
+    assert!(sent(&gateway, &small) >= 59, "{} small ones left", sent(&gateway, &small));
 }
