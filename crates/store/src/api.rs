@@ -131,8 +131,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Reading: up to `limit` events after `sequence`.
     fn events(&self, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
 
-    /// Reading: the events of one message, oldest first.
-    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError>;
+    /// Reading: up to `limit` events of one message after `sequence`, oldest first.
+    fn events_of(&self, id: MessageId, after: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
 
     /// Reading: the latest `limit` events of a channel itself, newest first.
     fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError>;

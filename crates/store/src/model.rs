@@ -831,8 +831,9 @@ impl Queue for Model {
         Ok(self.lock().events.iter().filter(|event| event.sequence > after).take(limit).cloned().collect())
     }
 
-    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
-        Ok(self.lock().events.iter().filter(|event| event.message == Some(id)).cloned().collect())
+    fn events_of(&self, id: MessageId, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let of = |event: &&Event| event.message == Some(id) && event.sequence > after;
+        Ok(self.lock().events.iter().filter(of).take(limit).cloned().collect())
     }
 
     fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -11,8 +11,11 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use std::sync::Arc;
+use mail::{MessageId, Timestamp};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The HTTP side of one gateway.
 #[derive(Clone)]
@@ -22,7 +25,19 @@ pub(crate) struct Shared {
     pub(crate) gateway: Arc<dyn Gateway>,
     requests: AtomicU64,
     epoch: u64,
+    /// What people moved in the last hour, and when each first did.
+    moves: Mutex<HashMap<MessageId, Moves>>,
 }
+
+/// How often people moved a message, since when.
+struct Moves {
+    since: Timestamp,
+    count: u32,
+}
+
+/// A message is held, released or cancelled by its people so often in an hour.
+const MOST_MOVES: u32 = 100;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +53,7 @@ impl Surface {
     #[must_use]
     pub fn new(gateway: Arc<dyn Gateway>) -> Self {
         let epoch = gateway.now().0.unsigned_abs();
-        Self(Arc::new(Shared { gateway, requests: AtomicU64::new(0), epoch }))
+        Self(Arc::new(Shared { gateway, requests: AtomicU64::new(0), epoch, moves: Mutex::default() }))
     }
 
     /// Everything, for the socket in the data folder. Who connects has been checked: see [`crate::serve::unix`].
@@ -102,6 +117,31 @@ impl Surface {
 
     pub(crate) fn gateway(&self) -> &Arc<dyn Gateway> {
         &self.0.gateway
+    }
+
+    /// Counts that people move a message: each move is written down for good.
+    ///
+    /// # Errors
+    /// They did so too often within the hour; the problem says when it may go on.
+    pub(crate) fn count_move(&self, message: MessageId) -> Result<(), Problem> {
+        let now = self.gateway().steady();
+        let mut moves = self.0.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |one: &Moves| now.since(one.since) >= HOUR;
+        if moves.len() == moves.capacity() {
+            // Before it grows: whoever is over is not remembered.
+            moves.retain(|_, one| !is_over(one));
+        }
+        let one = moves.entry(message).or_insert(Moves { since: now, count: 0 });
+        if is_over(one) {
+            *one = Moves { since: now, count: 0 };
+        }
+        if one.count >= MOST_MOVES {
+            let left = HOUR.saturating_sub(now.since(one.since)).as_secs() + 1;
+            let detail = format!("this message was moved {MOST_MOVES} times within an hour; it may be moved again in {left} s");
+            return Err(Problem::new(429, "too_many_moves", detail).retry_after(u32::try_from(left).unwrap_or(u32::MAX)));
+        }
+        one.count += 1;
+        Ok(())
     }
 
     /// Runs a reading call of the queue on a thread that may block.

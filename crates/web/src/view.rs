@@ -100,7 +100,7 @@ pub struct Recipient {
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
-    /// Newest first.
+    /// Newest first; addresses in their order, and what happened to a message oldest first.
     pub data: Vec<T>,
     /// There are more beyond the last.
     pub has_more: bool,

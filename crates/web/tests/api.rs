@@ -168,7 +168,7 @@ async fn a_message_is_shown_with_its_recipients_events_and_bytes() {
     assert_eq!(shown["recipients"][0]["waiting_on"]["kind"], "turn");
     assert!(shown["created_at"].as_str().unwrap().ends_with('Z'));
     let events = get(&router, &format!("/api/v1/messages/{id}/events")).await.json();
-    assert_eq!(events[0]["kind"], "message.queued", "{events}");
+    assert_eq!(events["data"][0]["kind"], "message.queued", "{events}");
     let raw = get(&router, &format!("/api/v1/messages/{id}/raw")).await;
     assert_eq!(raw.headers["content-type"], "message/rfc822");
     assert!(raw.text.contains("Subject: Hello"));

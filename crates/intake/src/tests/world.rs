@@ -231,7 +231,7 @@ impl Queue for Told {
     fn events(&self, _: u64, _: usize) -> Result<Vec<Event>, StoreError> {
         Ok(Vec::new())
     }
-    fn events_of(&self, _: MessageId) -> Result<Vec<Event>, StoreError> {
+    fn events_of(&self, _: MessageId, _: u64, _: usize) -> Result<Vec<Event>, StoreError> {
         Ok(Vec::new())
     }
     fn heads(&self, _: ChannelId, _: Timestamp, _: &Skip) -> [Option<Head>; 3] {

@@ -56,8 +56,7 @@ async fn message(client: &Client, what: Message, output: Output) -> Result<(), C
         }
         Message::Show { id, raw: false } => {
             let message: view::Message = client.get(&path_of(&id), &[]).await?;
-            let events: Vec<view::Event> = client.get(&format!("{}/events", path_of(&id)), &[]).await?;
-            show::message(&message, &events, output);
+            show::message(&message, &events_of(client, &id).await?, output);
         }
         Message::Cancel { id, recipient } => steer(client, &id, "cancel", &of_recipients(&recipient), output).await?,
         Message::Hold { id, recipient } => steer(client, &id, "hold", &of_recipients(&recipient), output).await?,
@@ -68,6 +67,20 @@ async fn message(client: &Client, what: Message, output: Output) -> Result<(), C
         }
     }
     Ok(())
+}
+
+/// Everything that happened to a message, page after page.
+async fn events_of(client: &Client, id: &str) -> Result<Vec<view::Event>, CommandError> {
+    let path = format!("{}/events", path_of(id));
+    let (mut events, mut after) = (Vec::new(), "0".to_owned());
+    loop {
+        let page: view::Page<view::Event> = client.get(&path, &[("limit", "1000"), ("after", &after)]).await?;
+        events.extend(page.data);
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(events),
+        }
+    }
 }
 
 fn of_recipients(addresses: &[String]) -> Vec<(&'static str, &str)> {

@@ -274,7 +274,7 @@ fn old_mail_is_forgotten_and_what_is_open_is_not() {
     bench.beat(Timestamp(NOW.0 + 91 * DAY));
     bench.queue.shared.forget_history();
     assert!(bench.queue.message(id(2)).unwrap().is_none());
-    assert_eq!(bench.queue.events_of(id(2)).unwrap(), []);
+    assert_eq!(bench.queue.events_of(id(2), 0, 100).unwrap(), []);
     assert_eq!(bench.queue.message(id(1)).unwrap().unwrap().recipients[0].state, RecipientState::Held);
     assert_eq!(bench.queue.totals().accepted, 4, "the counts go on");
 }

@@ -970,12 +970,13 @@ pub(crate) fn events(connection: &Connection, after: u64, limit: usize) -> Resul
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-/// Events of a message.
-pub(crate) fn events_of(connection: &Connection, id: MessageId) -> Result<Vec<Event>, StoreError> {
+/// Events of a message, oldest first.
+pub(crate) fn events_of(connection: &Connection, id: MessageId, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT sequence, at, kind, message, recipient, channel, detail FROM events WHERE message = ?1 ORDER BY sequence",
+        "SELECT sequence, at, kind, message, recipient, channel, detail FROM events WHERE message = ?1 AND sequence > ?2
+         ORDER BY sequence LIMIT ?3",
     )?;
-    let rows = statement.query_map([id.0], event_from)?;
+    let rows = statement.query_map(params![id.0, after as i64, limit as i64], event_from)?;
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 

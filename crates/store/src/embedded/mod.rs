@@ -1141,8 +1141,8 @@ impl<D: Disk> Queue for Embedded<D> {
         self.read(|connection| index::events(connection, after, limit))
     }
 
-    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
-        self.read(|connection| index::events_of(connection, id))
+    fn events_of(&self, id: MessageId, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(|connection| index::events_of(connection, id, after, limit))
     }
 
     fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {

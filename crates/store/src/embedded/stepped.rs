@@ -449,8 +449,8 @@ impl Queue for Stepped {
         self.read()?.events(after, limit)
     }
 
-    fn events_of(&self, id: MessageId) -> Result<Vec<Event>, StoreError> {
-        self.read()?.events_of(id)
+    fn events_of(&self, id: MessageId, after: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read()?.events_of(id, after, limit)
     }
 
     fn events_of_channel(&self, channel: ChannelId, limit: usize) -> Result<Vec<Event>, StoreError> {

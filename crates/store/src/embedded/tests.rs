@@ -149,7 +149,7 @@ fn a_message_is_found_from_acceptance_to_its_end_and_after_a_restart() {
     assert_eq!(bench.states(1), [RecipientState::Sent; 2]);
     let totals = bench.queue().totals();
     assert_eq!((totals.accepted, totals.by_state.iter().sum::<u64>(), totals.open_messages), (2, 2, 0));
-    let kinds: Vec<&str> = bench.queue().events_of(id(1)).unwrap().iter().map(|event| event.kind.name()).collect();
+    let kinds: Vec<&str> = bench.queue().events_of(id(1), 0, 1000).unwrap().iter().map(|event| event.kind.name()).collect();
     assert_eq!(kinds, ["message.queued", "message.sent", "message.sent"]);
     assert!(bench.queue().raw(id(1)).unwrap().is_some());
 }

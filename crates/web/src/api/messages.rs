@@ -17,6 +17,8 @@ use store::{Filter, MessageView};
 /// Most messages of a page over the local socket.
 const MOST: usize = 1000;
 const USUAL: usize = 25;
+/// Events of a page, unless asked for otherwise.
+const USUAL_EVENTS: usize = 100;
 
 pub(crate) async fn list(
     State(surface): State<Surface>,
@@ -70,16 +72,20 @@ async fn listing(
 }
 
 fn page(params: &mut Params) -> store::Page {
-    let limit = params.read("limit", |text| {
-        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MOST).contains(limit));
-        limit.ok_or_else(|| format!("'limit' is a number from 1 to {MOST}"))
-    });
+    let limit = limit(params);
     let after = params.read("after", cursor);
     let before = params.read("before", cursor);
     if after.is_some() && before.is_some() {
         params.wrong("before", "conflict", "'after' and 'before' do not go together");
     }
     store::Page { after, before, limit: limit.unwrap_or(USUAL) }
+}
+
+fn limit(params: &mut Params) -> Option<usize> {
+    params.read("limit", |text| {
+        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MOST).contains(limit));
+        limit.ok_or_else(|| format!("'limit' is a number from 1 to {MOST}"))
+    })
 }
 
 fn cursor(text: &str) -> Result<MessageId, String> {
@@ -130,22 +136,30 @@ pub(crate) async fn show(
     shown.map(Json).ok_or_else(|| Problem::no_message(&id))
 }
 
+/// A page of what happened to a message, oldest first.
 pub(crate) async fn events(
     State(surface): State<Surface>,
     Extension(caller): Extension<Caller>,
     Path(text): Path<String>,
     Query(pairs): Pairs,
-) -> Result<Json<Vec<Event>>, Problem> {
-    Params::new(pairs).finish()?;
+) -> Result<Json<Page<Event>>, Problem> {
+    let mut params = Params::new(pairs);
+    let limit = limit(&mut params).unwrap_or(USUAL_EVENTS);
+    let after = params.read("after", |text| text.parse().map_err(|_| format!("'{text}' is no cursor; take it from 'next'")));
+    params.finish()?;
     let message = visible(&surface, &caller, &text).await?;
     let id = message.id;
-    let events = surface.read(move |queue| queue.events_of(id)).await?;
+    let mut events = surface.read(move |queue| queue.events_of(id, after.unwrap_or(0), limit + 1)).await?;
+    let has_more = events.len() > limit;
+    events.truncate(limit);
+    let next = events.last().filter(|_| has_more).map(|last| last.sequence.to_string());
     let mut addresses = vec![String::new(); message.recipients.iter().map(|one| one.index as usize + 1).max().unwrap_or(0)];
     for recipient in message.recipients {
         addresses[recipient.index as usize] = recipient.address;
     }
     let glance = Glance::new(&**surface.gateway(), Viewer::of(&caller));
-    Ok(Json(events.into_iter().map(|event| glance.event(event, &addresses)).collect()))
+    let data = events.into_iter().map(|event| glance.event(event, &addresses)).collect();
+    Ok(Json(Page { data, has_more, next, prev: None }))
 }
 
 pub(crate) async fn raw(

@@ -54,6 +54,9 @@ async fn steer(
     let id = before.id;
     let recipients = named(&mut params, &before);
     params.finish()?;
+    if caller != Caller::Local {
+        surface.count_move(id)?;
+    }
     let gateway = surface.gateway();
     let by = super::by(&surface, &caller);
     let order = Steer { message: id, recipients: recipients.clone(), to, channel: None, by, at: gateway.now() };

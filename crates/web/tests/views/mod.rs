@@ -257,6 +257,32 @@ async fn a_token_steers_its_own_messages_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_message_is_moved_a_hundred_times_an_hour_and_its_history_comes_in_pages() {
+    let (_fake, router) = public();
+    let text = message("ana@example.com", "luis@example.org");
+    let id = by_token(&router, Method::POST, "/api/v1/messages/raw", ANA_TOKEN, &text).await.json()["id"].clone();
+    let path = |part: &str| format!("/api/v1/messages/{}/{part}", id.as_str().unwrap());
+    for verb in ["hold", "release"].iter().cycle().take(100) {
+        assert!(by_token(&router, Method::POST, &path(verb), ANA_TOKEN, "").await.status.is_success());
+    }
+    let refused = by_token(&router, Method::POST, &path("hold"), ANA_TOKEN, "").await;
+    assert!(refused.headers.contains_key("retry-after"), "{}", refused.text);
+    refused.problem(429, "too_many_moves");
+    let (mut after, mut seen) = ("0".to_owned(), Vec::new());
+    loop {
+        let page = by_token(&router, Method::GET, &path(&format!("events?limit=40&after={after}")), ANA_TOKEN, "").await.json();
+        let data = page["data"].as_array().unwrap();
+        assert!(data.len() <= 40);
+        seen.extend(data.iter().map(|event| event["sequence"].as_u64().unwrap()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = next.to_owned();
+    }
+    assert!(seen.len() == 101 && seen.is_sorted(), "{seen:?}");
+    let usual = by_token(&router, Method::GET, &path("events"), ANA_TOKEN, "").await.json();
+    assert_eq!((usual["data"].as_array().unwrap().len(), usual["has_more"].as_bool()), (100, Some(true)));
+}
+
+#[tokio::test]
 async fn suppressed_addresses_are_listed_by_cursor_and_taken_off_again() {
     let (fake, router) = local();
     for to in ["b@example.org", "a@example.org", "c@example.org"] {

@@ -53,7 +53,7 @@ async fn what_is_kept_or_held_has_a_line_that_says_so_with_the_reply() {
     world.says(Stage::FinalDot, 550, "5.4.5 Daily user sending quota exceeded");
     let kept = world.submit(1, ANA).await;
     world.after(2).await;
-    let events = world.queue.events_of(kept).unwrap();
+    let events = world.queue.events_of(kept, 0, 100).unwrap();
     assert_eq!(events.last().map(|event| event.kind.name()), Some("message.kept"));
     expect("kept", 0, "550 5.4.5 Daily user sending quota exceeded");
     world.says(Stage::Mail, 550, "5.7.60 SMTP; Client does not have permissions to send as this sender");
