@@ -14,6 +14,7 @@ use mail::MessageId;
 use mail::channel::ChannelMove;
 use mail::classify::Rules;
 use mail::retry::RetrySchedule;
+use mail::steady::Calendar;
 use mail::steady::Heartbeat;
 use sendero::scheduler::{Parts, Scheduler};
 use std::collections::VecDeque;
@@ -173,7 +174,7 @@ fn recovered(world: &World, queue: &Stepped, unknown: &Unknown) {
 }
 
 fn parts(world: &Arc<World>, office: &Office, queue: &Arc<Stepped>) -> Parts {
-    let (steady, wall, chance) = (Arc::clone(world), Arc::clone(world), Arc::clone(world));
+    let (steady, wall, calendar, chance) = (Arc::clone(world), Arc::clone(world), Arc::clone(world), Arc::clone(world));
     Parts {
         queue: Arc::clone(queue) as Arc<dyn Queue>,
         directory: Arc::clone(&office.directory),
@@ -183,6 +184,7 @@ fn parts(world: &Arc<World>, office: &Office, queue: &Arc<Stepped>) -> Parts {
         rules: Arc::new(Rules::default()),
         steady: Arc::new(move || steady.steady()),
         wall: Arc::new(move || wall.wall()),
+        calendar: Arc::new(move || Calendar::sure(calendar.wall())),
         jitter: Arc::new(move || chance.lock().random.swing()),
         confirm_login_after: Duration::from_secs(30),
         keep_idle: Duration::from_secs(20),

@@ -19,6 +19,7 @@ use mail::header::{WishError, Wishes};
 use mail::pace::{Lessons, Terms};
 use mail::resolve::{Refusal, Request, Route, resolve};
 use mail::rewrite::{Prepared, Stamp, prepare};
+use mail::when::{Times, When, WhenError};
 use mail::{BodyType, ChannelId, Envelope, Lane, MessageId, PersonId, Surface, Timestamp, TokenId, lane};
 use std::iter;
 use std::net::IpAddr;
@@ -58,6 +59,10 @@ pub struct ExplicitWishes {
     pub tags: Vec<(String, String)>,
     /// The key under which a repeated submission is the same one.
     pub idempotency_key: Option<String>,
+    /// Not before this time of the wall clock.
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time of the wall clock.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A message at the door.
@@ -169,8 +174,8 @@ impl Intake {
 
     /// Begins to take in a message that is larger than what is kept whole.
     #[must_use]
-    pub fn arrive(&self, surface: Surface, envelope: Option<&Envelope>) -> Arrival {
-        Arrival::new(Arc::clone(&self.queue), surface, envelope, self.settings.max_message_size)
+    pub fn arrive(&self, surface: Surface, of: Option<(&Envelope, Times)>) -> Arrival {
+        Arrival::new(Arc::clone(&self.queue), surface, of, self.settings.max_message_size)
     }
 
     /// Makes a message durable and queues it, all or nothing.
@@ -246,7 +251,10 @@ impl Intake {
             control_fields: false,
         };
         let mut prepared = prepare(submitted.head(), &stamp)?;
-        let wishes = agree(std::mem::take(&mut prepared.wishes), wishes).map_err(Refusal::Wish)?;
+        // A span in the header is among the bytes, and names another moment each time.
+        let beside = Times { scheduled_at: wishes.scheduled_at, expires_at: wishes.expires_at };
+        let wishes = agree(std::mem::take(&mut prepared.wishes), wishes, at).map_err(Refusal::Wish)?;
+        let times = Times::new(wishes.scheduled_at, wishes.expires_at, at).map_err(|problem| Refusal::Wish(problem.into()))?;
         let route = resolve(
             &self.people.directory(),
             &Request {
@@ -259,7 +267,7 @@ impl Intake {
         )?;
         let (lane, lane_reason) =
             lane::decide(wishes.lane, self.token_lane(principal), envelope.recipients.len(), prepared.bulk_sign.take());
-        let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted));
+        let idempotency = wishes.idempotency_key.map(|key| identify(key, surface, &envelope, &submitted, beside));
         envelope.smtputf8 |= prepared.utf8_header;
         let head = std::mem::take(&mut prepared.bytes).into();
         let body = match submitted {
@@ -271,7 +279,14 @@ impl Intake {
         };
         let draft = Draft { id, at, principal, surface, route, lane, envelope, body };
         let message = self.compose(draft, prepared)?;
-        Ok(NewMessage { lane_reason: lane_reason.as_text(), tags: wishes.tags, idempotency, ..message })
+        Ok(NewMessage {
+            lane_reason: lane_reason.as_text(),
+            tags: wishes.tags,
+            idempotency,
+            scheduled_at: times.scheduled_at,
+            expires_at: times.expires_at,
+            ..message
+        })
     }
 
     /// A message as the store takes it, without what only its submitter or its first acceptance knows.
@@ -366,8 +381,8 @@ fn literal(address: IpAddr) -> String {
     }
 }
 
-/// Wishes in the header and beside the message, as one.
-fn agree(header: Wishes, explicit: ExplicitWishes) -> Result<ExplicitWishes, WishError> {
+/// Wishes in the header and beside the message, as one. Spans count from `at`.
+fn agree(header: Wishes, explicit: ExplicitWishes, at: Timestamp) -> Result<ExplicitWishes, WishError> {
     let mut tags = header.tags;
     tags.extend(explicit.tags);
     if tags.len() > mail::header::MAX_TAGS {
@@ -378,6 +393,8 @@ fn agree(header: Wishes, explicit: ExplicitWishes) -> Result<ExplicitWishes, Wis
         lane: same("X-Sendero-Lane", header.lane, explicit.lane)?,
         tags,
         idempotency_key: same("Idempotency-Key", header.idempotency_key, explicit.idempotency_key)?,
+        scheduled_at: same_time("X-Sendero-Schedule", header.schedule, explicit.scheduled_at, at)?,
+        expires_at: same_time("X-Sendero-Expires", header.expires, explicit.expires_at, at)?,
     })
 }
 
@@ -390,15 +407,25 @@ fn same<T: PartialEq>(field: &'static str, header: Option<T>, explicit: Option<T
     }
 }
 
+fn same_time(
+    field: &'static str,
+    header: Option<When>,
+    explicit: Option<Timestamp>,
+    at: Timestamp,
+) -> Result<Option<Timestamp>, WishError> {
+    let header = header.map(|when| when.from(at));
+    same(field, header, explicit).map_err(|_| WhenError::Twice(field).into())
+}
+
 /// What must be equal for a submission to be the same one.
 ///
 /// A client of SMTP may send a message's further recipients in a further transaction, so that there
 /// only the message itself counts; an HTTP request is repeated whole.
-fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &Submitted) -> Idempotency {
+fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &Submitted, beside: Times) -> Idempotency {
     let fingerprint = match submitted {
         Submitted::Large(large) => large.fingerprint,
         Submitted::Whole(bytes) => {
-            let mut sum = fingerprint(surface, Some(envelope));
+            let mut sum = fingerprint(surface, Some((envelope, beside)));
             sum.update(bytes);
             let mut fingerprint = [0; 32];
             fingerprint.copy_from_slice(sum.finish().as_ref());
@@ -409,12 +436,15 @@ fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &Subm
 }
 
 /// A fingerprint as it begins; the message as submitted follows.
-pub(crate) fn fingerprint(surface: Surface, envelope: Option<&Envelope>) -> digest::Context {
+pub(crate) fn fingerprint(surface: Surface, of: Option<(&Envelope, Times)>) -> digest::Context {
     let mut sum = digest::Context::new(&digest::SHA256);
-    if let Some(envelope) = envelope.filter(|_| !is_in_parts(surface)) {
+    if let Some((envelope, beside)) = of.filter(|_| !is_in_parts(surface)) {
         let mut recipients: Vec<String> = envelope.recipients.iter().map(|recipient| recipient.path.to_string()).collect();
         recipients.sort_unstable();
         sum.update(format!("<{}>\n{}\n\n", envelope.reverse_path, recipients.join("\n")).as_bytes());
+        for (name, at) in [("schedule", beside.scheduled_at), ("expires", beside.expires_at)] {
+            sum.update(at.map(|at| format!("{name} {at}\n")).unwrap_or_default().as_bytes());
+        }
     }
     sum
 }
@@ -438,7 +468,7 @@ mod tests {
         let tags = |count: usize| vec![("job".to_owned(), "42".to_owned()); count];
         let asked = |header, beside| {
             let wishes = Wishes { tags: tags(header), ..Wishes::default() };
-            agree(wishes, ExplicitWishes { tags: tags(beside), ..ExplicitWishes::default() })
+            agree(wishes, ExplicitWishes { tags: tags(beside), ..ExplicitWishes::default() }, Timestamp(0))
         };
         assert!(asked(4, 6).is_ok());
         assert!(asked(5, 6).is_err());

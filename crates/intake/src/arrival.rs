@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use mail::header::{Header, HeaderError, MAX_HEADER, blank_line};
 use mail::resolve::Refusal;
+use mail::when::Times;
 use mail::{Envelope, Surface};
 use smtp::data::LineEnds;
 use std::sync::Arc;
@@ -99,15 +100,16 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// A message of at most so many bytes. Over SMTP the envelope is not looked at.
+    /// A message of at most so many bytes. Over SMTP the envelope, and the times that were
+    /// asked for beside the message, are not looked at.
     #[must_use]
-    pub fn new(queue: Arc<dyn Queue>, surface: Surface, envelope: Option<&Envelope>, most: u64) -> Self {
+    pub fn new(queue: Arc<dyn Queue>, surface: Surface, of: Option<(&Envelope, Times)>, most: u64) -> Self {
         Self {
             queue,
             most,
             length: 0,
             ends: (surface != Surface::Smtp).then(LineEnds::default),
-            sum: fingerprint(surface, envelope),
+            sum: fingerprint(surface, of),
             head: Vec::new(),
             head_is_whole: false,
             pending: Vec::new(),

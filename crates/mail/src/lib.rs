@@ -25,6 +25,7 @@ pub mod rewrite;
 pub mod state;
 pub mod steady;
 pub mod time;
+pub mod when;
 
 pub use channel::{Channel, ChannelState, Owner, Transport};
 pub use directory::{Directory, Person, Role, Team, Token};

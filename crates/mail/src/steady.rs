@@ -36,6 +36,8 @@ pub struct Heartbeat {
     pub steady: Timestamp,
     /// Since when time between boots is not credited.
     pub owed: Option<Owed>,
+    /// Nothing may end by this wall clock: see [`Watch`].
+    pub doubted: bool,
 }
 
 /// The last proved moment of an earlier boot: what the steady clock has missed since is still to be credited.
@@ -94,12 +96,92 @@ impl SteadyClock {
             .filter(|_| now.proved && now.boot == self.boot)
             .map(|owed| Credit { before: owed.steady, by: now.wall.since(owed.wall).saturating_sub(steady.since(owed.steady)) });
         let owed = if credit.is_some() { None } else { self.owed };
-        (Heartbeat { reading: *now, steady, owed }, credit)
+        (Heartbeat { reading: *now, steady, owed, doubted: false }, credit)
     }
 
     /// The heartbeat is durable, and with it what it credits.
     pub fn written(&mut self, heartbeat: &Heartbeat) {
         self.owed = heartbeat.owed;
+    }
+}
+
+/// A wall clock that moves by more at once was set.
+const STEP: Duration = Duration::from_secs(60);
+
+/// Watches the wall clock by the steady one, so that nothing ends by a wall clock that may be wrong.
+///
+/// After a step of more than a minute, and after a boot, it is in doubt until somebody proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// How far the wall clock is ahead of the steady one, in milliseconds.
+    ahead: i64,
+    /// How far it was before it was set, while nobody has proved it since.
+    before: Option<i64>,
+}
+
+/// What the wall clock says, and what that is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// What it would read if nobody had set it, while it is in doubt.
+    pub unset: Option<Timestamp>,
+}
+
+impl Calendar {
+    /// A wall clock that is not in doubt.
+    #[must_use]
+    pub fn sure(wall: Timestamp) -> Self {
+        Self { wall, unset: None }
+    }
+
+    /// Whether a moment has passed; `None` where nobody can say.
+    #[must_use]
+    pub fn has_passed(&self, moment: Timestamp) -> Option<bool> {
+        let passed = self.wall >= moment;
+        match self.unset {
+            None => Some(passed),
+            Some(unset) if !passed && unset < moment => Some(false),
+            Some(_) => None,
+        }
+    }
+}
+
+impl Watch {
+    /// Goes on from the last heartbeat. `steady` is the steady clock at the reading.
+    #[must_use]
+    pub fn resume(last: Option<&Heartbeat>, now: &Reading, steady: Timestamp) -> Self {
+        let ahead = |wall: Timestamp, steady: Timestamp| wall.0.saturating_sub(steady.0);
+        let Some(last) = last else { return Self { ahead: ahead(now.wall, steady), before: None } };
+        let was = ahead(last.reading.wall, last.steady);
+        let in_doubt = last.doubted || last.reading.boot != now.boot;
+        let mut watch = Self { ahead: was, before: in_doubt.then_some(was) };
+        watch.look(now.wall, steady);
+        if now.proved {
+            watch.prove();
+        }
+        watch
+    }
+
+    /// Looks at both clocks.
+    pub fn look(&mut self, wall: Timestamp, steady: Timestamp) -> Calendar {
+        let ahead = wall.0.saturating_sub(steady.0);
+        if ahead.abs_diff(self.ahead) > STEP.as_millis() as u64 {
+            self.before = self.before.or(Some(self.ahead));
+        }
+        self.ahead = ahead;
+        Calendar { wall, unset: self.before.map(|before| Timestamp(steady.0.saturating_add(before))) }
+    }
+
+    /// The wall clock, as it was looked at last, is right.
+    pub fn prove(&mut self) {
+        self.before = None;
+    }
+
+    /// True while nothing may end by the wall clock.
+    #[must_use]
+    pub fn doubts(&self) -> bool {
+        self.before.is_some()
     }
 }
 
@@ -183,6 +265,34 @@ mod tests {
     fn a_heartbeat_of_an_unproved_clock_credits_nothing() {
         let up = reading(2, 10, 7200, true);
         assert_eq!(SteadyClock::resume(Some(&last(&reading(1, 100, -40 * 86_400, false))), &up).beat(&up).1, None);
+    }
+
+    #[test]
+    fn nothing_ends_by_a_wall_clock_that_was_set_until_it_is_proved() {
+        let minutes = |count: i64| Timestamp(NOON.0 + count * 60_000);
+        let mut watch = Watch::resume(None, &reading(1, 0, 0, false), NOON);
+        assert_eq!(
+            watch.look(Timestamp(minutes(5).0 + 30_000), minutes(5)).has_passed(minutes(5)),
+            Some(true),
+            "half a minute is no step"
+        );
+        let set = watch.look(minutes(120), minutes(6));
+        assert_eq!([set.has_passed(minutes(60)), set.has_passed(minutes(130))], [None, Some(false)]);
+        let back = watch.look(minutes(-60), minutes(7));
+        assert_eq!([back.has_passed(minutes(0)), back.has_passed(minutes(9))], [None, Some(false)], "it may have passed before");
+        watch.prove();
+        assert_eq!(watch.look(minutes(-59), minutes(8)).has_passed(minutes(0)), Some(false));
+    }
+
+    #[test]
+    fn the_doubt_outlives_the_process_and_a_boot_begins_one() {
+        let written = Heartbeat { doubted: true, ..last(&reading(1, 100, 0, false)) };
+        assert!(Watch::resume(Some(&written), &reading(1, 130, 30, false), Timestamp(NOON.0 + 30_000)).doubts());
+        assert!(!Watch::resume(Some(&written), &reading(1, 130, 30, true), Timestamp(NOON.0 + 30_000)).doubts());
+        let calm = last(&reading(1, 100, 0, true));
+        assert!(!Watch::resume(Some(&calm), &reading(1, 130, 30, false), Timestamp(NOON.0 + 30_000)).doubts());
+        assert!(Watch::resume(Some(&calm), &reading(1, 130, 300, false), Timestamp(NOON.0 + 30_000)).doubts(), "set meanwhile");
+        assert!(Watch::resume(Some(&calm), &reading(2, 10, 40, false), NOON).doubts());
     }
 
     #[test]

@@ -119,6 +119,12 @@ pub struct Send {
     /// A tag, name=value; may be given several times
     #[arg(long)]
     pub tag: Vec<String>,
+    /// Not before this time: with its offset (2026-11-25T09:00:00+01:00), or a span from now (15m, 2h, 3d)
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    pub schedule: Option<mail::when::When>,
+    /// Not after this time, written alike: whoever it has not gone to by then does not get it
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    pub expires: Option<mail::when::When>,
     /// Sending again with the same key sends nothing twice
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -153,6 +159,11 @@ pub struct Estimate {
 
 fn lane(text: &str) -> Result<mail::Lane, String> {
     mail::Lane::parse(text).ok_or_else(|| "there are: now, normal, bulk".to_owned())
+}
+
+fn when(text: &str) -> Result<mail::when::When, String> {
+    let help = "a time is written with its offset, as 2026-11-25T09:00:00+01:00, or as a span from now, as 15m, 2h or 3d";
+    mail::when::When::parse(text).ok_or_else(|| help.to_owned())
 }
 
 /// What to do with addresses that are not written to.

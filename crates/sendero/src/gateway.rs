@@ -320,7 +320,7 @@ fn parts(
     rules: &Arc<Rules>,
     steady: &Arc<Steady>,
 ) -> Parts {
-    let steady = Arc::clone(steady);
+    let (steady, calendar) = (Arc::clone(steady), Arc::clone(steady));
     Parts {
         queue: Arc::clone(queue),
         directory: Arc::clone(directory),
@@ -330,6 +330,7 @@ fn parts(
         rules: Arc::clone(rules),
         steady: Arc::new(move || steady.now()),
         wall: Arc::new(wall_clock),
+        calendar: Arc::new(move || calendar.calendar()),
         jitter: Arc::new(jitter),
         confirm_login_after: CONFIRM_LOGIN,
         keep_idle: KEEP_IDLE,
@@ -486,7 +487,9 @@ impl web::Gateway for Gateway {
     }
 
     fn arrive(&self, submission: &Submission) -> intake::Arrival {
-        self.intake.arrive(submission.surface, Some(&envelope(submission.reverse_path.clone(), &submission.recipients)))
+        let envelope = envelope(submission.reverse_path.clone(), &submission.recipients);
+        let times = mail::when::Times { scheduled_at: submission.scheduled_at, expires_at: submission.expires_at };
+        self.intake.arrive(submission.surface, Some((&envelope, times)))
     }
 
     fn refused(&self, refusal: &intake::AcceptRefusal) -> Problem {
@@ -653,6 +656,8 @@ fn incoming(submission: Submission) -> Incoming {
             lane: submission.lane,
             tags: submission.tags,
             idempotency_key: submission.idempotency_key,
+            scheduled_at: submission.scheduled_at,
+            expires_at: submission.expires_at,
         },
     }
 }

@@ -121,6 +121,8 @@ pub(crate) fn message(message: &view::Message, events: &[view::Event], output: O
     let why = if message.lane_reason.is_empty() { String::new() } else { format!(": {}", message.lane_reason) };
     line("lane", &format!("{}{why}", message.lane.name()));
     line("retry of", message.retry_of.as_deref().unwrap_or_default());
+    line("not before", &message.scheduled_at.map(time).unwrap_or_default());
+    line("not after", &message.expires_at.map(time).unwrap_or_default());
     line("size", &size(message.size));
     let tags: Vec<String> = message.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
     line("tags", &tags.join(", "));

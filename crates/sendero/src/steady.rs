@@ -1,7 +1,7 @@
 //! The machine's clocks, and the steady clock that goes on over restarts.
 
 use intake::{Clock, random_message_id, wall_clock};
-use mail::steady::{BootId, Credit, Heartbeat, Reading, SteadyClock};
+use mail::steady::{BootId, Calendar, Credit, Heartbeat, Reading, SteadyClock, Watch};
 use mail::{MessageId, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use std::process::{Child, Command, Stdio};
@@ -27,6 +27,8 @@ pub struct Steady {
     /// The steady clock at the boot.
     at_boot: AtomicI64,
     inner: Mutex<Inner>,
+    /// Apart from `inner`, which is held while somebody is asked.
+    watch: Mutex<Option<Watch>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +59,9 @@ impl Steady {
         let clock = SteadyClock::resume(last, &reading);
         self.at_boot.store(clock.at(Duration::ZERO).0, Ordering::Relaxed);
         inner.clock = Some(clock);
-        clock.at(reading.since_boot)
+        let steady = clock.at(reading.since_boot);
+        *self.watch() = Some(Watch::resume(last, &reading, steady));
+        steady
     }
 
     /// The steady clock.
@@ -69,7 +73,33 @@ impl Steady {
     /// What is to be written down now. May ask the system's time service, which blocks for some seconds at most.
     pub fn beat(&self) -> Option<(Heartbeat, Option<Credit>)> {
         let reading = self.reading();
-        self.lock().clock.map(|clock| clock.beat(&reading))
+        let (heartbeat, credit) = self.lock().clock.map(|clock| clock.beat(&reading))?;
+        let mut watch = self.watch();
+        let doubted = watch.as_mut().is_some_and(|watch| {
+            watch.look(reading.wall, heartbeat.steady);
+            if reading.proved {
+                watch.prove();
+            }
+            watch.doubts()
+        });
+        Some((Heartbeat { doubted, ..heartbeat }, credit))
+    }
+
+    /// What the wall clock says, and whether mail may end by it. Asks nobody, so that it answers at once.
+    pub fn calendar(&self) -> Calendar {
+        let (wall, steady) = (wall_clock(), self.now());
+        let mut watch = self.watch();
+        let Some(watch) = watch.as_mut() else { return Calendar::sure(wall) };
+        let doubted = watch.doubts();
+        let calendar = watch.look(wall, steady);
+        if watch.doubts() && !doubted {
+            tracing::warn!(%wall, "the clock was set by more than a minute: no mail expires until it is known to be right");
+        }
+        calendar
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The heartbeat is durable.

@@ -189,3 +189,30 @@ fn a_list_without_addresses_says_so() {
     let missing = gateway.refused(&["suppression", "remove", "luis@example.org", "--team", "sales"]);
     assert!(missing.contains("luis@example.org is on no such list"), "{missing}");
 }
+
+#[test]
+fn a_message_may_have_a_time_before_and_one_after_which_it_is_not_sent() {
+    const LETTER: [&str; 7] = ["send", "--from", "ana@example.com", "--to", "luis@example.org", "--text", "hi"];
+    let gateway = Running::start();
+    let timed = |times: &[&'static str]| [&LETTER, times].concat();
+    let far = gateway.refused(&timed(&["--schedule", "2h", "--expires", "2099-01-01T10:00:00+01:00"]));
+    assert!(far.contains("within a year"), "{far}");
+    let never = gateway.refused(&timed(&["--schedule", "2h", "--expires", "1h"]));
+    assert!(never.contains("so never"), "{never}");
+    let odd = gateway.ask(&timed(&["--schedule", "soon"]));
+    assert!(!odd.status.success() && String::from_utf8_lossy(&odd.stderr).contains("15m, 2h or 3d"), "{odd:?}");
+
+    let sent = gateway.json(&timed(&["--schedule", "2h", "--expires", "3d"]));
+    assert_eq!(sent["message"]["waiting_on"]["kind"], "schedule");
+    let shown = gateway.said(&["message", "show", sent["message"]["id"].as_str().unwrap()]);
+    for words in ["not before   20", "not after    20", "scheduled: it is not sent before 20"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(gateway.said(&["queue"]).contains("1 waits for their time"));
+
+    let short = gateway.json(&timed(&["--schedule", "1s", "--expires", "2s"]));
+    let paused = gateway.said(&["channel", "pause", "kept"]);
+    let id = short["message"]["id"].as_str().unwrap();
+    let over = || gateway.json(&["message", "show", id])["message"]["status"] == "expired";
+    assert!((0..1000).any(|_| over()), "{paused}{}", gateway.said(&["message", "show", id]));
+}

@@ -46,11 +46,23 @@ pub trait Queue: Send + Sync + 'static {
     /// intent is durable leaves them queued.
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease>;
 
+    /// Takes every queued recipient of a message whose `expires_at` has come by the wall clock, whatever else it waits
+    /// for. The one that should have left earliest comes first.
+    fn lease_expired(&self, wall: Timestamp) -> Option<Lease>;
+
+    /// The earliest `expires_at` of a message with a queued recipient.
+    fn next_expiry(&self) -> Option<Timestamp>;
+
+    /// The wall clock is ahead of the steady one by so many milliseconds: by that scheduled mail becomes due.
+    /// In memory; zero at the start.
+    fn follow_wall(&self, ahead_ms: i64);
+
     /// For messages that are queued on this channel: their lane, and what leaves before them and with them, when all that
     /// stands in the lane leaves in the order it is due, behind what is due by `now` of more urgent lanes.
     fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)>;
 
-    /// Up to `limit` messages of this channel with a recipient that has been due since before `before`.
+    /// Up to `limit` messages of this channel with a queued recipient that were accepted, and whose scheduled time
+    /// came, before `before` of the steady clock, whatever became of them since.
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId>;
 
     /// The earliest moment at which a queued recipient of this channel is due. When one is due, any past moment.
@@ -273,9 +285,9 @@ pub struct NewMessage {
     pub tags: Vec<(String, String)>,
     /// The key under which a repeated submission is the same one.
     pub idempotency: Option<Idempotency>,
-    /// Not before this time.
+    /// Not before this time of the wall clock.
     pub scheduled_at: Option<Timestamp>,
-    /// Not after this time.
+    /// Not after this time of the wall clock.
     pub expires_at: Option<Timestamp>,
     /// The bytes, CRLF line ends, final CRLF.
     pub body: Body,
@@ -376,6 +388,8 @@ pub struct Lease {
     pub accepted_at: Timestamp,
     /// How urgent.
     pub lane: Lane,
+    /// After this moment of the wall clock no transaction may start.
+    pub expires_at: Option<Timestamp>,
     /// The whole envelope, shared.
     pub envelope: Arc<Envelope>,
     /// Its first author, as [`smtp::Mailbox::key`] writes it.
@@ -540,6 +554,8 @@ pub struct LaneQueue {
     pub due: Ahead,
     /// What is not due yet.
     pub later: Ahead,
+    /// Messages among those that wait for the time they are scheduled for.
+    pub scheduled: u64,
     /// What the channel keeps back, due or not.
     pub kept_back: Ahead,
     /// When the first recipient of what is not kept back is due; it may be past.
@@ -549,13 +565,23 @@ pub struct LaneQueue {
 }
 
 impl LaneQueue {
-    /// Counts a message whose queued recipients are due at these moments; one without any does not count.
-    pub(crate) fn add(&mut self, dues: impl Iterator<Item = Timestamp> + Clone, bytes: u64, kept_back: bool, now: Timestamp) {
+    /// Counts a message whose queued recipients are due at these moments, and not before it is `scheduled`; one without
+    /// any does not count.
+    pub(crate) fn add(
+        &mut self,
+        dues: impl Iterator<Item = Timestamp> + Clone,
+        scheduled: Timestamp,
+        bytes: u64,
+        kept_back: bool,
+        now: Timestamp,
+    ) {
+        let dues = dues.map(|due| due.max(scheduled));
         let (Some(first), Some(last)) = (dues.clone().min(), dues.clone().max()) else { return };
         let recipients = dues.count() as u64;
         if kept_back {
             return self.kept_back.add(recipients, bytes);
         }
+        self.scheduled += u64::from(scheduled > now);
         if first <= now { &mut self.due } else { &mut self.later }.add(recipients, bytes);
         self.first_due = self.first_due.into_iter().chain([first]).min();
         self.last_due = self.last_due.max(Some(last));
@@ -600,6 +626,10 @@ pub struct MessageView {
     pub message_id: String,
     /// Tags.
     pub tags: Vec<(String, String)>,
+    /// Not before this time of the wall clock.
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time of the wall clock.
+    pub expires_at: Option<Timestamp>,
     /// Length of the body in bytes.
     pub size_bytes: u64,
     /// Each recipient.

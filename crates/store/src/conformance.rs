@@ -109,6 +109,7 @@ impl Run {
             9..=11 => self.settle(a, b, c, bed.queue())?,
             12 => self.give_back(a, b, bed.queue()),
             13 | 14 => self.steer(a, b, c, bed.queue())?,
+            _ if a.is_multiple_of(3) && c >= 192 => self.clocks(b, bed.queue())?,
             _ if a.is_multiple_of(3) && c >= 128 => self.other(a, b, c, bed.queue())?,
             _ if a.is_multiple_of(3) => self.set_channel(b, bed.queue())?,
             _ if a % 3 == 1 => self.now = self.now.plus(Duration::from_secs(u64::from(b))),
@@ -162,8 +163,8 @@ impl Run {
             message_id: format!("{}@example.com", self.number),
             tags: vec![("n".into(), self.number.to_string())],
             idempotency,
-            scheduled_at: None,
-            expires_at: None,
+            scheduled_at: (a % 16 == 9).then(|| at.plus(Duration::from_secs(20))),
+            expires_at: (a % 8 == 5).then(|| at.plus(Duration::from_secs(40))),
             body: format!("Subject: number {}\r\n\r\n{}\r\n", self.number, "x".repeat(usize::from(c))).into_bytes().into(),
         }
     }
@@ -197,6 +198,21 @@ impl Run {
                 self.leases.push(lease);
             }
         }
+        Ok(())
+    }
+
+    /// The wall clock moves against the steady one, or time is over for some mail.
+    fn clocks(&mut self, b: u8, queue: &dyn Queue) -> Result<(), String> {
+        if b.is_multiple_of(2) {
+            let ahead = (i64::from(b) - 128) * 500;
+            self.model.follow_wall(ahead);
+            queue.follow_wall(ahead);
+            return Ok(());
+        }
+        let expected = self.model.lease_expired(self.now);
+        let lease = queue.lease_expired(self.now);
+        same("lease_expired", &expected, &lease)?;
+        self.leases.extend(lease);
         Ok(())
     }
 
@@ -300,7 +316,7 @@ impl Run {
             1 => {
                 let reading = Reading { boot: [c; 16], since_boot: Duration::from_secs(9), wall: now, proved: b > 9 };
                 let owed = (b % 4 > 1).then_some(Owed { wall: now, steady: now });
-                let heartbeat = Heartbeat { reading, steady: now, owed };
+                let heartbeat = Heartbeat { reading, steady: now, owed, doubted: c % 3 == 1 };
                 let credit =
                     b.is_multiple_of(2).then(|| Credit { before: Timestamp(now.0 - 5), by: Duration::from_secs(b.into()) });
                 same("beat", &self.model.beat(heartbeat, credit).wait(), &queue.beat(heartbeat, credit).wait())
@@ -327,6 +343,7 @@ impl Run {
             same("queue", &model.queue(self.now, kept_back), &queue.queue(self.now, kept_back))?;
         }
         same("lessons", &model.lessons(), &queue.lessons())?;
+        same("next_expiry", &model.next_expiry(), &queue.next_expiry())?;
         same("channel_states", &model.channel_states(), &queue.channel_states())?;
         for channel in CHANNELS {
             let past = |queue: &dyn Queue| queue.next_due(channel).map(|due| due.max(self.now));

@@ -47,6 +47,10 @@ struct State {
     heartbeat: Option<Heartbeat>,
     suppressed: BTreeMap<(String, Party), Suppression>,
     waker: Option<Arc<dyn Wake>>,
+    /// How far the wall clock is ahead of the steady one, in milliseconds.
+    ahead_ms: i64,
+    /// Some message expires; where none does nobody looks for it.
+    any_expires: bool,
     closed: bool,
 }
 
@@ -101,6 +105,7 @@ impl Model {
         let mut state = self.lock();
         state.served.clear();
         state.bytes_as_one.clear();
+        state.ahead_ms = 0;
         let spending = std::mem::take(&mut state.spending);
         let mut doubtful = Vec::new();
         for (id, stored) in &mut state.messages {
@@ -169,8 +174,43 @@ impl Stored {
         FromId::of(&self.new.author)
     }
 
-    fn earliest(&self) -> Option<Timestamp> {
-        self.rows.iter().filter(|row| row.state == RecipientState::Queued).filter_map(|row| row.view.due).min()
+    fn earliest(&self, ahead_ms: i64) -> Option<Timestamp> {
+        let due = self.rows.iter().filter(|row| row.state == RecipientState::Queued).filter_map(|row| row.view.due).min();
+        due.map(|due| due.max(self.scheduled(ahead_ms)))
+    }
+
+    fn scheduled(&self, ahead_ms: i64) -> Timestamp {
+        self.new.scheduled_at.map_or(Timestamp(i64::MIN), |at| Timestamp(at.0.saturating_sub(ahead_ms)))
+    }
+
+    /// Leases at most so many of the recipients that are wanted.
+    fn lease(&mut self, most: u32, wanted: impl Fn(&Row) -> bool) -> Lease {
+        let mut recipients = Vec::new();
+        for row in self.rows.iter_mut().filter(|row| wanted(row)).take(most as usize) {
+            row.state = RecipientState::Leased;
+            recipients.push(LeasedRecipient {
+                index: row.view.index,
+                attempts: row.view.attempts,
+                doubts: row.view.doubts,
+                first_attempt: row.first_attempt,
+            });
+        }
+        let new = &self.new;
+        Lease {
+            message: new.id,
+            channel: self.channel,
+            person: new.person,
+            team: new.team,
+            token: new.token,
+            surface: new.surface,
+            accepted_at: new.at,
+            lane: new.lane,
+            expires_at: new.expires_at,
+            envelope: Arc::new(new.envelope.clone()),
+            author: new.author.as_str().into(),
+            recipients,
+            size_bytes: new.body.len(),
+        }
     }
 
     fn view(&self) -> MessageView {
@@ -192,6 +232,8 @@ impl Stored {
             subject: new.subject.clone(),
             message_id: new.message_id.clone(),
             tags: new.tags.clone(),
+            scheduled_at: new.scheduled_at,
+            expires_at: new.expires_at,
             size_bytes: new.body.len(),
             recipients: self.rows.iter().map(Row::shown).collect(),
         }
@@ -227,7 +269,7 @@ impl State {
 
     fn wake(&self, message: MessageId) {
         let stored = &self.messages[&message];
-        if let (Some(waker), Some(due)) = (&self.waker, stored.earliest()) {
+        if let (Some(waker), Some(due)) = (&self.waker, stored.earliest(self.ahead_ms)) {
             waker.due(stored.channel, stored.new.lane, due);
         }
     }
@@ -288,6 +330,7 @@ impl State {
     }
 
     fn store(&mut self, message: NewMessage) {
+        self.any_expires |= message.expires_at.is_some();
         let (id, at, channel) = (message.id, message.at, message.channel);
         if let Some(given) = &message.idempotency {
             let empty = Key { fingerprint: given.fingerprint, parts: given.parts, first: id, recipients: Vec::new() };
@@ -322,7 +365,7 @@ impl State {
         let all = self.messages.iter().filter(|(_, stored)| stored.channel == channel && stored.new.lane == lane);
         let passed = |stored: &Stored| skip.passes(lane, stored.new.person) || skip.froms.contains(&stored.sender());
         let ready = all.filter_map(|(id, stored)| {
-            let due = stored.earliest().filter(|due| *due <= now && !passed(stored))?;
+            let due = stored.earliest(self.ahead_ms).filter(|due| *due <= now && !passed(stored))?;
             let (team, person) = (stored.new.team, stored.new.person);
             let within = served.people.get(&team).map_or((0, person), |people| people.of(person));
             Some((served.teams.of(team), within, due, stored.order, *id))
@@ -356,39 +399,24 @@ impl State {
         self.count_by(channel, skip);
         let id = self.head(channel, lane, now, skip)?;
         let stored = self.messages.get_mut(&id)?;
-        let mut recipients = Vec::new();
-        for row in &mut stored.rows {
-            let is_due = row.state == RecipientState::Queued && row.view.due.is_some_and(|due| due <= now);
-            if !is_due || recipients.len() >= most as usize {
-                continue;
-            }
-            row.state = RecipientState::Leased;
-            recipients.push(LeasedRecipient {
-                index: row.view.index,
-                attempts: row.view.attempts,
-                doubts: row.view.doubts,
-                first_attempt: row.first_attempt,
-            });
-        }
-        let new = &stored.new;
+        let is_due = |row: &Row| row.state == RecipientState::Queued && row.view.due.is_some_and(|due| due <= now);
+        let lease = stored.lease(most, is_due);
         let served = self.served.entry((channel, lane)).or_default();
-        let share = share(recipients.len() as u64, new.body.len(), skip.bytes_as_one);
-        served.teams.serve(new.team, share);
-        served.people.entry(new.team).or_default().serve(new.person, share);
-        Some(Lease {
-            message: id,
-            channel,
-            person: new.person,
-            team: new.team,
-            token: new.token,
-            surface: new.surface,
-            accepted_at: new.at,
-            lane: new.lane,
-            envelope: Arc::new(new.envelope.clone()),
-            author: new.author.as_str().into(),
-            recipients,
-            size_bytes: new.body.len(),
-        })
+        let share = share(lease.recipients.len() as u64, lease.size_bytes, skip.bytes_as_one);
+        served.teams.serve(lease.team, share);
+        served.people.entry(lease.team).or_default().serve(lease.person, share);
+        Some(lease)
+    }
+
+    /// Messages with a queued recipient that expire, the earliest first.
+    fn expiring(&self) -> Option<(Timestamp, MessageId)> {
+        if !self.any_expires {
+            return None;
+        }
+        let queued = |stored: &Stored| stored.rows.iter().any(|row| row.state == RecipientState::Queued);
+        let expiring = self.messages.iter().filter(|(_, stored)| queued(stored));
+        let keys = expiring.filter_map(|(id, stored)| Some((stored.new.expires_at?, stored.order, *id)));
+        keys.min().map(|(at, _, id)| (at, id))
     }
 
     fn check(&self, record: &AttemptRecord) -> Result<(), StoreError> {
@@ -562,7 +590,13 @@ impl State {
             let dues =
                 stored.rows.iter().filter(|row| row.state == RecipientState::Queued).map(|row| row.view.due.unwrap_or_default());
             let is_kept_back = kept_back.contains(&(stored.channel, stored.new.person));
-            queue.lanes[stored.new.lane as usize].add(dues, stored.new.body.len(), is_kept_back, now);
+            queue.lanes[stored.new.lane as usize].add(
+                dues,
+                stored.scheduled(self.ahead_ms),
+                stored.new.body.len(),
+                is_kept_back,
+                now,
+            );
             queue.queued += count(RecipientState::Queued);
             queue.leased += count(RecipientState::Leased);
             queue.held += count(RecipientState::Held);
@@ -638,10 +672,27 @@ impl Queue for Model {
         self.lock().lease(channel, lane, now, most, skip)
     }
 
+    fn lease_expired(&self, wall: Timestamp) -> Option<Lease> {
+        let mut state = self.lock();
+        let (_, id) = state.expiring().filter(|(at, _)| *at <= wall)?;
+        state.messages.get_mut(&id).map(|stored| stored.lease(u32::MAX, |row| row.state == RecipientState::Queued))
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.lock().expiring().map(|(at, _)| at)
+    }
+
+    fn follow_wall(&self, ahead_ms: i64) {
+        let mut state = self.lock();
+        state.ahead_ms = ahead_ms;
+        let scheduled = state.messages.values().filter(|stored| stored.new.scheduled_at.is_some());
+        scheduled.for_each(|stored| state.wake(stored.new.id));
+    }
+
     fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         let state = self.lock();
         let queued = |stored: &Stored| stored.rows.iter().filter(|row| row.state == RecipientState::Queued).count() as u64;
-        let key = |stored: &Stored| stored.earliest().map(|due| (stored.new.lane, due, stored.order));
+        let key = |stored: &Stored| stored.earliest(state.ahead_ms).map(|due| (stored.new.lane, due, stored.order));
         let on: Vec<&Stored> =
             state.messages.values().filter(|stored| stored.channel == channel && key(stored).is_some()).collect();
         let mut found: Vec<_> = on.iter().filter(|stored| messages.contains(&stored.new.id)).collect();
@@ -666,19 +717,26 @@ impl Queue for Model {
 
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
         let state = self.lock();
-        let late = |stored: &&Stored| stored.channel == channel && stored.earliest().is_some_and(|due| due < before);
+        let queued = |stored: &Stored| stored.earliest(state.ahead_ms).is_some();
+        let since = |stored: &Stored| stored.new.due.max(stored.scheduled(state.ahead_ms));
+        let late = |stored: &&Stored| stored.channel == channel && queued(stored) && since(stored) < before;
         state.messages.values().filter(late).take(limit).map(|stored| stored.new.id).collect()
     }
 
     fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
         let state = self.lock();
         let on = state.messages.values().filter(|stored| stored.channel == channel);
-        on.filter_map(Stored::earliest).filter(|due| *due > now).min()
+        on.filter_map(|stored| stored.earliest(state.ahead_ms)).filter(|due| *due > now).min()
     }
 
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
         let state = self.lock();
-        state.messages.values().filter(|stored| stored.channel == channel).filter_map(Stored::earliest).min()
+        state
+            .messages
+            .values()
+            .filter(|stored| stored.channel == channel)
+            .filter_map(|stored| stored.earliest(state.ahead_ms))
+            .min()
     }
 
     fn spool(&self) -> Result<Spool, AcceptError> {

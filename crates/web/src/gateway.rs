@@ -193,6 +193,10 @@ pub struct Submission {
     pub tags: Vec<(String, String)>,
     /// The key given beside the message.
     pub idempotency_key: Option<String>,
+    /// Not before this time of the wall clock.
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time of the wall clock.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Recipients of an earlier message, to be tried again.

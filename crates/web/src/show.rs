@@ -128,7 +128,8 @@ impl<'a> Glance<'a> {
     fn on_its_way(&self, message: store::MessageView, place: Option<Place>, way: &Way) -> view::Message {
         let reverse_path = Mailbox::parse(&message.reverse_path).map(|mailbox| mailbox.key()).unwrap_or_default();
         let (person, lane) = (message.person, message.lane);
-        let mail = Mail { person, author: &message.author, reverse_path: &reverse_path, lane, place };
+        let (scheduled_at, expires_at) = (message.scheduled_at, message.expires_at);
+        let mail = Mail { person, author: &message.author, reverse_path: &reverse_path, lane, place, scheduled_at, expires_at };
         let recipients: Vec<view::Recipient> =
             message.recipients.into_iter().map(|recipient| self.recipient(recipient, &mail, way)).collect();
         let mut states = BTreeMap::new();
@@ -153,6 +154,8 @@ impl<'a> Glance<'a> {
             subject: message.subject,
             message_id: message.message_id,
             tags: message.tags.into_iter().collect(),
+            scheduled_at: message.scheduled_at,
+            expires_at: message.expires_at,
             size: message.size_bytes,
             waiting_on: waiting::of_message(recipients.iter().filter_map(|recipient| recipient.waiting_on.as_ref())),
             recipients,
@@ -161,14 +164,15 @@ impl<'a> Glance<'a> {
 
     fn recipient(&self, recipient: store::RecipientView, mail: &Mail<'_>, way: &Way) -> view::Recipient {
         let due = recipient.due.filter(|_| recipient.state == RecipientState::Queued);
+        // Released mail is due at once, since no moment in particular.
+        let shown = due.map(|due| self.clocks.shown(if due == Timestamp(0) { self.clocks.steady } else { due }));
         view::Recipient {
             waiting_on: waiting::of_recipient(&recipient, mail, way),
             address: recipient.address,
             state: recipient.state,
             since: recipient.since,
             attempts: recipient.attempts,
-            // Released mail is due at once, since no moment in particular.
-            due: due.map(|due| self.clocks.shown(if due == Timestamp(0) { self.clocks.steady } else { due })),
+            due: shown.map(|due| mail.scheduled_at.map_or(due, |scheduled| scheduled.max(due))),
             said: recipient.said,
             relay: recipient.relay,
         }

@@ -68,6 +68,12 @@ pub struct Message {
     pub message_id: String,
     /// Tags.
     pub tags: BTreeMap<String, String>,
+    /// Not before this time.
+    #[serde(default)]
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
     /// Bytes kept.
     pub size: u64,
     /// Each recipient.

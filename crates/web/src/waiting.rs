@@ -36,6 +36,10 @@ pub struct Mail<'a> {
     pub lane: Lane,
     /// Where it stands, while it is queued.
     pub place: Option<Place>,
+    /// Not before this time of the wall clock.
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time of the wall clock.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Where a message stands in its lane.
@@ -92,6 +96,15 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     let starts = mail.place.and_then(|place| place.starts);
     // Nothing leaves before it is due, and nothing before its turn.
     let tried = |at: Timestamp| Some(way.clocks.shown(at.max(due).max(now).max(starts.unwrap_or(now))));
+    if let Some(expires_at) = mail.expires_at.filter(|at| *at <= way.clocks.wall) {
+        let text = format!("its time was over at {expires_at}, or so the clock says");
+        let ends = "it expires now; if the clock of this machine was set, when the clock is known to be right";
+        return waiting(WaitingKind::Schedule, text, ends, None);
+    }
+    if let Some(scheduled_at) = mail.scheduled_at.filter(|at| *at > way.clocks.wall) {
+        let text = format!("scheduled: it is not sent before {scheduled_at}");
+        return waiting(WaitingKind::Schedule, text, "that moment", Some(scheduled_at));
+    }
     let opens = match state.open_at(now) {
         Ok(()) => now,
         Err(Some(until)) => until,

@@ -94,6 +94,30 @@ async fn an_accepted_message_is_answered_with_id_channel_lane_size_and_reason() 
 }
 
 #[tokio::test]
+async fn a_message_with_times_says_them_and_waits_for_the_first() {
+    let (_fake, router) = local();
+    let text = message("ana@example.com", "luis@example.org");
+    let got = submit(&router, "?scheduled_at=2099-01-01T10:00:00%2B01:00&expires_at=2099-01-01T10:00:00Z", &text).await;
+    assert_eq!(got.status, 202, "{}", got.text);
+    let body = got.json();
+    assert_eq!(
+        (body["waiting_on"]["kind"].as_str(), body["waiting_on"]["next_try"].as_str()),
+        (Some("schedule"), Some("2099-01-01T09:00:00.000Z"))
+    );
+    let shown = ask(&router, Method::GET, &format!("/api/v1/messages/{}", body["id"].as_str().unwrap()), &[], "").await.json();
+    assert_eq!(shown["status"], "queued");
+    assert_eq!(
+        (&shown["scheduled_at"], &shown["expires_at"]),
+        (&"2099-01-01T09:00:00.000Z".into(), &"2099-01-01T10:00:00.000Z".into())
+    );
+    for query in ["?scheduled_at=tomorrow", "?expires_at=15m", "?expires_at=2099-01-01T10:00:00"] {
+        let got = submit(&router, query, &text).await;
+        assert_eq!((got.status.as_u16(), got.json()["code"].as_str()), (422, Some("validation_failed")), "{query}");
+        assert!(got.text.contains("with its offset"), "{}", got.text);
+    }
+}
+
+#[tokio::test]
 async fn the_envelope_comes_from_the_query_or_from_the_message() {
     let (fake, router) = local();
     let text = message("ana@example.com", "luis@example.org")

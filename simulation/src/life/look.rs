@@ -130,6 +130,8 @@ impl Life {
                 reverse_path: &view.reverse_path,
                 lane: view.lane,
                 place,
+                scheduled_at: view.scheduled_at,
+                expires_at: view.expires_at,
             };
             let clocks = web::clocks::Clocks { wall, steady: wall };
             let way = web::waiting::Way { name: office::name(view.channel), outlook, clocks, words: true };

@@ -132,7 +132,7 @@ impl Life {
                 fingerprint: [submission.number as u8; 32],
                 parts: submission.number.is_multiple_of(2),
             }),
-            scheduled_at: submission.delay.map(|delay| at.plus(Duration::from_millis(delay))),
+            scheduled_at: None,
             expires_at: None,
             body: format!("From: {from}\r\nSubject: number {}\r\n\r\n{text}\r\n", submission.number).into_bytes().into(),
         }

@@ -3,6 +3,7 @@
 use super::world::*;
 use crate::accept::{ExplicitWishes, Principal, Repeat};
 use crate::caps::Caps;
+use crate::clock::Clock;
 use crate::door::Deadlines;
 use crate::refusal::AcceptRefusal;
 use mail::{BodyType, Lane, MessageId, Surface, Timestamp};
@@ -215,6 +216,47 @@ async fn a_repeated_submission_is_known_by_its_key() {
 }
 
 #[tokio::test]
+async fn times_come_from_header_or_beside_and_make_another_request_of_the_same_key() {
+    let world = world();
+    let at = |seconds: i64| Some(Timestamp(Noon.now().0 + 1000 * seconds));
+    let timed = format!("X-Sendero-Schedule: 1h\r\nX-Sendero-Expires: 2h\r\n{MESSAGE}");
+    world.intake.accept(incoming(Surface::Smtp, &timed)).await.unwrap();
+    let kept = world.queue.last();
+    assert_eq!((kept.scheduled_at, kept.expires_at), (at(3600), at(7200)));
+    assert!(!text(kept.body.head()).contains("X-Sendero"));
+
+    let keyed = |schedule, expires| {
+        let mut message = incoming(Surface::Http, MESSAGE);
+        message.wishes =
+            ExplicitWishes { scheduled_at: schedule, expires_at: expires, idempotency_key: Some("k".into()), ..Default::default() };
+        message
+    };
+    let mut prints = Vec::new();
+    for (schedule, expires) in [(None, None), (at(60), None), (None, at(60)), (at(60), at(90)), (at(60), at(90))] {
+        world.intake.accept(keyed(schedule, expires)).await.unwrap();
+        let kept = world.queue.last();
+        assert_eq!((kept.scheduled_at, kept.expires_at), (schedule, expires));
+        prints.push(kept.idempotency.unwrap().fingerprint);
+    }
+    assert_eq!(prints[3], prints[4]);
+    prints.sort_unstable();
+    prints.dedup();
+    assert_eq!(prints.len(), 4);
+
+    for (schedule, expires, words) in
+        [(None, at(-1), "has passed"), (at(90), at(60), "so never"), (at(367 * 86_400), None, "within a year")]
+    {
+        let refusal = world.intake.accept(keyed(schedule, expires)).await.unwrap_err();
+        assert_eq!((refusal.code(), refusal.http_status()), ("validation_failed", 422));
+        assert!(Reply::from(&refusal).to_string().starts_with("554 5.6.0 "), "{}", Reply::from(&refusal));
+        assert!(refusal.to_string().contains(words), "{refusal}");
+    }
+    let mut two = incoming(Surface::Http, &timed);
+    two.wishes.expires_at = at(7201);
+    assert!(world.intake.accept(two).await.unwrap_err().to_string().contains("ask once"));
+}
+
+#[tokio::test]
 async fn the_order_of_recipients_does_not_make_another_request() {
     let world = world();
     let mut prints = Vec::new();
@@ -238,7 +280,7 @@ async fn a_wish_beside_the_message_and_one_in_it_must_agree() {
             channel: Some(channel.into()),
             lane: Some(Lane::Now),
             tags: vec![("b".into(), "2".into())],
-            idempotency_key: None,
+            ..ExplicitWishes::default()
         };
         message
     };

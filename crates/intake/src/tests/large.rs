@@ -32,7 +32,7 @@ fn message(size: usize) -> Vec<u8> {
 /// The message as it arrives, cut into pieces of this size.
 async fn arrive(world: &World, surface: Surface, message: &[u8], piece: usize) -> Result<Submitted, AcceptRefusal> {
     let envelope = envelope("ana@example.com", &["luis@example.org"]);
-    let mut arrival = world.intake.arrive(surface, Some(&envelope));
+    let mut arrival = world.intake.arrive(surface, Some((&envelope, Default::default())));
     for piece in message.chunks(piece) {
         arrival = arrival.write(Bytes::copy_from_slice(piece)).await?;
     }

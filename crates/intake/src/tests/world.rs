@@ -181,6 +181,13 @@ impl Queue for Told {
     fn lease(&self, _: ChannelId, _: Lane, _: Timestamp, _: u32, _: &Skip) -> Option<Lease> {
         None
     }
+    fn lease_expired(&self, _: Timestamp) -> Option<Lease> {
+        None
+    }
+    fn next_expiry(&self) -> Option<Timestamp> {
+        None
+    }
+    fn follow_wall(&self, _: i64) {}
     fn ahead(&self, _: ChannelId, _: &[MessageId], _: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         Vec::new()
     }

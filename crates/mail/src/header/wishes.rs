@@ -2,6 +2,7 @@
 
 use super::{Field, Header, has_prefix, shown};
 use crate::envelope::Lane;
+use crate::when::{When, WhenError};
 
 /// Most tags of one message.
 pub const MAX_TAGS: usize = 10;
@@ -17,6 +18,10 @@ pub struct Wishes {
     pub tags: Vec<(String, String)>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// `X-Sendero-Schedule`: not before.
+    pub schedule: Option<When>,
+    /// `X-Sendero-Expires`: not after.
+    pub expires: Option<When>,
 }
 
 /// A wish that cannot be granted.
@@ -25,6 +30,9 @@ pub enum WishError {
     /// The value makes no sense.
     #[error("{0} has no valid value; {1}")]
     Value(&'static str, &'static str),
+    /// A time that is none, or that leaves no moment to send at.
+    #[error("{0}")]
+    When(#[from] WhenError),
     /// Not in this version.
     #[error("{0} is not in this version; leave it out")]
     NotInThisVersion(String),
@@ -65,8 +73,23 @@ impl Wishes {
             self.tags.push(tag.ok_or(WishError::Value("X-Sendero-Tag", "write at most ten, each name=value"))?);
             return Ok(());
         }
+        if field.is("X-Sendero-Schedule") {
+            return time("X-Sendero-Schedule", &mut self.schedule, &value);
+        }
+        if field.is("X-Sendero-Expires") {
+            return time("X-Sendero-Expires", &mut self.expires, &value);
+        }
         Err(WishError::NotInThisVersion(shown(field.name)))
     }
+}
+
+fn time(name: &'static str, place: &mut Option<When>, value: &str) -> Result<(), WishError> {
+    if place.is_some() {
+        return Err(WhenError::Twice(name).into());
+    }
+    let no_time = || WhenError::NoTime { name, given: shown(value).replace(char::is_control, " ") };
+    *place = Some(When::parse(value.trim()).ok_or_else(no_time)?);
+    Ok(())
 }
 
 /// The first value for a wish is taken; a second one, or one that makes no sense, is refused.
@@ -146,11 +169,25 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_of_a_later_version_is_refused_by_its_name() {
-        for name in ["X-Sendero-Schedule", "X-Sendero-Expires", "x-sendero-whatever"] {
-            let error = wishes(&format!("{name}: tomorrow")).unwrap_err();
-            assert_eq!(error.to_string(), format!("{name} is not in this version; leave it out"));
+    fn times_are_read_as_times_and_as_spans_and_nonsense_is_refused_with_what_to_write() {
+        let read = wishes("X-Sendero-Schedule: 2026-11-25T09:00:00+01:00\nx-sendero-expires: 3d").unwrap();
+        assert_eq!(read.schedule, Some(When::At(crate::Timestamp(1_795_593_600_000))));
+        assert_eq!(read.expires, Some(When::In(std::time::Duration::from_secs(3 * 86_400))));
+        for (header, words) in [
+            ("X-Sendero-Expires: tomorrow", "X-Sendero-Expires: 'tomorrow' is no time; write one with its offset"),
+            ("X-Sendero-Schedule:", "as 15m, 2h or 3d"),
+            ("X-Sendero-Expires: 1h\nX-Sendero-Expires: 1h", "ask once"),
+            ("X-Sendero-Expires: a\u{1b}[2J", "'a [2J' is no time"),
+        ] {
+            let error = wishes(header).unwrap_err().to_string();
+            assert!(error.contains(words), "{header}: {error}");
         }
+    }
+
+    #[test]
+    fn a_wish_of_a_later_version_is_refused_by_its_name() {
+        let error = wishes("x-sendero-whatever: tomorrow").unwrap_err();
+        assert_eq!(error.to_string(), "x-sendero-whatever is not in this version; leave it out");
         let long = wishes(&format!("X-Sendero-{}: 1", "x".repeat(5000))).unwrap_err().to_string();
         assert!(long.len() < 200, "{long}");
     }

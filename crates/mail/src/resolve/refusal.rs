@@ -124,6 +124,7 @@ impl Refusal {
     pub fn reply(&self) -> Reply {
         let (code, enhanced) = match self {
             Self::Header(_) | Self::OddBytes => (550, (5, 6, 0)),
+            Self::Wish(WishError::When(_)) => (554, (5, 6, 0)),
             Self::Wish(_) => (550, (5, 5, 4)),
             Self::TooManyHops => (554, (5, 4, 6)),
             Self::ControlField(_)

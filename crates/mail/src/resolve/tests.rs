@@ -455,10 +455,16 @@ fn refusals_have_the_published_codes_and_say_what_to_do() {
         (Refusal::NoRecipients, "validation_failed", 422, "554 5.5.1 the message has no recipient; name"),
         (Refusal::OddBytes, "validation_failed", 422, "550 5.6.0 a message's lines end with CRLF"),
         (
-            Refusal::Wish(crate::header::WishError::NotInThisVersion("X-Sendero-Expires".into())),
+            Refusal::Wish(crate::header::WishError::NotInThisVersion("X-Sendero-Later".into())),
             "validation_failed",
             422,
-            "550 5.5.4 X-Sendero-Expires is not in this version; ",
+            "550 5.5.4 X-Sendero-Later is not in this version; ",
+        ),
+        (
+            Refusal::Wish(crate::when::WhenError::Past(crate::Timestamp(0)).into()),
+            "validation_failed",
+            422,
+            "554 5.6.0 the message was not to be sent after 1970-01-01T00:00:00.000Z, and that has passed; ",
         ),
     ] {
         assert_eq!((refusal.code(), refusal.http_status()), (code, status), "{refusal}");

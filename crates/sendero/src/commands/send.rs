@@ -40,6 +40,11 @@ pub async fn send(client: &Client, what: &Send) -> Result<Sent, CommandError> {
     query.extend(what.person.as_deref().map(|person| ("person", person)));
     query.extend(what.channel.as_deref().map(|channel| ("channel", channel)));
     query.extend(what.tag.iter().map(|tag| ("tag", tag.as_str())));
+    let now = intake::wall_clock();
+    let (schedule, expires) =
+        (what.schedule.map(|when| when.from(now).to_string()), what.expires.map(|when| when.from(now).to_string()));
+    query.extend(schedule.as_deref().map(|at| ("scheduled_at", at)));
+    query.extend(expires.as_deref().map(|at| ("expires_at", at)));
     let (submitted, replayed) = client.submit(message, &query, what.idempotency_key.as_deref()).await?;
     Ok(Sent { submitted, replayed })
 }

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod books;
+mod expiry;
 mod health;
 mod next;
 mod pace;
@@ -34,10 +35,10 @@ use mail::channel::ChannelMove;
 use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
-use mail::steady::Credit;
+use mail::steady::{Calendar, Credit};
 use mail::{Channel, ChannelId, ChannelState, Directory, Lane, Timestamp};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::directory::DirectoryStore;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub steady: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The wall clock, for what people read.
     pub wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The wall clock, for what is scheduled and what expires.
+    pub calendar: Arc<dyn Fn() -> Calendar + Send + Sync>,
     /// A random number from -1 to 1.
     pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// The wait before a refused login is confirmed by one more try.
@@ -111,6 +114,8 @@ struct Shared {
     started_at: Timestamp,
     /// The directory has changed since the start: permission is checked again for all mail.
     directory_changed: AtomicBool,
+    /// How far the wall clock was ahead of the steady one, in milliseconds, when the queue was told last.
+    wall_ahead: AtomicI64,
     counters: Counters,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
@@ -136,6 +141,7 @@ impl Scheduler {
             timers: Timers::default(),
             started_at: (parts.wall)(),
             directory_changed: AtomicBool::new(false),
+            wall_ahead: AtomicI64::new(0),
             counters: Counters::default(),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
@@ -145,6 +151,9 @@ impl Scheduler {
         });
         let looping = Arc::clone(&shared);
         shared.tasks.spawn(async move { looping.run_timers().await });
+        shared.follow_wall();
+        let looking = Arc::clone(&shared);
+        shared.tasks.spawn(async move { looking.look_at_the_calendar().await });
         shared.parts.queue.set_waker(Arc::new(Waker(Arc::clone(&shared))));
         Ok(Self(shared))
     }

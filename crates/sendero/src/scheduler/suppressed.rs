@@ -90,6 +90,7 @@ fn lease(message: &NewMessage) -> Lease {
         surface: message.surface,
         accepted_at: message.at,
         lane: message.lane,
+        expires_at: message.expires_at,
         envelope: Arc::new(message.envelope.clone()),
         author: message.author.as_str().into(),
         recipients: message

@@ -4,6 +4,7 @@
 use super::*;
 use delivery::{Endpoint, OpenError, Outgoing, Session};
 use futures_util::future::BoxFuture;
+use mail::steady::{Reading, Watch};
 use mail::{BodyType, Cause, Diagnostic, Envelope, Lane, MessageId, Outcome, PersonId, Recipient, RecipientState, Stage, Surface};
 use smtp::{ForwardPath, Reply, ReversePath};
 use std::collections::{BTreeSet, HashMap};
@@ -162,12 +163,37 @@ impl Session for Line {
     }
 }
 
+/// The wall clock: what is thought of it, and how far it was set, in milliseconds.
+struct Clock(Mutex<Watch>, AtomicI64);
+
+impl Clock {
+    fn calendar(&self, began: Instant) -> Calendar {
+        let steady = Timestamp(EPOCH + began.elapsed().as_millis() as i64);
+        let wall = Timestamp(steady.0 + self.1.load(Ordering::Relaxed));
+        self.0.lock().unwrap().look(wall, steady)
+    }
+
+    fn set(&self, hours: i64) {
+        self.1.store(hours * 3_600_000, Ordering::Relaxed);
+    }
+
+    fn prove(&self, began: Instant) {
+        self.calendar(began);
+        self.0.lock().unwrap().prove();
+    }
+}
+
+fn reading() -> Reading {
+    Reading { boot: [1; 16], since_boot: Duration::ZERO, wall: Timestamp(EPOCH), proved: false }
+}
+
 struct World {
     queue: Arc<Model>,
     directory: Arc<DirectoryStore>,
     hop: Arc<Hop>,
     scheduler: Scheduler,
     began: Instant,
+    clock: Arc<Clock>,
     _folder: tempfile::TempDir,
 }
 
@@ -226,11 +252,13 @@ impl World {
         let began = Instant::now();
         let hop = Arc::new(Hop { password: Mutex::new("right".into()), began: Some(began), ..Hop::default() });
         let queue = Arc::new(Model::default());
-        let scheduler = Self::start(&queue, &directory, &hop, began);
-        Self { queue, directory, hop, scheduler, began, _folder: folder }
+        let clock = Arc::new(Clock(Mutex::new(Watch::resume(None, &reading(), Timestamp(EPOCH))), AtomicI64::new(0)));
+        let scheduler = Self::start(&queue, &directory, &hop, &clock, began);
+        Self { queue, directory, hop, scheduler, began, clock, _folder: folder }
     }
 
-    fn start(queue: &Arc<Model>, directory: &Arc<DirectoryStore>, hop: &Arc<Hop>, began: Instant) -> Scheduler {
+    fn start(queue: &Arc<Model>, directory: &Arc<DirectoryStore>, hop: &Arc<Hop>, clock: &Arc<Clock>, began: Instant) -> Scheduler {
+        let (wall, calendar) = (Arc::clone(clock), Arc::clone(clock));
         let scheduler = Scheduler::start(Parts {
             queue: queue.clone(),
             directory: directory.clone(),
@@ -239,7 +267,8 @@ impl World {
             schedule: RetrySchedule::default(),
             rules: Arc::new(Rules::default()),
             steady: Arc::new(move || Timestamp(EPOCH + began.elapsed().as_millis() as i64)),
-            wall: Arc::new(move || Timestamp(EPOCH + began.elapsed().as_millis() as i64)),
+            wall: Arc::new(move || wall.calendar(began).wall),
+            calendar: Arc::new(move || calendar.calendar(began)),
             jitter: Arc::new(|| 0.0),
             confirm_login_after: Duration::from_secs(30),
             keep_idle: Duration::from_secs(20),
@@ -256,7 +285,7 @@ impl World {
     /// Stops, and starts again on what is durable.
     async fn restart(&mut self) {
         self.scheduler.stop(Duration::from_secs(25)).await;
-        self.scheduler = Self::start(&self.queue, &self.directory, &self.hop, self.began);
+        self.scheduler = Self::start(&self.queue, &self.directory, &self.hop, &self.clock, self.began);
     }
 
     fn now(&self) -> Timestamp {
@@ -358,6 +387,7 @@ impl World {
     }
 }
 
+mod expiry;
 mod fault;
 mod log;
 mod pace;

@@ -131,7 +131,17 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         return Step::Again;
     }
     // While the session was opened another one may have had the channel parked.
-    let ready = ensure_session(shared, way, row, desk).await.and_then(|()| way.begin(shared.steady()).ok_or(Step::Leave));
+    let ready = match shared.is_over(&lease) {
+        Some(_) => Err(Step::Again),
+        None => ensure_session(shared, way, row, desk).await.and_then(|()| way.begin(shared.steady()).ok_or(Step::Leave)),
+    };
+    // A session may have taken its time to open.
+    if let Some(what) = shared.is_over(&lease) {
+        flush(shared, desk).await;
+        shared.end(way, &ticket, Ended::Refunded);
+        shared.end_or_put_off(&lease, what).await;
+        return ready.err().unwrap_or(Step::Again);
+    }
     let began = match ready {
         Ok(began) => began,
         Err(instead) => {
@@ -428,7 +438,7 @@ async fn hand_over(
         recipients: verdict.recipients.clone(),
     };
     log_attempt(shared, row, &outgoing, &settlement, &outcomes, began_at);
-    let reports = reports(shared, row, &outgoing, &settlement, offers_dsn);
+    let reports = reports(shared, row, &outgoing.lease, &outgoing.body, &settlement, offers_dsn);
     if let Err(problem) = recorded {
         // Neither the intent nor what it carried is on the disk; the dot has not left.
         tracing::warn!(%problem, "attempt not recorded");
@@ -478,15 +488,22 @@ fn all(lease: &Lease, outcome: &Outcome) -> Vec<(u32, Outcome)> {
 }
 
 /// What the submitter is told of the attempt.
-fn reports(shared: &Shared, row: &Channel, outgoing: &Outgoing, settlement: &Settlement, offers_dsn: bool) -> Vec<NewMessage> {
+pub(super) fn reports(
+    shared: &Shared,
+    row: &Channel,
+    lease: &Lease,
+    body: &Body,
+    settlement: &Settlement,
+    offers_dsn: bool,
+) -> Vec<NewMessage> {
     let made = report(&super::reports::Ended {
         hostname: &shared.parts.hostname,
         notices: shared.parts.notices.as_ref(),
         directory: &shared.parts.directory.directory(),
         schedule: &shared.parts.schedule,
         row,
-        lease: &outgoing.lease,
-        body: &outgoing.body,
+        lease,
+        body,
         settlement,
         due: shared.steady(),
         offers_dsn,

@@ -265,6 +265,8 @@ fn submission(gateway: &Arc<dyn Gateway>, subject: &str, lane: Lane) -> Option<S
         lane: Some(lane),
         tags: Vec::new(),
         idempotency_key: None,
+        scheduled_at: None,
+        expires_at: None,
     })
 }
 

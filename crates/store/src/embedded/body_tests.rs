@@ -62,7 +62,7 @@ impl Bench {
     /// What the wall clock said last.
     fn beat(&self, wall: Timestamp) {
         let reading = Reading { boot: [0; 16], since_boot: Duration::ZERO, wall, proved: true };
-        self.queue().beat(Heartbeat { reading, steady: wall, owed: None }, None).wait().unwrap();
+        self.queue().beat(Heartbeat { reading, steady: wall, owed: None, doubted: false }, None).wait().unwrap();
     }
 }
 

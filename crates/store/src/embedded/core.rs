@@ -586,6 +586,7 @@ pub(crate) fn shared(meta: &Meta) -> Shared {
         surface: meta.surface,
         lane: meta.lane,
         at: meta.at,
+        expires_at: meta.expires_at,
         author: meta.author.as_str().into(),
         envelope: Arc::new(meta.envelope.clone()),
     }

@@ -48,7 +48,7 @@ impl Bench {
 
     fn beat(&self, steady: Timestamp) {
         let reading = Reading { boot: [1; 16], since_boot: Duration::from_millis(steady.0 as u64), wall: steady, proved: true };
-        self.queue.beat(Heartbeat { reading, steady, owed: None }, None).wait().unwrap();
+        self.queue.beat(Heartbeat { reading, steady, owed: None, doubted: false }, None).wait().unwrap();
     }
 
     fn tidy(&self, keep_bodies: Duration, share: u64) {

@@ -2,7 +2,7 @@
 //! log already has, in the log's order, and remembers how far it came in the same transaction.
 
 use super::log::{Known, Position};
-use super::open_set::{Change, Effects, Place, Row, SegmentUse, Standing};
+use super::open_set::{Change, Effects, Place, Row, SegmentUse, Standing, UNENDING, UNSCHEDULED};
 use super::record::{
     Base, CarriedKey, Meta, StoodRow, addresses_bytes, addresses_from, channel_state_bytes, channel_state_from, heartbeat_bytes,
     heartbeat_from, lane_code, lane_of, lessons_bytes, lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes,
@@ -19,7 +19,16 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, Transact
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
+
+/// What format 4 added: the times of a message, and when it was accepted by the steady clock.
+const FROM_3_TO_4: &str = "
+ALTER TABLE messages ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN scheduled_at INTEGER;
+ALTER TABLE messages ADD COLUMN expires_at INTEGER;
+UPDATE messages SET since = at;
+";
+
 /// Rows that are forgotten in one transaction.
 const FORGET_AT_ONCE: i64 = 500;
 
@@ -30,7 +39,8 @@ CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL,
   token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, lane_reason TEXT NOT NULL, retry_of BLOB,
   reverse_path TEXT NOT NULL, author TEXT NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
-  offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL, arrival INTEGER NOT NULL) WITHOUT ROWID;
+  offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL, arrival INTEGER NOT NULL,
+  since INTEGER NOT NULL DEFAULT 0, scheduled_at INTEGER, expires_at INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
 CREATE INDEX IF NOT EXISTS messages_person ON messages (person);
 CREATE INDEX IF NOT EXISTS messages_channel ON messages (channel);
@@ -123,6 +133,9 @@ impl Index {
             )));
         }
         let transaction = connection.unchecked_transaction()?;
+        if format == 3 {
+            transaction.execute_batch(FROM_3_TO_4)?;
+        }
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
         transaction.commit()?;
@@ -175,7 +188,7 @@ impl Index {
     pub(crate) fn load_open(&self, mut each: impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
-             m.lane, m.team, m.person, m.author, m.arrival
+             m.lane, m.team, m.person, m.author, m.arrival, m.since, m.scheduled_at, m.expires_at
              FROM messages m INDEXED BY messages_open JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
         )?;
         let mut rows = statement.query([])?;
@@ -643,7 +656,7 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
     let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+            "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
         )?
         .execute(params![
             meta.id.0,
@@ -667,7 +680,10 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
             message.place.position.offset,
             message.place.payload_length,
             message.place.body_at,
-            message.arrival as i64
+            message.arrival as i64,
+            meta.due.0,
+            meta.scheduled_at.map(|at| at.0),
+            meta.expires_at.map(|at| at.0)
         ])?;
     if let Some(rest) = &meta.rest {
         transaction.prepare_cached("INSERT OR REPLACE INTO bodies VALUES (?1, ?2, ?3, ?4, NULL)")?.execute(params![
@@ -770,7 +786,14 @@ fn standing_at(row: &SqlRow<'_>, id: MessageId) -> rusqlite::Result<Standing> {
         person: PersonId(row.get(15)?),
         from: FromId::of(row.get_ref(16)?.as_str()?),
         order: row.get::<_, i64>(17)?.unsigned_abs(),
+        since: Timestamp(row.get(18)?),
+        scheduled_at: time_at(row, 19)?.unwrap_or(UNSCHEDULED),
+        expires_at: time_at(row, 20)?.unwrap_or(UNENDING),
     })
+}
+
+fn time_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
 }
 
 fn units_at(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Units> {
@@ -820,7 +843,7 @@ pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Resul
     Ok(known)
 }
 
-const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at + COALESCE((SELECT b.length FROM bodies b WHERE b.message = messages.id), 0), lane_reason, retry_of, author";
+const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at + COALESCE((SELECT b.length FROM bodies b WHERE b.message = messages.id), 0), lane_reason, retry_of, author, scheduled_at, expires_at";
 
 fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
     Ok(MessageView {
@@ -841,6 +864,8 @@ fn message_from(row: &SqlRow<'_>) -> rusqlite::Result<MessageView> {
         size_bytes: row.get::<_, i64>(13)? as u64,
         lane_reason: row.get(14)?,
         retry_of: row.get::<_, Option<[u8; 16]>>(15)?.map(MessageId),
+        scheduled_at: time_at(row, 17)?,
+        expires_at: time_at(row, 18)?,
         recipients: Vec::new(),
     })
 }

@@ -447,6 +447,21 @@ impl<D: Disk> Embedded<D> {
         result
     }
 
+    /// The first of what is taken that can be read; what cannot is held.
+    fn first_readable(&self, now: Timestamp, take: impl Fn() -> Option<open_set::Taken>) -> Option<Lease> {
+        loop {
+            let one = take()?;
+            let meta = match &one.fresh {
+                Some(fresh) => Ok(Arc::clone(&fresh.meta)),
+                None => self.lease_from_disk(&one),
+            };
+            match meta {
+                Ok(meta) => return Some(lease(one, &meta)),
+                Err(error) => self.hold_damaged(&one, now, &error),
+            }
+        }
+    }
+
     fn lease_from_disk(&self, taken: &open_set::Taken) -> Result<Arc<open_set::Shared>, StoreError> {
         let (payload, place) = self.read_record(taken.message, taken.place)?;
         let meta = record::message_in(&payload)
@@ -475,6 +490,24 @@ impl<D: Disk> Embedded<D> {
                 },
             }
         }
+    }
+}
+
+fn lease(taken: open_set::Taken, meta: &open_set::Shared) -> Lease {
+    Lease {
+        message: taken.message,
+        channel: taken.channel,
+        person: meta.person,
+        team: meta.team,
+        token: meta.token,
+        surface: meta.surface,
+        accepted_at: meta.at,
+        lane: meta.lane,
+        expires_at: meta.expires_at,
+        envelope: Arc::clone(&meta.envelope),
+        author: Arc::clone(&meta.author),
+        recipients: taken.recipients,
+        size_bytes: taken.size_bytes,
     }
 }
 
@@ -986,32 +1019,20 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
-        loop {
-            let one = lock(&self.shared.open).lease(channel, lane, now, most, skip)?;
-            let meta = match &one.fresh {
-                Some(fresh) => Ok(Arc::clone(&fresh.meta)),
-                None => self.lease_from_disk(&one),
-            };
-            match meta {
-                Ok(meta) => {
-                    return Some(Lease {
-                        message: one.message,
-                        channel: one.channel,
-                        person: meta.person,
-                        team: meta.team,
-                        token: meta.token,
-                        surface: meta.surface,
-                        accepted_at: meta.at,
-                        lane: meta.lane,
-                        envelope: Arc::clone(&meta.envelope),
-                        author: Arc::clone(&meta.author),
-                        recipients: one.recipients,
-                        size_bytes: one.size_bytes,
-                    });
-                }
-                Err(error) => self.hold_damaged(&one, now, &error),
-            }
-        }
+        self.first_readable(now, || lock(&self.shared.open).lease(channel, lane, now, most, skip))
+    }
+
+    fn lease_expired(&self, wall: Timestamp) -> Option<Lease> {
+        self.first_readable(wall, || lock(&self.shared.open).lease_expired(wall))
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        lock(&self.shared.open).next_expiry()
+    }
+
+    fn follow_wall(&self, ahead_ms: i64) {
+        let wakes = lock(&self.shared.open).follow_wall(ahead_ms);
+        self.shared.wake(&wakes);
     }
 
     fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {

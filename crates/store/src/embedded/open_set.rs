@@ -74,9 +74,33 @@ pub(crate) struct Standing {
     pub team: Option<TeamId>,
     pub person: PersonId,
     pub from: FromId,
+    /// When it was accepted, by the steady clock.
+    pub since: Timestamp,
+    /// Not before this time of the wall clock; [`UNSCHEDULED`] without one.
+    pub scheduled_at: Timestamp,
+    /// Not after this time of the wall clock; [`UNENDING`] without one.
+    pub expires_at: Timestamp,
 }
 
+/// No time that it is scheduled for.
+pub(crate) const UNSCHEDULED: Timestamp = Timestamp(i64::MIN);
+/// No time at which it expires.
+pub(crate) const UNENDING: Timestamp = Timestamp(i64::MAX);
+
 impl Standing {
+    /// Its key among those that expire; `None` when it does not.
+    fn expiry(&self) -> Option<Expiry> {
+        (self.expires_at != UNENDING).then_some((self.expires_at, self.order))
+    }
+
+    /// When it may leave at the earliest, by a steady clock that the wall clock is so far ahead of.
+    fn scheduled(&self, ahead_ms: i64) -> Timestamp {
+        if self.scheduled_at == UNSCHEDULED {
+            return UNSCHEDULED;
+        }
+        Timestamp(self.scheduled_at.0.saturating_sub(ahead_ms))
+    }
+
     fn stand(&self) -> Stand {
         Stand { lane: self.lane, team: self.team, person: self.person, from: self.from }
     }
@@ -90,6 +114,9 @@ struct Open {
     /// A write about it is on its way: leases pass it by.
     reserved: bool,
 }
+
+/// By the time, then in the order of acceptance.
+type Expiry = (Timestamp, u64);
 
 /// What is kept of a fresh message, so that handing it over needs no disk.
 #[derive(Clone)]
@@ -113,6 +140,7 @@ pub(crate) struct Shared {
     pub surface: mail::Surface,
     pub lane: Lane,
     pub at: Timestamp,
+    pub expires_at: Option<Timestamp>,
     pub author: Arc<str>,
     pub envelope: Arc<Envelope>,
 }
@@ -232,6 +260,12 @@ pub(crate) struct OpenSet {
     free: Vec<u32>,
     by_id: HashMap<MessageId, u32>,
     lines: HashMap<ChannelId, Lines>,
+    /// Open messages with a queued recipient that expire.
+    expiring: BTreeMap<Expiry, u32>,
+    /// Open messages that are scheduled.
+    scheduled: BTreeSet<u32>,
+    /// How far the wall clock is ahead of the steady one, in milliseconds.
+    ahead_ms: i64,
     pub(crate) states: BTreeMap<ChannelId, ChannelState>,
     pub(crate) lessons: BTreeMap<ChannelId, Lessons>,
     pub(crate) heartbeat: Option<Heartbeat>,
@@ -280,6 +314,9 @@ impl OpenSet {
             }
         };
         self.by_id.insert(id, slot);
+        if standing.scheduled_at != UNSCHEDULED {
+            self.scheduled.insert(slot);
+        }
         self.occupy(place);
         self.totals.open_messages += 1;
         self.totals.open_bytes += self.size(&standing);
@@ -331,12 +368,19 @@ impl OpenSet {
     fn requeue(&mut self, slot: u32) -> Option<Wakeup> {
         let open = self.slots[slot as usize].as_mut()?;
         let standing = open.standing;
-        let wanted = if open.reserved { None } else { earliest(open.rows.get()) };
+        let scheduled = standing.scheduled(self.ahead_ms);
+        let wanted = if open.reserved { None } else { earliest(open.rows.get()).map(|due| due.max(scheduled)) };
         let wakeup = wanted.map(|due| (standing.channel, standing.lane, due));
         if open.queued_at == wanted {
             return wakeup;
         }
         let before = std::mem::replace(&mut open.queued_at, wanted);
+        if let Some(expiry) = standing.expiry() {
+            match wanted {
+                Some(_) => drop(self.expiring.insert(expiry, slot)),
+                None => drop(self.expiring.remove(&expiry)),
+            }
+        }
         let lines = self.lines.entry(standing.channel).or_default();
         if let Some(before) = before {
             lines.remove((before, standing.order), standing.stand());
@@ -349,13 +393,15 @@ impl OpenSet {
 
     /// The messages that would be leased next.
     pub(crate) fn heads(&mut self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
+        let ahead_ms = self.ahead_ms;
         let Some(lines) = self.lines.get_mut(&channel) else { return [None; 3] };
         let slots = LANES.map(|lane| lines.first(lane, now, skip));
         let now = lines.reached();
         slots.map(|slot| {
             let open = self.slots[slot? as usize].as_ref()?;
             let Standing { id, person, from, .. } = open.standing;
-            let due = open.rows.get().iter().filter(|row| is_due(row, now)).count();
+            let is_time = open.standing.scheduled(ahead_ms) <= now;
+            let due = open.rows.get().iter().filter(|row| is_time && is_due(row, now)).count();
             Some(Head { message: id, from, person, recipients: due as u32, size_bytes: self.size(&open.standing) })
         })
     }
@@ -369,27 +415,48 @@ impl OpenSet {
         let fresh = self.cache.get(&slot).cloned();
         let open = self.open_mut(slot);
         let standing = open.standing;
-        let mut recipients = Vec::with_capacity(1);
-        for (index, row) in open.rows.get_mut().iter_mut().enumerate() {
-            if recipients.len() >= most as usize {
-                break;
-            }
-            if is_due(row, now) {
-                row.state = RecipientState::Leased;
-                recipients.push(LeasedRecipient {
-                    index: index as u32,
-                    attempts: u32::from(row.attempts),
-                    doubts: u32::from(row.doubts),
-                    first_attempt: (row.first_attempt.0 != 0).then_some(row.first_attempt),
-                });
-            }
-        }
+        let recipients = take(open.rows.get_mut(), most, |row| is_due(row, now));
         let count = recipients.len() as u64;
         self.count_lease(count);
         self.requeue(slot);
         let size_bytes = self.size(&standing);
         self.lines.entry(channel).or_default().served(standing.stand(), count, size_bytes);
         Some(Taken { message: standing.id, channel, place: standing.place, size_bytes, recipients, fresh })
+    }
+
+    /// Takes every queued recipient of the message whose time was over first.
+    pub(crate) fn lease_expired(&mut self, wall: Timestamp) -> Option<Taken> {
+        let ((expires_at, _), slot) = self.expiring.first_key_value().map(|(key, slot)| (*key, *slot))?;
+        if expires_at > wall {
+            return None;
+        }
+        let fresh = self.cache.get(&slot).cloned();
+        let open = self.open_mut(slot);
+        let standing = open.standing;
+        let Standing { id, channel, place, .. } = standing;
+        let recipients = take(open.rows.get_mut(), u32::MAX, |row| row.state == RecipientState::Queued);
+        self.count_lease(recipients.len() as u64);
+        self.requeue(slot);
+        let size_bytes = self.size(&standing);
+        Some(Taken { message: id, channel, place, size_bytes, recipients, fresh })
+    }
+
+    /// When the next message with a queued recipient expires.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiring.first_key_value().map(|((expires_at, _), _)| *expires_at)
+    }
+
+    /// Puts scheduled mail where it belongs by a wall clock that is so far ahead.
+    pub(crate) fn follow_wall(&mut self, ahead_ms: i64) -> Vec<Wakeup> {
+        if std::mem::replace(&mut self.ahead_ms, ahead_ms) == ahead_ms {
+            return Vec::new();
+        }
+        let slots: Vec<u32> = self.scheduled.iter().copied().collect();
+        let mut wakes: Vec<Wakeup> = slots.into_iter().filter_map(|slot| self.requeue(slot)).collect();
+        // The lanes of a channel are told once, of what is due first.
+        wakes.sort_unstable();
+        wakes.dedup_by_key(|(channel, lane, _)| (*channel, *lane));
+        wakes
     }
 
     /// What leaves before these messages, and with them.
@@ -426,12 +493,13 @@ impl OpenSet {
         found
     }
 
-    /// Messages that have been due since before a moment.
+    /// Messages that could have left before a moment.
     pub(crate) fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
         let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
-        let all = LANES.iter().flat_map(|lane| lines.all(*lane)).filter(|((due, _), _)| *due < before);
-        let mut found: Vec<_> =
-            all.filter_map(|(_, slot)| self.slots[slot as usize].as_ref()).map(|open| open.standing.id).collect();
+        let all = LANES.iter().flat_map(|lane| lines.all(*lane));
+        let standing = all.filter_map(|(_, slot)| self.slots[slot as usize].as_ref()).map(|open| open.standing);
+        let late = |one: &Standing| one.since.max(one.scheduled(self.ahead_ms)) < before;
+        let mut found: Vec<_> = standing.filter(late).map(|one| one.id).collect();
         found.sort_unstable();
         found.truncate(limit);
         found
@@ -877,6 +945,9 @@ impl OpenSet {
     fn unqueue(&mut self, slot: u32) {
         let open = self.open_mut(slot);
         let (standing, queued_at) = (open.standing, open.queued_at.take());
+        if let Some(expiry) = standing.expiry() {
+            self.expiring.remove(&expiry);
+        }
         let Some(lines) = self.lines.get_mut(&standing.channel) else { return };
         if let Some(at) = queued_at {
             lines.remove((at, standing.order), standing.stand());
@@ -952,6 +1023,7 @@ impl OpenSet {
     fn remove(&mut self, slot: u32) {
         self.uncache(slot);
         self.unqueue(slot);
+        self.scheduled.remove(&slot);
         let Some(open) = self.slots[slot as usize].take() else { return };
         let Standing { id, place, .. } = open.standing;
         self.by_id.remove(&id);
@@ -1028,7 +1100,13 @@ impl OpenSet {
             });
             let dues = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).map(|row| row.due);
             let bytes = self.size(&open.standing);
-            entry.lanes[lane as usize].add(dues, bytes, kept_back.contains(&(channel, person)), now);
+            entry.lanes[lane as usize].add(
+                dues,
+                open.standing.scheduled(self.ahead_ms),
+                bytes,
+                kept_back.contains(&(channel, person)),
+                now,
+            );
             for row in open.rows.get() {
                 match row.state {
                     RecipientState::Queued => entry.queued += 1,
@@ -1075,7 +1153,26 @@ fn standing(meta: &Meta, order: u64, place: Place) -> Standing {
         team: meta.team,
         person: meta.person,
         from: FromId::of(&meta.author),
+        since: meta.due,
+        scheduled_at: meta.scheduled_at.unwrap_or(UNSCHEDULED),
+        expires_at: meta.expires_at.unwrap_or(UNENDING),
     }
+}
+
+/// Leases at most so many of the recipients that are wanted.
+fn take(rows: &mut [Row], most: u32, wanted: impl Fn(&Row) -> bool) -> Vec<LeasedRecipient> {
+    let mut recipients = Vec::with_capacity(1);
+    let rows = rows.iter_mut().enumerate().filter(|(_, row)| wanted(row));
+    for (index, row) in rows.take(most as usize) {
+        row.state = RecipientState::Leased;
+        recipients.push(LeasedRecipient {
+            index: index as u32,
+            attempts: u32::from(row.attempts),
+            doubts: u32::from(row.doubts),
+            first_attempt: (row.first_attempt.0 != 0).then_some(row.first_attempt),
+        });
+    }
+    recipients
 }
 
 fn is_due(row: &Row, now: Timestamp) -> bool {
@@ -1198,7 +1295,7 @@ mod tests {
         assert_eq!(set.wall_at(Timestamp(7)), Timestamp(7));
         let since_boot = std::time::Duration::from_secs(9);
         let reading = mail::steady::Reading { boot: [1; 16], since_boot, wall: Timestamp(90_000), proved: true };
-        let heartbeat = Heartbeat { reading, steady: Timestamp(5_000), owed: None };
+        let heartbeat = Heartbeat { reading, steady: Timestamp(5_000), owed: None, doubted: false };
         set.apply(Record::Beat { heartbeat, credit: None }, 1, None);
         assert_eq!(set.wall_at(Timestamp(6_000)), Timestamp(91_000));
     }

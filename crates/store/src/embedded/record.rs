@@ -471,11 +471,11 @@ pub(crate) fn lessons_from(bytes: &[u8]) -> Option<Lessons> {
 }
 
 fn put_heartbeat(out: &mut Vec<u8>, heartbeat: &Heartbeat) {
-    let Heartbeat { reading, steady, owed } = heartbeat;
+    let Heartbeat { reading, steady, owed, doubted } = heartbeat;
     out.extend_from_slice(&reading.boot);
     put_number(out, reading.since_boot.as_millis() as u64);
     put_time(out, reading.wall);
-    out.push(u8::from(reading.proved));
+    out.push(u8::from(reading.proved) | u8::from(*doubted) << 1);
     put_time(out, *steady);
     put_option(out, *owed, |out, Owed { wall, steady }| {
         put_time(out, wall);
@@ -484,15 +484,14 @@ fn put_heartbeat(out: &mut Vec<u8>, heartbeat: &Heartbeat) {
 }
 
 fn take_heartbeat(input: &mut Input<'_>) -> Option<Heartbeat> {
-    let reading = Reading {
-        boot: input.fixed(16)?.try_into().ok()?,
-        since_boot: Duration::from_millis(input.number()?),
-        wall: take_time(input)?,
-        proved: input.byte()? == 1,
-    };
+    let boot = input.fixed(16)?.try_into().ok()?;
+    let since_boot = Duration::from_millis(input.number()?);
+    let wall = take_time(input)?;
+    let bits = input.byte()?;
+    let reading = Reading { boot, since_boot, wall, proved: bits & 1 != 0 };
     let steady = take_time(input)?;
     let owed = input.option(|input| Some(Owed { wall: take_time(input)?, steady: take_time(input)? }))?;
-    Some(Heartbeat { reading, steady, owed })
+    Some(Heartbeat { reading, steady, owed, doubted: bits & 2 != 0 })
 }
 
 /// A heartbeat as bytes, for the index.

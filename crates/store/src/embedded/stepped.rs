@@ -348,6 +348,18 @@ impl Queue for Stepped {
         Some(lease)
     }
 
+    fn lease_expired(&self, wall: Timestamp) -> Option<Lease> {
+        self.told(self.queue.lease_expired(wall))
+    }
+
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.queue.next_expiry()
+    }
+
+    fn follow_wall(&self, ahead_ms: i64) {
+        self.queue.follow_wall(ahead_ms);
+    }
+
     fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         self.queue.ahead(channel, messages, now)
     }

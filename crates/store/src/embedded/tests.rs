@@ -129,6 +129,52 @@ pub(super) fn intent(lease: &Lease) -> Intent {
 }
 
 #[test]
+fn the_times_of_a_message_outlive_a_restart_and_an_index_of_the_format_before() {
+    let hour = |count: i64| Timestamp(NOW.0 + count * 3_600_000);
+    let mut bench = Bench::new();
+    let timed = NewMessage { scheduled_at: Some(hour(2)), expires_at: Some(hour(3)), ..message(1, &["luis@example.org"]) };
+    bench.accept(timed).unwrap();
+    bench.accept(message(2, &["eva@example.org"])).unwrap();
+    for _ in 0..2 {
+        bench.restart();
+        let view = bench.queue().message(id(1)).unwrap().unwrap();
+        assert_eq!((view.scheduled_at, view.expires_at), (Some(hour(2)), Some(hour(3))));
+        assert_eq!(bench.queue().overdue(CHANNEL, hour(1), 9), [id(2)], "its time has not come");
+        assert_eq!(bench.queue().next_expiry(), Some(hour(3)));
+        assert!(bench.queue().lease_expired(Timestamp(hour(3).0 - 1)).is_none());
+    }
+    // By a wall clock that is an hour ahead of the steady one its time comes an hour sooner.
+    bench.queue().follow_wall(3_600_000);
+    assert_eq!(bench.queue().overdue(CHANNEL, Timestamp(hour(1).0 + 1), 9), [id(1), id(2)]);
+    let over = bench.queue().lease_expired(hour(3)).unwrap();
+    assert_eq!((over.message, over.expires_at, over.recipients.len()), (id(1), Some(hour(3)), 1));
+    assert_eq!(bench.queue().next_expiry(), None);
+    bench.queue().give_back(id(1), &[0]);
+    bench
+        .queue()
+        .record(AttemptRecord {
+            settle: Some(settlement(&bench.queue().lease_expired(hour(3)).unwrap(), Move::Expire)),
+            ..AttemptRecord::default()
+        })
+        .wait()
+        .unwrap();
+    assert_eq!((bench.states(1), bench.queue().next_expiry()), (vec![RecipientState::Expired], None));
+
+    bench.queue = None;
+    let index = rusqlite::Connection::open(bench.folder.path().join("index.sqlite")).unwrap();
+    let before = "ALTER TABLE messages DROP COLUMN since; ALTER TABLE messages DROP COLUMN scheduled_at;
+                  ALTER TABLE messages DROP COLUMN expires_at; PRAGMA user_version = 3;";
+    index.execute_batch(before).unwrap();
+    drop(index);
+    bench.restart();
+    assert_eq!(bench.queue().overdue(CHANNEL, hour(1), 9), [id(2)]);
+    assert_eq!(bench.queue().message(id(2)).unwrap().unwrap().expires_at, None);
+    bench.accept(NewMessage { expires_at: Some(hour(5)), ..message(3, &["luis@example.org"]) }).unwrap();
+    bench.restart();
+    assert_eq!(bench.queue().next_expiry(), Some(hour(5)));
+}
+
+#[test]
 fn a_message_is_found_from_acceptance_to_its_end_and_after_a_restart() {
     let mut bench = Bench::new();
     bench.accept(message(1, &["luis@example.org", "eva@example.org"])).unwrap();

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::{Bytes, BytesMut};
 use mail::header::{Header, MAX_HEADER, blank_line};
-use mail::{Directory, Lane};
+use mail::{Directory, Lane, Timestamp};
 use smtp::{ForwardPath, Mailbox, ReversePath};
 
 /// A large message is taken in in pieces of this size.
@@ -29,6 +29,8 @@ struct Asked {
     channel: Option<String>,
     lane: Option<Lane>,
     tags: Vec<(String, String)>,
+    scheduled_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
 }
 
 pub(crate) async fn raw(
@@ -120,6 +122,8 @@ fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem
         channel: params.one("channel"),
         lane: params.read("lane", lane),
         tags: params.read_all("tag", tag),
+        scheduled_at: params.read("scheduled_at", time),
+        expires_at: params.read("expires_at", time),
     };
     params.finish()?;
     Ok(asked)
@@ -139,6 +143,11 @@ fn lane(text: &str) -> Result<Lane, String> {
         "bulk" => Ok(Lane::Bulk),
         _ => Err(format!("there is no lane '{text}'; there are: now, normal, bulk")),
     }
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text)
+        .ok_or_else(|| "a time is written with its offset, as 2026-11-25T09:00:00+01:00 (in a query, + is %2B)".to_owned())
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {
@@ -191,6 +200,8 @@ fn submission(
         lane: asked.lane,
         tags: asked.tags,
         idempotency_key,
+        scheduled_at: asked.scheduled_at,
+        expires_at: asked.expires_at,
     })
 }
 

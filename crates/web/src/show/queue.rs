@@ -47,6 +47,7 @@ impl Glance<'_> {
             recipients: waiting.recipients,
             bytes: waiting.bytes,
             later: queued.later.transactions,
+            scheduled: queued.scheduled,
             kept_back: queued.kept_back.transactions,
             next_slot: next_slot(queued, lane, way).map(|at| self.clocks.shown(at)),
             // Whatever its place in line, nothing leaves before it is due.
@@ -82,11 +83,13 @@ pub(crate) fn through(lanes: &[LaneQueue; 3], lane: Lane, more: Ahead) -> Ahead 
 ///
 /// Whoever waits for a person is counted as such, unless the channel as a whole does.
 fn causes(line: &ChannelQueue, parked: Result<(), Option<Timestamp>>, waits: &[Option<LaneWait>; 3]) -> Vec<QueueCause> {
-    let mut sums = [(WaitingKind::Channel, 0), (WaitingKind::Pace, 0), (WaitingKind::Turn, 0), (WaitingKind::Retry, 0)];
+    let kinds = [WaitingKind::Channel, WaitingKind::Pace, WaitingKind::Turn, WaitingKind::Retry, WaitingKind::Schedule];
+    let mut sums = kinds.map(|kind| (kind, 0));
     let mut add = |kind, count| sums.iter_mut().filter(|(known, _)| *known == kind).for_each(|(_, sum)| *sum += count);
     let mut for_a_person = line.held;
     for (lane, wait) in line.lanes.iter().zip(waits) {
-        let (due, later) = (lane.due.transactions, lane.later.transactions);
+        let (due, later) = (lane.due.transactions, lane.later.transactions.saturating_sub(lane.scheduled));
+        add(WaitingKind::Schedule, lane.scheduled);
         match parked {
             Err(None) => add(WaitingKind::Channel, due + later + lane.kept_back.transactions),
             Err(Some(_)) => add(WaitingKind::Channel, due + later),

@@ -48,6 +48,9 @@ pub struct QueueLane {
     pub bytes: u64,
     /// Messages among these that are not due yet.
     pub later: u64,
+    /// Messages among those that wait for the time they are scheduled for.
+    #[serde(default)]
+    pub scheduled: u64,
     /// Messages among these that wait for a person, since the channel keeps their sender's mail back.
     #[serde(default)]
     pub kept_back: u64,

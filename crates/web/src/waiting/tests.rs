@@ -27,7 +27,7 @@ fn queued(due: i64) -> RecipientView {
 fn mail(lane: Lane, starts: Option<i64>) -> Mail<'static> {
     let ahead = Ahead { transactions: 13, recipients: 13, bytes: 13_000 };
     let place = Some(Place { ahead, starts: starts.map(Timestamp) });
-    Mail { person: PersonId(1), author: "ana@example.com", reverse_path: "", lane, place }
+    Mail { person: PersonId(1), author: "ana@example.com", reverse_path: "", lane, place, scheduled_at: None, expires_at: None }
 }
 
 fn way(state: ChannelState) -> Way {
@@ -234,4 +234,20 @@ fn a_message_waits_for_what_happens_first() {
     assert_eq!(of_message([&held, &retry].into_iter()), Some(retry.clone()));
     assert_eq!(of_message([&held, &retry, &leased].into_iter()), Some(leased));
     assert_eq!(of_message([].into_iter()), None);
+}
+
+#[test]
+fn mail_with_a_time_waits_for_it_whatever_its_channel_does() {
+    let hour = Timestamp(NOW.0 + 3_600_000);
+    let early = Mail { scheduled_at: Some(hour), ..mail(Lane::Normal, None) };
+    for state in [ChannelState::Active, ChannelState::Paused { by: "ana".into() }, throttled(1_060_000)] {
+        let waits = reason(&queued(NOW.0), &early, &way(state));
+        assert_eq!((waits.kind, waits.next_try), (WaitingKind::Schedule, Some(hour)));
+        assert!(waits.text.starts_with("scheduled: it is not sent before 1970-01-01T01:16:40"), "{}", waits.text);
+    }
+    let come = Mail { scheduled_at: Some(NOW), ..mail(Lane::Normal, None) };
+    assert_eq!(reason(&queued(NOW.0), &come, &way(ChannelState::Active)).kind, WaitingKind::Turn);
+    let over = Mail { expires_at: Some(NOW), ..mail(Lane::Normal, None) };
+    let waits = reason(&queued(NOW.0), &over, &way(ChannelState::Active));
+    assert!(waits.text.contains("its time was over") && waits.next_try.is_none(), "{waits:?}");
 }

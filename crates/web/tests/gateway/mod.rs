@@ -262,8 +262,8 @@ impl Shared {
             message_id: "x@example.com".into(),
             tags: submission.tags,
             idempotency: submission.idempotency_key.map(|key| Idempotency { key, fingerprint, parts: false }),
-            scheduled_at: None,
-            expires_at: None,
+            scheduled_at: submission.scheduled_at,
+            expires_at: submission.expires_at,
             body: submission.body.into_body(),
         }
     }
@@ -335,6 +335,8 @@ impl Gateway for Shared {
             lane: None,
             tags: repeat.tags,
             idempotency_key: Some(format!("retry of {}", repeat.of)),
+            scheduled_at: None,
+            expires_at: None,
         };
         let message = NewMessage { retry_of: Some(repeat.of), ..self.store(submission) };
         Box::pin(async move {

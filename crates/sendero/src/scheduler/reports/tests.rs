@@ -85,6 +85,7 @@ fn case(to: Move, said: Diagnostic) -> Case {
             surface: Surface::Smtp,
             accepted_at: Timestamp(AT.0 - 60_000),
             lane: Lane::Bulk,
+            expires_at: None,
             envelope: Arc::new(envelope),
             author: "ana@example.com".into(),
             recipients: vec![LeasedRecipient { index: 0, attempts: 0, doubts: 0, first_attempt: None }],

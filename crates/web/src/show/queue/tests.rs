@@ -11,17 +11,18 @@ fn some(count: u64) -> Ahead {
     Ahead { transactions: count, recipients: count, bytes: 1000 * count }
 }
 
-/// Five normal messages, two of them not due; fifteen bulk ones, three of them not due; four of somebody kept back.
+/// Five normal messages, two of them not due; seventeen bulk ones, of which three wait for a retry and two for the time
+/// they are scheduled for; four of somebody kept back.
 fn line() -> ChannelQueue {
     let lane = |due, later| LaneQueue { due: some(due), later: some(later), ..LaneQueue::default() };
     ChannelQueue {
         channel: ChannelId(1),
-        queued: 24,
+        queued: 26,
         leased: 1,
         held: 2,
         bytes: 0,
         oldest: None,
-        lanes: [LaneQueue::default(), LaneQueue { kept_back: some(4), ..lane(3, 2) }, lane(12, 3)],
+        lanes: [LaneQueue::default(), LaneQueue { kept_back: some(4), ..lane(3, 2) }, LaneQueue { scheduled: 2, ..lane(12, 5) }],
     }
 }
 
@@ -34,10 +35,11 @@ fn causes_add_up_to_what_is_open_and_who_is_kept_back_waits_for_a_person() {
     let spread = Some(LaneWait { until: None, why: Why::Spread });
     let (delivery, person) = ((WaitingKind::Delivery, 1), (WaitingKind::Person, 6));
     let (pace, turn) = ((WaitingKind::Pace, 12), (WaitingKind::Turn, 3));
-    assert_eq!(shown(Ok(()), spread), [pace, turn, (WaitingKind::Retry, 5), delivery, person]);
-    assert_eq!(shown(Ok(()), None), [(WaitingKind::Turn, 15), (WaitingKind::Retry, 5), delivery, person]);
-    assert_eq!(shown(Err(Some(NOW)), None), [(WaitingKind::Channel, 20), delivery, person]);
-    assert_eq!(shown(Err(None), None), [(WaitingKind::Channel, 24), delivery, (WaitingKind::Person, 2)]);
+    let (retry, schedule) = ((WaitingKind::Retry, 5), (WaitingKind::Schedule, 2));
+    assert_eq!(shown(Ok(()), spread), [pace, turn, retry, schedule, delivery, person]);
+    assert_eq!(shown(Ok(()), None), [(WaitingKind::Turn, 15), retry, schedule, delivery, person]);
+    assert_eq!(shown(Err(Some(NOW)), None), [(WaitingKind::Channel, 20), schedule, delivery, person]);
+    assert_eq!(shown(Err(None), None), [(WaitingKind::Channel, 24), schedule, delivery, (WaitingKind::Person, 2)]);
 }
 
 #[test]
@@ -74,7 +76,8 @@ fn the_next_slot_is_the_latest_of_what_it_waits_for() {
 fn lane(messages: u64, kept_back: u64, finishes_at: Option<i64>) -> QueueLane {
     let (recipients, bytes, later, next_slot) = (messages, 0, 0, None);
     let finishes_at = finishes_at.map(Timestamp);
-    QueueLane { lane: Lane::Normal, messages, recipients, bytes, later, kept_back, next_slot, finishes_at }
+    let scheduled = 0;
+    QueueLane { lane: Lane::Normal, messages, recipients, bytes, later, scheduled, kept_back, next_slot, finishes_at }
 }
 
 #[test]

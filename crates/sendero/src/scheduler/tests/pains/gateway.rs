@@ -100,6 +100,7 @@ impl Gateway {
             rules: Arc::new(Rules::default()),
             steady: Arc::new(clock),
             wall: Arc::new(clock),
+            calendar: Arc::new(move || mail::steady::Calendar::sure(clock())),
             jitter: Arc::new(move || {
                 let mut state = chance.lock().unwrap();
                 *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -215,7 +216,8 @@ impl Gateway {
         let place =
             place.map(|(_, lane, ahead)| web::waiting::Place { ahead, starts: scheduler.forecast(view.channel, lane, ahead) });
         let (author, reverse_path) = (view.author.as_str(), view.reverse_path.as_str());
-        let mail = web::waiting::Mail { person: view.person, author, reverse_path, lane: view.lane, place };
+        let (person, lane, scheduled_at, expires_at) = (view.person, view.lane, view.scheduled_at, view.expires_at);
+        let mail = web::waiting::Mail { person, author, reverse_path, lane, place, scheduled_at, expires_at };
         let clocks = web::clocks::Clocks { wall: self.now(), steady: self.now() };
         let way = web::waiting::Way { name: "mailbox".into(), outlook: scheduler.outlook(view.channel), clocks, words: true };
         web::waiting::of_recipient(&view.recipients[0], &mail, &way)

@@ -1,0 +1,139 @@
+//! What the wall clock does to mail: its scheduled time comes, or its time is over.
+
+use super::Shared;
+use super::worker::reports;
+use bytes::Bytes;
+use mail::{Diagnostic, Move, Timestamp};
+use smtp::EnhancedCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use store::{AttemptRecord, Lease, Settled, Settlement, Spending, StoreError};
+
+/// The calendar is looked at this often, so that a clock step delays nothing for more.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Scheduled mail follows the wall clock when it has moved by this many milliseconds, and is due so much later.
+const SLACK_MS: i64 = 50;
+/// Mail of which nobody can say whether its time is over is looked at again after this.
+const IN_DOUBT: Duration = Duration::from_secs(60);
+
+impl Shared {
+    /// Lets scheduled mail become due and mail expire, until the stop.
+    pub(super) async fn look_at_the_calendar(self: Arc<Self>) {
+        loop {
+            self.follow_wall();
+            self.expire_all().await;
+            let now = (self.parts.calendar)().wall;
+            let next = self.parts.queue.next_expiry().filter(|at| *at > now);
+            let pause = next.map_or(LOOK_AGAIN, |at| at.since(now).min(LOOK_AGAIN));
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
+            }
+        }
+    }
+
+    /// Tells the queue how far the wall clock is ahead.
+    pub(super) fn follow_wall(&self) {
+        let ahead = self.wall().0.saturating_sub(self.steady().0).saturating_sub(SLACK_MS);
+        let before = self.wall_ahead.load(Ordering::Relaxed);
+        if ahead.abs_diff(before) >= SLACK_MS as u64 {
+            self.wall_ahead.store(ahead, Ordering::Relaxed);
+            self.parts.queue.follow_wall(ahead);
+        }
+    }
+
+    /// Ends what may not be sent any more, whatever it waits for.
+    async fn expire_all(&self) {
+        let calendar = (self.parts.calendar)();
+        let may_end = |at: Timestamp| calendar.has_passed(at) == Some(true);
+        while self.parts.queue.next_expiry().is_some_and(may_end) && !self.stopping.is_cancelled() {
+            let Some(lease) = self.parts.queue.lease_expired(calendar.wall) else { return };
+            if !self.expire(&lease).await {
+                return;
+            }
+        }
+    }
+
+    /// Where a message in hand may not be sent any more, what becomes of it instead; `None` where it may.
+    pub(super) fn is_over(&self, lease: &Lease) -> Option<Move> {
+        match (self.parts.calendar)().has_passed(lease.expires_at?) {
+            Some(false) => None,
+            Some(true) => Some(Move::Expire),
+            None => Some(Move::GiveBack),
+        }
+    }
+
+    /// Does that to a message in hand: `expired`, or back to the queue while nobody can say.
+    pub(super) async fn end_or_put_off(&self, lease: &Lease, what: Move) {
+        if what == Move::Expire {
+            self.expire(lease).await;
+            return;
+        }
+        let said = "the clock was set, so it is not known whether its time is over";
+        let settlement = settlement(self, lease, Move::GiveBack, Diagnostic::own(None, said));
+        if !self.settle(lease, AttemptRecord { settle: Some(settlement), ..AttemptRecord::default() }).await {
+            self.give_back(lease);
+        }
+    }
+
+    /// True when that is durable; else the message is back in the queue.
+    async fn expire(&self, lease: &Lease) -> bool {
+        let directory = self.parts.directory.directory();
+        let row = directory.channel(lease.channel);
+        let settlement = settlement(self, lease, Move::Expire, over(lease));
+        let body = self.parts.queue.body(lease.message).unwrap_or_else(|problem| {
+            tracing::warn!(queue.id = %lease.message, %problem, "it is reported without its bytes");
+            Bytes::new().into()
+        });
+        let reports = row.map(|row| reports(self, row, lease, &body, &settlement, false)).unwrap_or_default();
+        let done = self.settle(lease, AttemptRecord { settle: Some(settlement), intend: None, reports }).await;
+        if done {
+            let channel = row.map_or("", |row| &row.name);
+            tracing::info!(queue.id = %lease.message, channel.name = channel, recipients = lease.recipients.len(), "expired");
+        } else {
+            self.give_back(lease);
+        }
+        done
+    }
+
+    async fn settle(&self, lease: &Lease, record: AttemptRecord) -> bool {
+        match self.parts.queue.record(record).await {
+            Ok(()) => true,
+            Err(StoreError::NoSpace(reason)) => {
+                tracing::warn!(queue.id = %lease.message, reason, "what has expired waits for room on the disk");
+                false
+            }
+            Err(problem) => {
+                tracing::error!(queue.id = %lease.message, %problem, "what has expired is not recorded");
+                false
+            }
+        }
+    }
+
+    fn give_back(&self, lease: &Lease) {
+        let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
+        self.parts.queue.give_back(lease.message, &indices);
+    }
+}
+
+/// The end is that its time was over (RFC 3463 §3.5).
+fn over(lease: &Lease) -> Diagnostic {
+    let at = lease.expires_at.map(|at| format!(", {at}")).unwrap_or_default();
+    let said = format!("the time after which it was not to be sent{at}, has passed");
+    Diagnostic::own(Some(EnhancedCode::new(4, 4, 7)), said)
+}
+
+fn settlement(shared: &Shared, lease: &Lease, to: Move, said: Diagnostic) -> Settlement {
+    let due = shared.steady().plus(IN_DOUBT);
+    let settled = |index| Settled { index, to, due, counts: false, said: said.clone(), cause: None, suppress: None };
+    Settlement {
+        message: lease.message,
+        channel: lease.channel,
+        at: shared.wall(),
+        relay: String::new(),
+        spending: Spending::Uncounted,
+        recipients: lease.recipients.iter().map(|recipient| settled(recipient.index)).collect(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Times: not before, not after, and what a clock that was set changes.
+
+use super::*;
+use mail::EventKind;
+use mail::channel::ChannelMove;
+
+const MINUTE: u64 = 60;
+
+impl World {
+    /// A message of Ana's that leaves not before and not after so many minutes.
+    async fn submit_timed(&self, number: u8, schedule: Option<i64>, expires: Option<i64>) -> MessageId {
+        let id = MessageId::new(self.now(), [number; 10]);
+        let in_minutes = |count: i64| Timestamp(self.now().0 + count * 60_000);
+        let mut message =
+            self.message(id, ANA, ReversePath::parse("<ana@example.com>").unwrap(), &format!("user{number}@example.org"));
+        (message.scheduled_at, message.expires_at) = (schedule.map(in_minutes), expires.map(in_minutes));
+        self.queue.accept(vec![message]).await.unwrap();
+        id
+    }
+
+    fn is(&self, id: MessageId) -> RecipientState {
+        self.recipient(id).state
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn scheduled_mail_leaves_at_its_time_and_not_before() {
+    let world = World::new();
+    let (now, later) = (world.submit_timed(1, None, None).await, world.submit_timed(2, Some(90), None).await);
+    world.after(90 * MINUTE - 1).await;
+    assert_eq!((world.is(now), world.is(later)), (RecipientState::Sent, RecipientState::Queued));
+    world.after(2).await;
+    assert_eq!(world.is(later), RecipientState::Sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scheduled_mail_goes_by_the_wall_clock_and_a_release_does_not_send_it_early() {
+    let world = World::new();
+    let id = world.submit_timed(1, Some(5 * 60), None).await;
+    let steer = |to| store::Steer { message: id, recipients: vec![], to, channel: None, by: "ana".into(), at: world.now() };
+    for to in [mail::Move::Hold, mail::Move::Release] {
+        world.queue.steer(steer(to)).await.unwrap();
+    }
+    world.after(2 * 3600).await;
+    assert_eq!(world.is(id), RecipientState::Queued);
+    // An hour forward: two more are left.
+    world.clock.set(1);
+    world.after(2 * 3600 - 15).await;
+    assert_eq!(world.is(id), RecipientState::Queued);
+    world.after(30).await;
+    assert_eq!(world.is(id), RecipientState::Sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_leave_in_time_expires_with_a_report_whatever_its_channel_does() {
+    for parked in ["down", "paused", "paced", "deferred"] {
+        let world = if parked == "paced" { World::held_to(&["1 message / 1 day"]) } else { World::new() };
+        match parked {
+            "down" => world.hop.down.store(true, Ordering::Relaxed),
+            "paused" => world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await,
+            "deferred" => world.hop.defers.store(true, Ordering::Relaxed),
+            _ => drop(world.submit_timed(9, None, None).await),
+        }
+        world.after(5).await;
+        let id = world.submit_timed(1, None, Some(15)).await;
+        world.after(15 * MINUTE - 1).await;
+        assert_eq!(world.is(id), RecipientState::Queued, "{parked}");
+        let seen = world.hop.seen.load(Ordering::Relaxed);
+        world.after(12).await;
+        let one = world.recipient(id);
+        assert_eq!(one.state, RecipientState::Expired, "{parked}");
+        assert!(one.said.contains("not to be sent"), "{}", one.said);
+        assert_eq!(world.reports().len(), 1, "{parked}");
+        let events = world.queue.events_of(id).unwrap();
+        assert_eq!(events.last().unwrap().kind, EventKind::MessageExpired);
+        world.hop.down.store(false, Ordering::Relaxed);
+        world.hop.defers.store(false, Ordering::Relaxed);
+        world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+        world.after(3600).await;
+        assert_eq!((world.is(id), world.hop.seen.load(Ordering::Relaxed)), (RecipientState::Expired, seen), "{parked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_left_in_time_does_not_expire() {
+    let world = World::new();
+    let id = world.submit_timed(1, Some(10), Some(15)).await;
+    world.after(3600).await;
+    assert_eq!((world.is(id), world.reports().len()), (RecipientState::Sent, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_clock_was_set_nothing_expires_and_nothing_is_sent_late_until_it_is_proved() {
+    let world = World::new();
+    let channel = world.channel();
+    world.scheduler.steer(channel, ChannelMove::Pause { by: "ana".into() }).await;
+    let (short, long) = (world.submit_timed(1, None, Some(15)).await, world.submit_timed(2, None, Some(600)).await);
+    world.after(60).await;
+    world.clock.set(5);
+    world.after(60).await;
+    assert_eq!(world.is(short), RecipientState::Queued, "nobody knows");
+    world.scheduler.steer(channel, ChannelMove::Resume).await;
+    world.after(10 * MINUTE).await;
+    assert_eq!((world.is(short), world.is(long)), (RecipientState::Queued, RecipientState::Sent));
+    // It was wrong, and is set back before its time is over.
+    world.clock.set(0);
+    world.clock.prove(world.began);
+    world.after(80).await;
+    assert_eq!(world.is(short), RecipientState::Sent);
+
+    world.scheduler.steer(channel, ChannelMove::Pause { by: "ana".into() }).await;
+    let third = world.submit_timed(3, None, Some(15)).await;
+    world.clock.set(-3);
+    world.after(3600).await;
+    world.scheduler.steer(channel, ChannelMove::Resume).await;
+    world.after(60).await;
+    assert_eq!(world.is(third), RecipientState::Queued, "by the clock as it was its time is over");
+    world.clock.set(0);
+    world.clock.prove(world.began);
+    world.after(80).await;
+    assert_eq!(world.is(third), RecipientState::Expired);
+}
