@@ -5,6 +5,7 @@ use crate::limits::{Caps, Limit};
 use crate::pace::Reserve;
 use crate::time::Timestamp;
 use smtp::Mailbox;
+use std::collections::BTreeMap;
 
 /// A way out. The credential itself is not here: the directory keeps it sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -481,6 +482,62 @@ impl ChannelState {
             | Self::Unreachable { reason, .. }
             | Self::LoginRefused { reason, .. }
             | Self::NeedsAttention { reason, .. } => reason,
+        }
+    }
+}
+
+/// What a channel keeps back for its own sake, and since when it has not worked: it outlives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The directory row's revision at which the provider said so: a changed row lets all of it go.
+    pub revision: u64,
+    /// People whose mail stays, and why.
+    pub people: BTreeMap<PersonId, String>,
+    /// Senders that the provider refuses: their mail is held.
+    pub senders: BTreeMap<Sender, SenderRefused>,
+    /// When it was last active, by the steady clock; `None` while it is.
+    pub down_since: Option<Timestamp>,
+}
+
+/// Whose mail a provider refuses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sender {
+    /// Of whom.
+    pub person: PersonId,
+    /// Its author, as [`Mailbox::key`] writes it.
+    pub author: String,
+    /// The reverse-path, written so too, where nothing else had been seen of the message; empty for `<>`.
+    pub path: Option<String>,
+}
+
+/// What a provider said of a sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SenderRefused {
+    /// The address that it does not let the channel send as.
+    pub address: String,
+    /// Its words.
+    pub said: String,
+}
+
+impl Kept {
+    /// Lets go what is kept back.
+    pub fn forgive(&mut self) {
+        self.people.clear();
+        self.senders.clear();
+    }
+
+    /// Follows the channel's state: the time begins when it stops working, and ends when it is active again. A try that
+    /// is about to be made is neither.
+    pub fn follow(&mut self, state: &ChannelState, now: Timestamp) {
+        match state {
+            ChannelState::Active => self.down_since = None,
+            ChannelState::Unverified => {}
+            ChannelState::Paused { .. }
+            | ChannelState::Throttled { .. }
+            | ChannelState::Unreachable { .. }
+            | ChannelState::LoginRefused { .. }
+            | ChannelState::NeedsAttention { .. }
+            | ChannelState::Disabled => self.down_since = self.down_since.or(Some(now)),
         }
     }
 }

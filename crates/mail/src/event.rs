@@ -88,6 +88,12 @@ pub enum EventKind {
     ChannelFallbackUsed = 43,
     /// A limit was learned from a reply.
     ChannelLimitLearned = 44,
+    /// Mail of one person is kept back: many of their recipients in a row were refused.
+    ChannelPersonPaused = 45,
+    /// That mail goes on.
+    ChannelPersonResumed = 46,
+    /// A sender that the provider refused is tried again.
+    ChannelSenderRestored = 47,
     /// A bulk send began.
     JobStarted = 64,
     /// A bulk send was paused.
@@ -100,7 +106,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::MessageQueued,
         Self::MessageCaptured,
         Self::MessageUncertain,
@@ -132,6 +138,9 @@ impl EventKind {
         Self::ChannelDisabled,
         Self::ChannelFallbackUsed,
         Self::ChannelLimitLearned,
+        Self::ChannelPersonPaused,
+        Self::ChannelPersonResumed,
+        Self::ChannelSenderRestored,
         Self::JobStarted,
         Self::JobPaused,
         Self::JobProgress,
@@ -185,6 +194,9 @@ impl EventKind {
             Self::ChannelDisabled => "channel.disabled",
             Self::ChannelFallbackUsed => "channel.fallback_used",
             Self::ChannelLimitLearned => "channel.limit_learned",
+            Self::ChannelPersonPaused => "channel.person_paused",
+            Self::ChannelPersonResumed => "channel.person_resumed",
+            Self::ChannelSenderRestored => "channel.sender_restored",
             Self::JobStarted => "job.started",
             Self::JobPaused => "job.paused",
             Self::JobProgress => "job.progress",

@@ -460,8 +460,8 @@ impl web::Gateway for Gateway {
         self.scheduler.forecast(channel, lane, ahead)
     }
 
-    fn released(&self, channel: ChannelId) {
-        self.scheduler.released(channel);
+    fn released(&self, channel: ChannelId, in_charge: bool) -> Answer<'_, ()> {
+        Box::pin(self.scheduler.released(channel, in_charge))
     }
 
     fn queue(&self) -> Arc<dyn Queue> {

@@ -1,12 +1,12 @@
 //! What the rest of Sendero sees of the store.
 
 use crate::body::{Body, Spool};
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{
-    Cause, ChannelId, Diagnostic, Envelope, Event, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId, Timestamp,
-    TokenId,
+    Cause, ChannelId, Diagnostic, Envelope, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, Surface, TeamId,
+    Timestamp, TokenId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -102,6 +102,18 @@ pub trait Queue: Send + Sync + 'static {
 
     /// What was learned about the channels.
     fn lessons(&self) -> BTreeMap<ChannelId, Lessons>;
+
+    /// Makes durable what a channel keeps back. What is `told` of it are events of the channel.
+    fn set_kept(
+        &self,
+        channel: ChannelId,
+        kept: Kept,
+        told: Vec<(EventKind, String)>,
+        at: Timestamp,
+    ) -> Commit<Result<(), StoreError>>;
+
+    /// What the channels keep back.
+    fn kept(&self) -> BTreeMap<ChannelId, Kept>;
 
     /// Writes the clocks down, so that the steady clock can go on after a restart, and makes what was spent
     /// before older by a credit.

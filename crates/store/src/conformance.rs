@@ -5,7 +5,7 @@
 
 use crate::api::*;
 use crate::model::Model;
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept, Sender, SenderRefused};
 use mail::pace::{FromId, LearnedCap, LearnedPace, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat, Owed, Reading};
 use mail::{
@@ -305,7 +305,19 @@ impl Run {
     fn other(&self, a: u8, b: u8, c: u8, queue: &dyn Queue) -> Result<(), String> {
         let channel = CHANNELS[usize::from(b) % CHANNELS.len()];
         let (now, said) = (self.now, format!("450 said {c}"));
-        match a / 3 % 4 {
+        match a / 3 % 5 {
+            4 => {
+                let mut kept = Kept { revision: u64::from(c), down_since: c.is_multiple_of(3).then_some(now), ..Kept::default() };
+                kept.people.extend((0..c % 3).map(|id| (PersonId(u32::from(id)), said.clone())));
+                kept.senders.extend((0..b % 3).map(|id| {
+                    let (author, path) = (PEOPLE[usize::from(id)].to_lowercase(), id.is_multiple_of(2).then(String::new));
+                    let refused = SenderRefused { address: author.clone(), said: said.clone() };
+                    (Sender { person: PersonId(u32::from(id)), author, path }, refused)
+                }));
+                let told = vec![(mail::EventKind::ChannelPersonPaused, said); usize::from(c % 3)];
+                let expected = self.model.set_kept(channel, kept.clone(), told.clone(), now).wait();
+                same("set_kept", &expected, &queue.set_kept(channel, kept, told, now).wait())
+            }
             0 => {
                 let pace = LearnedPace { per_minute: 7, before: 30, taught_at: now, step_at: now, said: said.clone() };
                 let cap = LearnedCap { connections: 1, before: 3, taught_at: now, step_at: now, said };
@@ -344,6 +356,7 @@ impl Run {
         }
         same("lessons", &model.lessons(), &queue.lessons())?;
         same("next_expiry", &model.next_expiry(), &queue.next_expiry())?;
+        same("kept", &model.kept(), &queue.kept())?;
         same("channel_states", &model.channel_states(), &queue.channel_states())?;
         for channel in CHANNELS {
             let past = |queue: &dyn Queue| queue.next_due(channel).map(|due| due.max(self.now));

@@ -2,7 +2,7 @@
 
 use crate::api::*;
 use crate::body::{Body, Spool};
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
@@ -40,6 +40,7 @@ struct State {
     events: Vec<Event>,
     channels: BTreeMap<ChannelId, ChannelState>,
     lessons: BTreeMap<ChannelId, Lessons>,
+    kept: BTreeMap<ChannelId, Kept>,
     served: BTreeMap<(ChannelId, Lane), Served>,
     bytes_as_one: BTreeMap<ChannelId, Option<NonZeroU64>>,
     spending: BTreeMap<MessageId, Spend>,
@@ -826,6 +827,29 @@ impl Queue for Model {
 
     fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
         self.lock().lessons.clone()
+    }
+
+    fn set_kept(
+        &self,
+        channel: ChannelId,
+        kept: Kept,
+        told: Vec<(EventKind, String)>,
+        at: Timestamp,
+    ) -> Commit<Result<(), StoreError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        state.kept.insert(channel, kept);
+        for (kind, detail) in told {
+            let event = state.event(kind, at, None, None);
+            (event.channel, event.detail) = (Some(channel), detail);
+        }
+        Commit::done(Ok(()))
+    }
+
+    fn kept(&self) -> BTreeMap<ChannelId, Kept> {
+        self.lock().kept.clone()
     }
 
     fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>> {

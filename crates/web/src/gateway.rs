@@ -42,8 +42,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// things stand now; `None` while nobody can say whether the channel goes on.
     fn forecast(&self, channel: ChannelId, lane: Lane, ahead: Ahead) -> Option<Timestamp>;
 
-    /// A person let mail of this channel go on: what was held back there for its sake is tried again.
-    fn released(&self, channel: ChannelId);
+    /// A person let mail of this channel go on: it has its whole patience again, and where the person is in charge of the
+    /// channel, what was held back there for its sake is tried again. Durable when it resolves.
+    fn released(&self, channel: ChannelId, in_charge: bool) -> Answer<'_, ()>;
 
     /// What does not change while the process runs.
     fn about(&self) -> About;
@@ -98,6 +99,8 @@ pub struct Outlook {
     pub full_froms: Vec<FullFrom>,
     /// Senders that its provider refuses: their mail is held.
     pub refused_senders: Vec<RefusedSender>,
+    /// When it was last active; `None` while it is, or before its first mail.
+    pub down_since: Option<Timestamp>,
 }
 
 /// A sender that a provider refuses for one person's mail.

@@ -39,16 +39,15 @@ impl Life {
             Steer { message, recipients: Vec::new(), to, channel: None, by: "ana@example.com".into(), at: self.world.wall() };
         let answer = self.queue.steer(order).await;
         self.world.live().await;
-        let mut state = self.world.lock();
-        state.note(&format!("{to:?} {message}: {answer:?}"));
+        self.world.note(&format!("{to:?} {message}: {answer:?}"));
         let Ok(moved) = answer else { return };
         if to == Move::Release && !moved.is_empty() {
-            drop(state);
             if let Ok(Some(view)) = self.queue.message(message) {
-                self.scheduler.released(view.channel);
+                self.scheduler.released(view.channel, true).await;
             }
             return;
         }
+        let mut state = self.world.lock();
         let known = state.book.message(message).cloned();
         for index in moved {
             let standing = known.as_ref().and_then(|known| known.recipients.get(index as usize)?.standing);

@@ -6,13 +6,13 @@ use crate::clock::{Clock, random_message_id};
 use crate::door::{Deadlines, Door};
 use crate::people::People;
 use crate::tls::ServerTls;
-use mail::channel::{ChannelState, DomainPattern, OnUncertain, Owner, ReturnPath, Scope};
+use mail::channel::{ChannelState, DomainPattern, Kept, OnUncertain, Owner, ReturnPath, Scope};
 use mail::directory::{AddressPattern, TokenSurface};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
 use mail::{
-    BodyType, Channel, ChannelId, Directory, Envelope, Event, Lane, MessageId, Person, PersonId, Recipient, Role, Surface, Team,
-    TeamId, Timestamp, Token, TokenId, Transport,
+    BodyType, Channel, ChannelId, Directory, Envelope, Event, EventKind, Lane, MessageId, Person, PersonId, Recipient, Role,
+    Surface, Team, TeamId, Timestamp, Token, TokenId, Transport,
 };
 use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::BTreeMap;
@@ -243,6 +243,12 @@ impl Queue for Told {
     }
     fn heads(&self, _: ChannelId, _: Timestamp, _: &Skip) -> [Option<Head>; 3] {
         [None; 3]
+    }
+    fn set_kept(&self, _: ChannelId, _: Kept, _: Vec<(EventKind, String)>, _: Timestamp) -> Commit<Result<(), StoreError>> {
+        Commit::done(Ok(()))
+    }
+    fn kept(&self) -> BTreeMap<ChannelId, Kept> {
+        BTreeMap::new()
     }
     fn set_lessons(&self, _: ChannelId, _: Lessons, _: Timestamp) -> Commit<Result<(), StoreError>> {
         Commit::done(Ok(()))

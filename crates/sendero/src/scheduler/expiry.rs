@@ -1,6 +1,7 @@
-//! What the wall clock does to mail: its scheduled time comes, or its time is over.
+//! What time alone does to mail: its scheduled time comes, its time is over, or it has waited in vain for too long.
 
 use super::Shared;
+use super::way::Way;
 use super::worker::reports;
 use bytes::Bytes;
 use mail::{Diagnostic, Move, Timestamp};
@@ -8,21 +9,33 @@ use smtp::EnhancedCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use store::{AttemptRecord, Lease, Settled, Settlement, Spending, StoreError};
+use store::{AttemptRecord, Lease, Settled, Settlement, Spending, Steer, StoreError};
 
 /// The calendar is looked at this often, so that a clock step delays nothing for more.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Scheduled mail follows the wall clock when it has moved by this many milliseconds, and is due so much later.
 const SLACK_MS: i64 = 50;
+/// Mail whose channel has not worked for so long is held.
+const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Such mail is looked for this often,
+const HOLD_EVERY: Duration = Duration::from_secs(3600);
+/// and held by so many messages at once.
+const HOLD_AT_ONCE: usize = 1000;
 /// Mail of which nobody can say whether its time is over is looked at again after this.
 const IN_DOUBT: Duration = Duration::from_secs(60);
 
 impl Shared {
     /// Lets scheduled mail become due and mail expire, until the stop.
     pub(super) async fn look_at_the_calendar(self: Arc<Self>) {
+        let mut looked_for_patience = Timestamp(0);
         loop {
             self.follow_wall();
             self.expire_all().await;
+            self.store_what_had_no_room().await;
+            if self.steady().since(looked_for_patience) >= HOLD_EVERY {
+                looked_for_patience = self.steady();
+                self.hold_what_waits_in_vain().await;
+            }
             let now = (self.parts.calendar)().wall;
             let next = self.parts.queue.next_expiry().filter(|at| *at > now);
             let pause = next.map_or(LOOK_AGAIN, |at| at.since(now).min(LOOK_AGAIN));
@@ -32,6 +45,55 @@ impl Shared {
                 () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
             }
         }
+    }
+
+    async fn store_what_had_no_room(&self) {
+        let ways: Vec<Arc<Way>> = self.read_ways().values().map(Arc::clone).collect();
+        for way in ways {
+            self.store_kept(&way).await;
+        }
+    }
+
+    /// Holds what has waited for so long on a channel that has not worked for so long: a person decides.
+    async fn hold_what_waits_in_vain(&self) {
+        let before = Timestamp(self.steady().0.saturating_sub(PATIENCE.as_millis() as i64));
+        let ways: Vec<Arc<Way>> = self.read_ways().values().map(Arc::clone).collect();
+        for way in ways {
+            if way.pace().kept.down_since.is_some_and(|since| since <= before) && !self.hold_late(&way, before).await {
+                return;
+            }
+        }
+    }
+
+    /// Holds what could have left a channel before a moment; false when that cannot be written now.
+    async fn hold_late(&self, way: &Way, before: Timestamp) -> bool {
+        let by = format!("the gateway, because channel '{}' has not worked for 30 days", self.channel_name(way));
+        let mut held = 0;
+        loop {
+            let late = self.parts.queue.overdue(way.channel, before, HOLD_AT_ONCE);
+            let order = |message| {
+                let (recipients, by, at) = (Vec::new(), by.clone(), self.wall());
+                self.parts.queue.steer(Steer { message, recipients, to: Move::Hold, channel: None, by, at })
+            };
+            let orders: Vec<_> = late.into_iter().map(order).collect();
+            let before = held;
+            for order in orders {
+                match order.await {
+                    Ok(moved) => held += moved.len(),
+                    Err(problem) => {
+                        tracing::warn!(%problem, "mail that has waited for too long is not held yet");
+                        return false;
+                    }
+                }
+            }
+            if held == before {
+                break;
+            }
+        }
+        if held > 0 {
+            tracing::warn!(channel.name = self.channel_name(way), recipients = held, "held: no working channel for 30 days");
+        }
+        true
     }
 
     /// Tells the queue how far the wall clock is ahead.

@@ -1,7 +1,7 @@
 //! Moves of a channel: made durable, then obeyed, and told in the log.
 
 use super::Shared;
-use super::pace::{Breaker, probe_after};
+use super::pace::{Breaker, Whom, probe_after};
 use super::suspicion::Others;
 use super::verdict::{Verdict, of_opening};
 use super::way::{Era, Subject, Way};
@@ -34,6 +34,7 @@ impl Shared {
         let Some((before, after, stored)) = way.apply(what, began, store) else {
             return;
         };
+        way.pace().follow_state(&after, self.steady());
         let name = self.channel_name(way);
         match &after {
             _ if after == before => {}
@@ -52,11 +53,45 @@ impl Shared {
                 self.store_state_later(way);
             }
         }
+        self.store_kept(way).await;
         match after.open_at(self.steady()) {
             Ok(()) => {}
             // Nothing else may happen until then: its own timer ends it.
             Err(Some(_)) => self.kick(way, None, Timestamp(0)),
             Err(None) => way.wake_all(),
+        }
+    }
+
+    /// What a channel keeps back goes on, by a person's wish.
+    pub(super) async fn let_go(&self, way: &Way, forgives: bool, why: &str) {
+        {
+            let mut pace = way.pace();
+            if forgives {
+                pace.forgive(why);
+            }
+            pace.be_patient(self.steady());
+        }
+        self.store_kept(way).await;
+    }
+
+    /// Makes durable what a channel keeps back, where it has changed. What the disk had no room for is offered again.
+    pub(super) async fn store_kept(&self, way: &Way) {
+        if !way.pace().unsaved {
+            return;
+        }
+        let _one_after_the_other = way.keeping.lock().await;
+        let Some((kept, told)) = way.pace().take_unsaved() else { return };
+        let directory = self.parts.directory.directory();
+        let whom = |whom: &Whom| match whom {
+            Whom::Person(id) => directory.person(*id).map_or_else(|| id.to_string(), |person| person.email.to_string()),
+            Whom::Sender(address) => address.clone(),
+        };
+        let facts = told.iter().map(|one| (one.kind, format!("{}: {}", whom(&one.whom), one.why))).collect();
+        if let Err(problem) = self.parts.queue.set_kept(way.channel, kept, facts, self.wall()).await {
+            tracing::error!(channel.name = self.channel_name(way), %problem, "what the channel keeps back is not stored");
+            if let StoreError::NoSpace(_) = problem {
+                way.pace().not_saved(told);
+            }
         }
     }
 
@@ -215,9 +250,10 @@ impl Shared {
                 breaker = refusals.filter_map(|refusal| pace.refused(lease.message, lease.person, refusal, now)).last();
             }
             if let Some((stage, said)) = &verdict.refuses_from {
-                pace.refused_senders.note(lease, reverse_path, *stage, said.to_string());
+                pace.refuse_sender(lease, reverse_path, *stage, said.to_string());
             }
         }
+        self.store_kept(way).await;
         match breaker {
             // No reply asked for a person: one message is tried from time to time.
             Some(Breaker::Channel(reason)) => {
@@ -240,6 +276,7 @@ impl Shared {
                 self.react(way, row, *reaction, reason, began).await;
             }
         }
+        self.store_kept(way).await;
     }
 
     /// Whether a reply to one message is about the channel, as far as other messages can tell.
@@ -316,6 +353,10 @@ impl Shared {
         let subject = row.map(Subject::of).unwrap_or_default();
         let revision = subject.revision;
         let change = way.follow(subject);
+        if let Some(row) = row {
+            way.pace().follow(row, || self.account(row));
+            self.store_kept(way).await;
+        }
         match way.health() {
             ChannelState::Disabled if !disabled => self.move_channel(way, ChannelMove::Enable).await,
             ChannelState::Disabled => {}

@@ -31,7 +31,7 @@ use self::timers::Timers;
 use self::way::{Plan, Subject, Way};
 use crate::settings::Notices;
 use delivery::Transport;
-use mail::channel::ChannelMove;
+use mail::channel::{ChannelMove, Kept};
 use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
@@ -109,6 +109,7 @@ struct Shared {
     first_directory: Arc<Directory>,
     timers: Timers,
     durable_lessons: BTreeMap<ChannelId, Lessons>,
+    durable_kept: BTreeMap<ChannelId, Kept>,
     accounts: Accounts,
     /// Mail accepted before this moment of the wall clock has its permission checked again before it leaves.
     started_at: Timestamp,
@@ -137,6 +138,7 @@ impl Scheduler {
             first_directory: parts.directory.directory(),
             ways: RwLock::default(),
             durable_lessons: parts.queue.lessons(),
+            durable_kept: parts.queue.kept(),
             accounts: Accounts::new(&parts.directory.directory(), spent),
             timers: Timers::default(),
             started_at: (parts.wall)(),
@@ -180,17 +182,18 @@ impl Scheduler {
     pub async fn steer(&self, channel: ChannelId, wish: ChannelMove) {
         let way = self.0.way(channel);
         if wish == ChannelMove::Resume {
-            way.pace().forgive();
+            self.0.let_go(&way, true, "somebody resumed the channel").await;
         }
         self.0.move_channel(&way, wish).await;
         way.open_gates();
         self.0.kick(&way, None, Timestamp(0));
     }
 
-    /// A person let mail of a channel go on: what was held back there for its sake is tried again.
-    pub fn released(&self, channel: ChannelId) {
+    /// A person let mail of a channel go on, durably: it has 30 more days, and where the person is in charge, what was
+    /// held back there for the channel's sake is tried again.
+    pub async fn released(&self, channel: ChannelId, in_charge: bool) {
         let way = self.0.way(channel);
-        way.pace().forgive();
+        self.0.let_go(&way, in_charge, "somebody released mail of the channel").await;
         self.0.kick(&way, None, Timestamp(0));
     }
 
@@ -257,7 +260,8 @@ impl Scheduler {
             connections: pace.terms.caps.connections,
             paused_people,
             full_froms,
-            refused_senders: pace.refused_senders.all(),
+            refused_senders: senders::all(&pace.kept),
+            down_since: pace.kept.down_since,
         }
     }
 
@@ -265,7 +269,7 @@ impl Scheduler {
     #[must_use]
     pub fn kept_back(&self) -> KeptBack {
         let ways: Vec<Arc<Way>> = self.0.read_ways().values().map(Arc::clone).collect();
-        let of_way = |way: Arc<Way>| way.pace().paused_people.keys().map(|person| (way.channel, *person)).collect::<Vec<_>>();
+        let of_way = |way: Arc<Way>| way.pace().kept.people.keys().map(|person| (way.channel, *person)).collect::<Vec<_>>();
         ways.into_iter().flat_map(of_way).collect()
     }
 
@@ -336,7 +340,10 @@ impl Shared {
             let state = self.durable_states.get(&channel).cloned().unwrap_or_default();
             let lessons = self.durable_lessons.get(&channel).cloned().unwrap_or_default();
             let (state, subject) = self.revised(channel, state);
-            Arc::new(Way::new(channel, state, subject, lessons))
+            let kept = self.durable_kept.get(&channel).cloned().unwrap_or_default();
+            let way = Way::new(channel, state.clone(), subject, lessons, kept);
+            way.pace().follow_state(&state, self.steady());
+            Arc::new(way)
         };
         Arc::clone(ways.entry(channel).or_insert_with(fresh))
     }

@@ -1,13 +1,15 @@
 //! Who goes next on a channel: its limits and lanes, and whom it keeps back.
 
 use super::accounts::Account;
-use super::senders::RefusedSenders;
+use super::senders;
 use super::suspicion::{Blame, Others, Suspicion};
 use super::verdict::Refusal;
+use mail::channel::Kept;
 use mail::classify::{Class, Fault};
 use mail::limits::{Limit, Unit};
 use mail::pace::{BOOKED, Choice, FromId, Head, Ledger, Lessons, Terms, Turn, Units, Wait, Why};
-use mail::{Channel, Diagnostic, Lane, MessageId, PersonId, Timestamp};
+use mail::{Channel, ChannelState, Diagnostic, EventKind, Lane, MessageId, PersonId, Stage, Timestamp};
+use smtp::ReversePath;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,10 +51,12 @@ pub(super) struct Pace {
     full_froms: BTreeMap<FromId, (Timestamp, Limit)>,
     /// People whose next message of a lane waits long for its bytes, so that others' smaller ones go meanwhile.
     large: BTreeMap<(Lane, PersonId), Large>,
-    /// Senders that the provider refuses.
-    pub(super) refused_senders: RefusedSenders,
-    /// People whose mail is kept back, and why.
-    pub(super) paused_people: BTreeMap<PersonId, String>,
+    /// Whom it keeps back, and since when it has not worked.
+    pub(super) kept: Kept,
+    /// That has to be made durable.
+    pub(super) unsaved: bool,
+    /// What is to be told of it.
+    told: Vec<Told>,
     /// When one message of theirs is tried, and how often one was.
     probes: BTreeMap<PersonId, (Timestamp, u32)>,
     /// Refused recipients in a row, by message.
@@ -76,6 +80,20 @@ impl Large {
     fn is_passed(&self, now: Timestamp) -> bool {
         self.until > now && self.overtaken < self.size_bytes
     }
+}
+
+/// What became of somebody's mail.
+pub(super) struct Told {
+    pub(super) kind: EventKind,
+    pub(super) whom: Whom,
+    pub(super) why: String,
+}
+
+/// Whose mail is kept back, or goes on.
+pub(super) enum Whom {
+    Person(PersonId),
+    /// The address that the provider refuses.
+    Sender(String),
 }
 
 /// Refusals in a row in the same words.
@@ -160,8 +178,8 @@ pub(super) enum Ended {
 
 impl Pace {
     /// The pace of a channel about which this was learned.
-    pub(super) fn new(lessons: Lessons) -> Self {
-        Self { lessons, ..Self::default() }
+    pub(super) fn new(lessons: Lessons, kept: Kept) -> Self {
+        Self { lessons, kept, ..Self::default() }
     }
 
     /// Follows the directory row; `account` finds its ledger. A row from before the one followed changes nothing.
@@ -169,8 +187,8 @@ impl Pace {
         if self.revision.is_some_and(|known| known >= row.revision) {
             return;
         }
-        if self.revision.is_some() {
-            self.forgive();
+        if self.revision.is_some() || self.kept.revision != row.revision {
+            self.forgive("the channel has changed");
         }
         self.revision = Some(row.revision);
         self.account = Some(account());
@@ -185,13 +203,62 @@ impl Pace {
     }
 
     /// What was kept back for its own sake is tried again.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn forgive(&mut self, why: &str) {
         self.pass_nobody_by();
-        self.refused_senders = RefusedSenders::default();
-        self.paused_people.clear();
+        let people: Vec<PersonId> = self.kept.people.keys().copied().collect();
+        let senders: Vec<String> = self.kept.senders.values().map(|one| one.address.clone()).collect();
+        people.into_iter().for_each(|person| self.tell(EventKind::ChannelPersonResumed, Whom::Person(person), why));
+        senders.into_iter().for_each(|address| self.tell(EventKind::ChannelSenderRestored, Whom::Sender(address), why));
+        self.kept.forgive();
         self.probes.clear();
         self.refused.clear();
         self.alike = None;
+    }
+
+    /// A person has looked after the channel: the time in which it does not work begins anew.
+    pub(super) fn be_patient(&mut self, now: Timestamp) {
+        if self.kept.down_since.is_some() {
+            self.kept.down_since = Some(now);
+            self.unsaved = true;
+        }
+    }
+
+    /// Follows the channel's state.
+    pub(super) fn follow_state(&mut self, state: &ChannelState, now: Timestamp) {
+        let before = self.kept.down_since;
+        self.kept.follow(state, now);
+        self.unsaved |= self.kept.down_since != before;
+    }
+
+    /// The sender of a lease was refused at this stage, in these words.
+    pub(super) fn refuse_sender(&mut self, lease: &Lease, sent: &ReversePath, stage: Stage, said: String) {
+        if self.kept.senders.len() >= senders::MOST {
+            return;
+        }
+        let (sender, refused) = senders::refused(lease, sent, stage, said);
+        if self.kept.senders.contains_key(&sender) {
+            return;
+        }
+        let (address, said) = (refused.address.clone(), refused.said.clone());
+        self.tell(EventKind::ChannelSenderRevoked, Whom::Sender(address), &said);
+        self.kept.senders.insert(sender, refused);
+    }
+
+    fn tell(&mut self, kind: EventKind, whom: Whom, why: &str) {
+        self.kept.revision = self.revision.unwrap_or(self.kept.revision);
+        self.unsaved = true;
+        self.told.push(Told { kind, whom, why: why.to_owned() });
+    }
+
+    /// What has to be made durable, and what is told of it.
+    pub(super) fn take_unsaved(&mut self) -> Option<(Kept, Vec<Told>)> {
+        std::mem::take(&mut self.unsaved).then(|| (self.kept.clone(), std::mem::take(&mut self.told)))
+    }
+
+    /// It could not be made durable.
+    pub(super) fn not_saved(&mut self, told: Vec<Told>) {
+        self.unsaved = true;
+        self.told.splice(0..0, told);
     }
 
     /// Who is passed by for a limit is looked at again: the limit, or what was spent of it, is another one.
@@ -256,7 +323,7 @@ impl Pace {
 
     /// People whose mail is kept back, when a message of theirs is tried, and why it is so.
     pub(super) fn kept_back(&mut self, now: Timestamp) -> Vec<(PersonId, Timestamp, String)> {
-        let each = self.paused_people.iter().map(|(person, reason)| {
+        let each = self.kept.people.iter().map(|(person, reason)| {
             let (tried_at, _) = *self.probes.entry(*person).or_insert((now.plus(probe_after(0)), 1));
             (*person, tried_at, reason.clone())
         });
@@ -266,13 +333,23 @@ impl Pace {
     /// Keeps the mail of a person back; one message is tried later, and ends it when it is accepted.
     fn keep_back(&mut self, person: PersonId, reason: String, now: Timestamp) -> Breaker {
         self.probes.entry(person).or_insert((now.plus(probe_after(0)), 1));
-        self.paused_people.insert(person, reason.clone());
+        if !self.kept.people.contains_key(&person) {
+            self.tell(EventKind::ChannelPersonPaused, Whom::Person(person), &reason);
+        }
+        self.kept.people.insert(person, reason.clone());
         Breaker::Person(reason)
+    }
+
+    fn let_person_go(&mut self, person: PersonId, why: &str) {
+        self.probes.remove(&person);
+        if self.kept.people.remove(&person).is_some() {
+            self.tell(EventKind::ChannelPersonResumed, Whom::Person(person), why);
+        }
     }
 
     /// A message of this person is handed over: where it is kept back, it is the one that is tried.
     pub(super) fn tries(&mut self, person: PersonId, now: Timestamp) {
-        if self.paused_people.contains_key(&person)
+        if self.kept.people.contains_key(&person)
             && let Some((tried_at, probes)) = self.probes.get_mut(&person)
         {
             *tried_at = now.plus(probe_after(*probes));
@@ -382,8 +459,7 @@ impl Pace {
     pub(super) fn accepted(&mut self, message: MessageId, person: PersonId, is_echo: bool, now: Timestamp) {
         self.alike = None;
         self.refused.remove(&person);
-        self.paused_people.remove(&person);
-        self.probes.remove(&person);
+        self.let_person_go(person, "a message of theirs was accepted");
         self.suspicion.accepted(message, is_echo);
         self.meter.count(now);
     }
@@ -449,8 +525,7 @@ impl Pace {
             }
             Blame::Channel(first) => {
                 if let Some(person) = first {
-                    self.paused_people.remove(&person);
-                    self.probes.remove(&person);
+                    self.let_person_go(person, "the next hop blames the channel for messages of others, too");
                 }
                 Some(Breaker::Channel(said.to_string()))
             }

@@ -1,7 +1,7 @@
 //! One channel at work: its health, its workers, and which of them sleep.
 
 use super::pace::Pace;
-use mail::channel::ChannelMove;
+use mail::channel::{ChannelMove, Kept};
 use mail::pace::Lessons;
 use mail::{Channel, ChannelId, ChannelState, Lane, Timestamp};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,8 @@ pub(super) struct Way {
     /// Held from a change of the state until it is handed to the queue, and before `inner`: states are then stored in
     /// the order in which they came.
     order: Mutex<()>,
+    /// Held while what it keeps back is made durable: the last word is written last.
+    pub(super) keeping: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
     /// Taken before `inner` where both are, never after it.
     pace: Mutex<Pace>,
@@ -77,7 +79,7 @@ pub(super) enum Plan {
 
 impl Way {
     /// A channel in a state that is about this row.
-    pub(super) fn new(channel: ChannelId, health: ChannelState, subject: Subject, lessons: Lessons) -> Self {
+    pub(super) fn new(channel: ChannelId, health: ChannelState, subject: Subject, lessons: Lessons, kept: Kept) -> Self {
         let inner = Inner {
             health,
             era: Era::default(),
@@ -92,8 +94,9 @@ impl Way {
             setbacks: 0,
             gates: [Timestamp(0); 3],
         };
-        let pace = Mutex::new(Pace::new(lessons));
-        Self { channel, door: tokio::sync::Mutex::new(()), order: Mutex::default(), inner: Mutex::new(inner), pace }
+        let pace = Mutex::new(Pace::new(lessons, kept));
+        let (door, keeping) = (tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(()));
+        Self { channel, door, order: Mutex::default(), keeping, inner: Mutex::new(inner), pace }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -339,7 +342,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn way(health: ChannelState) -> Way {
-        Way::new(ChannelId(1), health, Subject::default(), Lessons::default())
+        Way::new(ChannelId(1), health, Subject::default(), Lessons::default(), Kept::default())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::next::{Next, give_back, next};
 use super::pace::{Ended, Ticket};
 use super::report::log_attempt;
 use super::reports::report;
+use super::senders;
 use super::verdict::Judge;
 use super::way::{AHEAD, Era, Way};
 use delivery::{Endpoint, OpenError, Outgoing, Session};
@@ -99,7 +100,9 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
     }
     shared.relax(way, row);
     let looked = shared.steady();
-    let (lease, ticket) = match next(shared, way, row) {
+    let next = next(shared, way, row);
+    shared.store_kept(way).await;
+    let (lease, ticket) = match next {
         Next::Message(lease, ticket) => (*lease, ticket),
         Next::TooLarge(lease, most) => {
             let reason = format!("it has {} bytes, and channel '{}' takes at most {most}", lease.size_bytes, row.name);
@@ -318,8 +321,8 @@ async fn open(
 fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Body) -> Result<(), String> {
     {
         let pace = way.pace();
-        if !pace.refused_senders.is_empty()
-            && let Some(refused) = pace.refused_senders.of(lease, &mail::resolve::return_path(row, &lease.envelope, body.head()))
+        if !pace.kept.senders.is_empty()
+            && let Some(refused) = senders::of(&pace.kept, lease, &mail::resolve::return_path(row, &lease.envelope, body.head()))
         {
             return Err(format!("the provider refuses {} as sender: {}", refused.address, refused.said));
         }

@@ -185,7 +185,12 @@ fn read(
             }
             below = Some(base.below);
         }
-        Record::Carried(_) | Record::Channel { .. } | Record::Lessons { .. } | Record::Beat { .. } | Record::Unsuppress { .. } => {}
+        Record::Kept { .. }
+        | Record::Carried(_)
+        | Record::Channel { .. }
+        | Record::Lessons { .. }
+        | Record::Beat { .. }
+        | Record::Unsuppress { .. } => {}
     }
     open.apply(record, frame.sequence, place);
     below

@@ -13,10 +13,10 @@ use crate::api::{
 use crate::body::{Body, FileId};
 use crate::disk::Disk;
 use bytes::Bytes;
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::Lessons;
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, MessageId, PersonId, RecipientState, Timestamp};
+use mail::{ChannelId, EventKind, MessageId, PersonId, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,7 @@ pub(crate) enum Op {
     Steer(Steer, oneshot::Sender<Result<Vec<u32>, StoreError>>),
     Channel(ChannelId, ChannelState, Timestamp, oneshot::Sender<Result<(), StoreError>>),
     Lessons(ChannelId, Lessons, Timestamp, oneshot::Sender<Result<(), StoreError>>),
+    Kept(ChannelId, Kept, Vec<(EventKind, String)>, Timestamp, oneshot::Sender<Result<(), StoreError>>),
     Beat(Heartbeat, Option<Credit>, oneshot::Sender<Result<(), StoreError>>),
     Unsuppress(Unsuppress, oneshot::Sender<Result<bool, StoreError>>),
     /// Open messages of a segment, to be written again.
@@ -72,6 +73,7 @@ impl Op {
         match self {
             Self::Accept(messages, _) => messages.iter().map(|message| message.body.head().len() + 512).sum(),
             Self::Attempt(record, _) => 256 + record.reports.iter().map(|report| report.body.head().len() + 512).sum::<usize>(),
+            Self::Kept(_, kept, ..) => 512 + 256 * (kept.people.len() + kept.senders.len()),
             Self::Move(_, moved, _) => moved.iter().map(|moved| moved.body.len() + 512).sum(),
             Self::Carry(carried, _) => 128 * (carried.keys.len() + carried.spent.len() + carried.suppressed.len()),
             Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) | Self::Base(..) => 256,
@@ -83,7 +85,11 @@ impl Op {
         let closed = || StoreError::Closed(why.to_owned());
         match self {
             Self::Accept(_, answer) => drop(answer.send(Err(AcceptError::Closed(why.to_owned())))),
-            Self::Attempt(_, answer) | Self::Channel(.., answer) | Self::Lessons(.., answer) | Self::Beat(.., answer) => {
+            Self::Attempt(_, answer)
+            | Self::Channel(.., answer)
+            | Self::Lessons(.., answer)
+            | Self::Kept(.., answer)
+            | Self::Beat(.., answer) => {
                 drop(answer.send(Err(closed())));
             }
             Self::Unsuppress(_, answer) => drop(answer.send(Err(closed()))),
@@ -332,6 +338,10 @@ impl<D: Disk> Core<D> {
                 self.write(Record::Lessons { channel, lessons, at }, None, written);
                 staged.push(Staged::Done(answer));
             }
+            Op::Kept(channel, kept, told, at, answer) => {
+                self.write(Record::Kept { channel, kept, told, at }, None, written);
+                staged.push(Staged::Done(answer));
+            }
             Op::Move(head, moved, answer) => {
                 for one in moved {
                     if let Some((snapshot, body)) = head::snapshot(&self.open, head, one) {
@@ -381,6 +391,7 @@ impl<D: Disk> Core<D> {
             totals: Totals { accepted: open.totals.accepted, by_state: open.recorded, ..Totals::default() },
             states: open.states.clone(),
             lessons: open.lessons.clone(),
+            kept: open.kept.clone(),
             heartbeat: open.heartbeat,
         }
     }
@@ -645,6 +656,7 @@ fn subjects(op: &Op) -> [Option<MessageId>; 2] {
         Op::Accept(..)
         | Op::Channel(..)
         | Op::Lessons(..)
+        | Op::Kept(..)
         | Op::Beat(..)
         | Op::Unsuppress(..)
         | Op::Move(..)

@@ -5,12 +5,12 @@ use super::log::{Known, Position};
 use super::open_set::{Change, Effects, Place, Row, SegmentUse, Standing, UNENDING, UNSCHEDULED};
 use super::record::{
     Base, CarriedKey, Meta, StoodRow, addresses_bytes, addresses_from, channel_state_bytes, channel_state_from, heartbeat_bytes,
-    heartbeat_from, lane_code, lane_of, lessons_bytes, lessons_from, party_numbers, party_of, surface_code, surface_of, tags_bytes,
-    tags_from,
+    heartbeat_from, kept_bytes, kept_from, lane_code, lane_of, lessons_bytes, lessons_from, party_numbers, party_of, surface_code,
+    surface_of, tags_bytes, tags_from,
 };
 use crate::api::{Filter, Listing, MessageView, Page, Party, RecipientView, Spend, StoreError, Suppression, Totals};
 use crate::body::FileId;
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
@@ -61,6 +61,7 @@ CREATE INDEX IF NOT EXISTS bodies_message ON bodies (message);
 CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS events_channel ON events (channel, sequence) WHERE message IS NULL;
 CREATE TABLE IF NOT EXISTS lessons (channel INTEGER PRIMARY KEY, lessons BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS kept (channel INTEGER PRIMARY KEY, kept BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), clocks BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS spending (message BLOB PRIMARY KEY, account TEXT NOT NULL, sender TEXT NOT NULL, messages INTEGER NOT NULL,
   recipients INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
@@ -217,6 +218,17 @@ impl Index {
         for row in rows {
             let (channel, bytes) = row?;
             known.extend(lessons_from(&bytes).map(|lessons| (channel, lessons)));
+        }
+        Ok(known)
+    }
+
+    pub(crate) fn kept(&self) -> Result<BTreeMap<ChannelId, Kept>, StoreError> {
+        let mut statement = self.connection.prepare("SELECT channel, kept FROM kept")?;
+        let rows = statement.query_map([], |row| Ok((ChannelId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+        let mut known = BTreeMap::new();
+        for row in rows {
+            let (channel, bytes) = row?;
+            known.extend(kept_from(&bytes).map(|kept| (channel, kept)));
         }
         Ok(known)
     }
@@ -533,6 +545,11 @@ fn relocate(transaction: &Transaction<'_>, message: MessageId, place: Place) -> 
     Ok(())
 }
 
+fn write_kept(transaction: &Transaction<'_>, channel: ChannelId, kept: &Kept) -> Result<(), StoreError> {
+    transaction.prepare_cached("INSERT OR REPLACE INTO kept VALUES (?1, ?2)")?.execute(params![channel.0, kept_bytes(kept)])?;
+    Ok(())
+}
+
 fn write_base(transaction: &Transaction<'_>, base: &Base) -> Result<(), StoreError> {
     for (channel, state) in &base.states {
         transaction
@@ -543,6 +560,9 @@ fn write_base(transaction: &Transaction<'_>, base: &Base) -> Result<(), StoreErr
         transaction
             .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
             .execute(params![channel.0, lessons_bytes(lessons)])?;
+    }
+    for (channel, kept) in &base.kept {
+        write_kept(transaction, *channel, kept)?;
     }
     if let Some(heartbeat) = &base.heartbeat {
         transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
@@ -585,11 +605,14 @@ fn write_spent(transaction: &Transaction<'_>, verb: &str, sequence: u64, spent: 
 
 /// What a record did beside messages and channels.
 fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
-    let Effects { lessons, heartbeat, credit, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
+    let Effects { lessons, kept, heartbeat, credit, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
     if let Some((channel, lessons)) = lessons {
         transaction
             .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
             .execute(params![channel.0, lessons_bytes(lessons)])?;
+    }
+    if let Some((channel, kept)) = kept {
+        write_kept(transaction, *channel, kept)?;
     }
     if let Some(heartbeat) = heartbeat {
         transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;

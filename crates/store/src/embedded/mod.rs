@@ -38,10 +38,10 @@ use crate::api::*;
 use crate::body::{Body, FileId, Spool};
 use crate::disk::{Disk, RealDisk};
 use bytes::Bytes;
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Event, Lane, MessageId, Move, Timestamp};
+use mail::{ChannelId, Event, EventKind, Lane, MessageId, Move, Timestamp};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -537,6 +537,7 @@ fn recover<D: Disk>(
     open.states = index.channel_states()?;
     open.segments = index.segments()?;
     open.lessons = index.lessons()?;
+    open.kept = index.kept()?;
     open.heartbeat = index.heartbeat()?;
     open.spending = index.spending()?;
     open.suppressed = index.suppressed()?;
@@ -1091,6 +1092,20 @@ impl<D: Disk> Queue for Embedded<D> {
 
     fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
         lock(&self.shared.open).lessons.clone()
+    }
+
+    fn set_kept(
+        &self,
+        channel: ChannelId,
+        kept: Kept,
+        told: Vec<(EventKind, String)>,
+        at: Timestamp,
+    ) -> Commit<Result<(), StoreError>> {
+        self.submit(|answer| Op::Kept(channel, kept, told, at, answer), closed)
+    }
+
+    fn kept(&self) -> BTreeMap<ChannelId, Kept> {
+        lock(&self.shared.open).kept.clone()
     }
 
     fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>> {

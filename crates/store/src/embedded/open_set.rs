@@ -8,7 +8,7 @@ use super::log::Position;
 use super::record::{Base, CarriedKey, Intend, Meta, Record, Settle, Snapshot, StoodRow};
 use crate::api::{ChannelQueue, Head, KeptBack, LaneQueue, LeasedRecipient, Party, Skip, Spend, Suppression, Totals};
 use crate::body::{Body, FileId};
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
 use mail::{ChannelId, Envelope, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
@@ -181,6 +181,7 @@ pub(crate) struct Effects {
     pub facts: Vec<Fact>,
     pub channel: Option<(ChannelId, ChannelState)>,
     pub lessons: Option<(ChannelId, Lessons)>,
+    pub kept: Option<(ChannelId, Kept)>,
     pub heartbeat: Option<Heartbeat>,
     pub credit: Option<Credit>,
     /// What the open transactions of a message spend from now on; nothing when none is left.
@@ -268,6 +269,7 @@ pub(crate) struct OpenSet {
     ahead_ms: i64,
     pub(crate) states: BTreeMap<ChannelId, ChannelState>,
     pub(crate) lessons: BTreeMap<ChannelId, Lessons>,
+    pub(crate) kept: BTreeMap<ChannelId, Kept>,
     pub(crate) heartbeat: Option<Heartbeat>,
     /// What open transactions spend.
     pub(crate) spending: HashMap<MessageId, Spend>,
@@ -631,6 +633,7 @@ impl OpenSet {
             Record::Steer { message, recipients, to, channel, by, at } => self.steer(message, &recipients, to, channel, &by, at),
             Record::Channel { channel, state, at } => self.channel(channel, state, at),
             Record::Lessons { channel, lessons, at } => self.learn(channel, lessons, at),
+            Record::Kept { channel, kept, told, at } => self.keep_back(channel, kept, told, at),
             Record::Beat { heartbeat, credit } => {
                 self.heartbeat = Some(heartbeat);
                 Effects { heartbeat: Some(heartbeat), credit, ..Effects::default() }
@@ -653,6 +656,7 @@ impl OpenSet {
         self.totals.accepted = self.recorded.iter().sum();
         self.states.extend(base.states.iter().map(|(channel, state)| (*channel, state.clone())));
         self.lessons.extend(base.lessons.iter().map(|(channel, lessons)| (*channel, lessons.clone())));
+        self.kept.extend(base.kept.iter().map(|(channel, kept)| (*channel, kept.clone())));
         self.heartbeat = base.heartbeat.or(self.heartbeat);
         let totals = Totals { accepted: self.totals.accepted, by_state: self.recorded, ..Totals::default() };
         Effects { base: Some(Box::new(Base { totals, ..*base })), ..Effects::default() }
@@ -966,6 +970,12 @@ impl OpenSet {
             detail,
         });
         Effects { facts: facts.collect(), lessons: Some((channel, lessons)), ..Effects::default() }
+    }
+
+    fn keep_back(&mut self, channel: ChannelId, kept: Kept, told: Vec<(EventKind, String)>, at: Timestamp) -> Effects {
+        self.kept.insert(channel, kept.clone());
+        let fact = |(kind, detail)| Fact { kind, at, message: None, recipient: None, channel: Some(channel), detail };
+        Effects { kept: Some((channel, kept)), facts: told.into_iter().map(fact).collect(), ..Effects::default() }
     }
 
     fn channel(&mut self, channel: ChannelId, state: ChannelState, at: Timestamp) -> Effects {

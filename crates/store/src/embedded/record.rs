@@ -6,11 +6,11 @@ use self::carried::{put_base, put_carried, put_snapshot, take_base, take_carried
 use super::wire::{Input, put_bytes, put_number, put_option, put_text};
 use crate::api::{Idempotency, NewMessage, Party, Spend};
 use crate::body::FileName;
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept, Sender, SenderRefused};
 use mail::envelope::{BodyType, Notify, Recipient, Ret};
 use mail::pace::{LearnedCap, LearnedPace, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat, Owed, Reading};
-use mail::{ChannelId, Envelope, Lane, MessageId, Move, PersonId, Surface, TeamId, Timestamp, TokenId};
+use mail::{ChannelId, Envelope, EventKind, Lane, MessageId, Move, PersonId, Surface, TeamId, Timestamp, TokenId};
 use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ const LESSONS: u8 = 5;
 const BEAT: u8 = 6;
 const UNSUPPRESS: u8 = 7;
 const ACCEPT_SPOOLED: u8 = 8;
+const KEPT: u8 = 9;
 const SNAPSHOT: u8 = 20;
 const BASE: u8 = 21;
 const CARRIED: u8 = 22;
@@ -43,6 +44,8 @@ pub(crate) enum Record {
     Channel { channel: ChannelId, state: ChannelState, at: Timestamp },
     /// What was learned about a channel.
     Lessons { channel: ChannelId, lessons: Lessons, at: Timestamp },
+    /// What a channel keeps back, and the events that it is.
+    Kept { channel: ChannelId, kept: Kept, told: Vec<(EventKind, String)>, at: Timestamp },
     /// The clocks, and what passed while the machine was off.
     Beat { heartbeat: Heartbeat, credit: Option<Credit> },
     /// A person took an address off the list of those that must not be written to.
@@ -198,6 +201,17 @@ impl Record {
                 put_lessons(out, lessons);
                 put_time(out, *at);
             }
+            Self::Kept { channel, kept, told, at } => {
+                out.push(KEPT);
+                put_number(out, u64::from(channel.0));
+                put_kept(out, kept);
+                put_number(out, told.len() as u64);
+                for (kind, detail) in told {
+                    out.push(kind.code());
+                    put_text(out, detail);
+                }
+                put_time(out, *at);
+            }
             Self::Beat { heartbeat, credit } => {
                 out.push(BEAT);
                 put_heartbeat(out, heartbeat);
@@ -254,6 +268,12 @@ impl Record {
             LESSONS => {
                 Self::Lessons { channel: ChannelId(input.small()?), lessons: take_lessons(&mut input)?, at: take_time(&mut input)? }
             }
+            KEPT => Self::Kept {
+                channel: ChannelId(input.small()?),
+                kept: take_kept(&mut input)?,
+                told: take_told(&mut input)?,
+                at: take_time(&mut input)?,
+            },
             BEAT => Self::Beat {
                 heartbeat: take_heartbeat(&mut input)?,
                 credit: input
@@ -456,6 +476,57 @@ fn take_lessons(input: &mut Input<'_>) -> Option<Lessons> {
         })
     })?;
     Some(Lessons { pace, cap })
+}
+
+fn put_kept(out: &mut Vec<u8>, kept: &Kept) {
+    put_number(out, kept.revision);
+    put_number(out, kept.people.len() as u64);
+    for (person, why) in &kept.people {
+        put_number(out, u64::from(person.0));
+        put_text(out, why);
+    }
+    put_number(out, kept.senders.len() as u64);
+    for (Sender { person, author, path }, SenderRefused { address, said }) in &kept.senders {
+        put_number(out, u64::from(person.0));
+        put_text(out, author);
+        put_option(out, path.as_deref(), put_text);
+        put_text(out, address);
+        put_text(out, said);
+    }
+    put_option(out, kept.down_since, put_time);
+}
+
+fn take_kept(input: &mut Input<'_>) -> Option<Kept> {
+    let revision = input.number()?;
+    let count = input.count()?;
+    let people = (0..count).map(|_| Some((PersonId(input.small()?), input.text()?.to_owned()))).collect::<Option<_>>()?;
+    let count = input.count()?;
+    let senders = (0..count).map(|_| take_sender(input)).collect::<Option<_>>()?;
+    Some(Kept { revision, people, senders, down_since: input.option(take_time)? })
+}
+
+fn take_sender(input: &mut Input<'_>) -> Option<(Sender, SenderRefused)> {
+    let person = PersonId(input.small()?);
+    let (author, path) = (input.text()?.to_owned(), input.option(Input::text)?.map(str::to_owned));
+    let refused = SenderRefused { address: input.text()?.to_owned(), said: input.text()?.to_owned() };
+    Some((Sender { person, author, path }, refused))
+}
+
+fn take_told(input: &mut Input<'_>) -> Option<Vec<(EventKind, String)>> {
+    let count = input.count()?;
+    (0..count).map(|_| Some((EventKind::from_code(input.byte()?)?, input.text()?.to_owned()))).collect()
+}
+
+/// What a channel keeps back as bytes, for the index.
+pub(crate) fn kept_bytes(kept: &Kept) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_kept(&mut bytes, kept);
+    bytes
+}
+
+/// And back.
+pub(crate) fn kept_from(bytes: &[u8]) -> Option<Kept> {
+    take_kept(&mut Input(bytes))
 }
 
 /// Lessons as bytes, for the index.

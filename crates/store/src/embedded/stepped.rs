@@ -11,10 +11,10 @@ use super::{Embedded, Findings, Options, guard, log, take_batch};
 use crate::api::*;
 use crate::body::{Body, Spool};
 use crate::disk::fake::FakeDisk;
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Event, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use mail::{ChannelId, Event, EventKind, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -415,6 +415,20 @@ impl Queue for Stepped {
 
     fn lessons(&self) -> BTreeMap<ChannelId, Lessons> {
         self.queue.lessons()
+    }
+
+    fn set_kept(
+        &self,
+        channel: ChannelId,
+        kept: Kept,
+        told: Vec<(EventKind, String)>,
+        at: Timestamp,
+    ) -> Commit<Result<(), StoreError>> {
+        self.told(self.queue.set_kept(channel, kept, told, at))
+    }
+
+    fn kept(&self) -> BTreeMap<ChannelId, Kept> {
+        self.queue.kept()
     }
 
     fn beat(&self, heartbeat: Heartbeat, credit: Option<Credit>) -> Commit<Result<(), StoreError>> {

@@ -66,8 +66,8 @@ async fn steer(
     let in_charge = directory.channel(before.channel).is_none_or(|channel| Viewer::of(&caller).sees_words(&directory, channel));
     let let_go = if to == Move::Release && in_charge { kept_back(&surface, &before, &recipients) } else { Vec::new() };
     let done: Vec<u32> = moved.into_iter().chain(let_go).collect();
-    if to == Move::Release && !done.is_empty() && in_charge {
-        gateway.released(before.channel);
+    if to == Move::Release && !done.is_empty() {
+        gateway.released(before.channel, in_charge).await;
     }
     let after = surface.read(move |queue| queue.message(id)).await?.ok_or_else(|| Problem::no_message(&text))?;
     if done.is_empty() {

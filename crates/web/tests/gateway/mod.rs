@@ -318,9 +318,12 @@ impl Gateway for Shared {
         parked.is_ok().then_some(Timestamp(BEGAN + 60_000 + 1000 * seconds))
     }
 
-    fn released(&self, channel: ChannelId) {
-        self.released.lock().unwrap().push(channel);
-        self.kept_back.lock().unwrap().clear();
+    fn released(&self, channel: ChannelId, in_charge: bool) -> Answer<'_, ()> {
+        if in_charge {
+            self.released.lock().unwrap().push(channel);
+            self.kept_back.lock().unwrap().clear();
+        }
+        Box::pin(async {})
     }
 
     fn repeat(&self, repeat: Repeat) -> Answer<'_, Result<Receipt, Problem>> {

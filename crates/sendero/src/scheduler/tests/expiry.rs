@@ -120,3 +120,63 @@ async fn after_the_clock_was_set_nothing_expires_and_nothing_is_sent_late_until_
     world.after(80).await;
     assert_eq!(world.is(third), RecipientState::Expired);
 }
+
+#[tokio::test(start_paused = true)]
+async fn thirty_days_without_a_working_channel_hold_mail_and_a_release_gives_it_thirty_more() {
+    const DAY: u64 = 24 * 3600;
+    let mut world = World::held_to(&["1 connections"]);
+    let first = world.submit(1, ANA).await;
+    world.after(60).await;
+    assert_eq!(world.is(first), RecipientState::Sent);
+    world.hop.down.store(true, Ordering::Relaxed);
+    let early = world.submit(2, ANA).await;
+    world.after(20 * DAY).await;
+    world.restart().await;
+    let late = world.submit(3, ANA).await;
+    world.after(10 * DAY - 7200).await;
+    assert_eq!((world.is(early), world.is(late)), (RecipientState::Queued, RecipientState::Queued));
+    world.after(4 * 3600).await;
+    assert_eq!((world.is(early), world.is(late)), (RecipientState::Held, RecipientState::Queued));
+    let said = world.recipient(early).said;
+    assert_eq!(said, "held by the gateway, because channel 'mailbox' has not worked for 30 days");
+
+    let release = store::Steer {
+        message: early,
+        recipients: vec![],
+        to: mail::Move::Release,
+        channel: None,
+        by: "ana".into(),
+        at: world.now(),
+    };
+    world.queue.steer(release).await.unwrap();
+    world.scheduler.released(world.channel(), false).await;
+    world.after(29 * DAY).await;
+    assert_eq!((world.is(early), world.is(late)), (RecipientState::Queued, RecipientState::Queued));
+    world.hop.down.store(false, Ordering::Relaxed);
+    world.after(DAY).await;
+    assert_eq!((world.is(early), world.is(late)), (RecipientState::Sent, RecipientState::Sent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn quota_replies_for_thirty_days_hold_mail_too_although_one_is_tried_each_hour() {
+    let world = World::held_to(&["1 connections"]);
+    *world.hop.says.lock().unwrap() = Some((Stage::FinalDot, 452, "4.3.1 the account is over its daily limit"));
+    let ids = [world.submit(1, ANA).await, world.submit(2, ANA).await];
+    world.after(29 * 24 * 3600).await;
+    assert_eq!(ids.map(|id| world.is(id)), [RecipientState::Queued; 2]);
+    world.after(30 * 3600).await;
+    assert_eq!(ids.map(|id| world.is(id)), [RecipientState::Held; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_waits_for_a_place_on_a_working_channel_is_not_held() {
+    let world = World::held_to(&["1 message / 1 day", "1 connections"]);
+    let mut last = world.submit(0, ANA).await;
+    for number in 1..35 {
+        last = world.submit(number, ANA).await;
+    }
+    world.after(33 * 24 * 3600).await;
+    assert_eq!(world.is(last), RecipientState::Queued);
+    world.after(3 * 24 * 3600).await;
+    assert_eq!(world.is(last), RecipientState::Sent);
+}

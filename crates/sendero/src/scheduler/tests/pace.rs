@@ -261,7 +261,7 @@ async fn twenty_unknown_recipients_in_a_row_keep_that_persons_mail_back_until_a_
         assert_eq!(world.scheduler.kept_back().len(), 1);
         world.says_yes();
         if by_release {
-            world.scheduler.released(world.channel());
+            world.scheduler.released(world.channel(), true).await;
         } else {
             world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
         }
@@ -591,4 +591,67 @@ async fn a_reply_that_asks_for_fewer_connections_takes_one_away_and_mail_goes_on
     world.after(20).await;
     assert_eq!(world.scheduler.outlook(world.channel()).lessons.cap.expect("taught").connections, 2);
     assert_eq!((world.answered(), world.state()), (59, "active"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_channel_keeps_back_outlives_a_restart_and_is_told_until_a_person_lets_it_go() {
+    let mut world = World::held_to(&["1 connections"]);
+    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+    world.fill(40, Lane::Normal).await;
+    world.after(300).await;
+    world.says(Stage::Mail, 550, "5.7.60 SMTP; Client does not have permissions to send as this sender");
+    let other = MessageId::new(world.now(), [99; 10]);
+    let message =
+        NewMessage { person: PersonId(2), ..world.message(other, "sales@example.com", ReversePath::Null, "eva@example.org") };
+    world.queue.accept(vec![message]).await.unwrap();
+    world.after(30).await;
+    world.says_yes();
+    world.restart().await;
+    world.after(300).await;
+    let outlook = world.scheduler.outlook(world.channel());
+    assert_eq!((outlook.paused_people.len(), outlook.refused_senders.len(), world.answered()), (1, 1, 0));
+    let also = world.submit(200, "sales@example.com").await;
+    world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+    world.after(60).await;
+    assert_eq!((world.answered(), world.recipient(also).state), (21, RecipientState::Sent));
+    world.restart().await;
+    let outlook = world.scheduler.outlook(world.channel());
+    assert_eq!((outlook.paused_people.len(), outlook.refused_senders.len()), (0, 0));
+    let mut told = world.queue.events_of_channel(world.channel(), 50).unwrap();
+    told.retain(|event| !event.kind.name().starts_with("channel.conn"));
+    told.reverse();
+    let told: Vec<String> = told.iter().map(|event| format!("{} {}", event.kind.name(), event.detail)).collect();
+    let begins = [
+        "channel.person_paused ana@example.com: 20 recipients in a row were refused",
+        "channel.sender_revoked sales@example.com: 550 5.7.",
+        "channel.person_resumed ana@example.com: somebody resumed the channel",
+        "channel.sender_restored sales@example.com: somebody resumed the channel",
+    ];
+    assert_eq!(told.len(), begins.len(), "{told:#?}");
+    assert!(told.iter().zip(begins).all(|(told, begins)| told.starts_with(begins)), "{told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_refused_at_mail_again_after_it_succeeded_needs_a_person() {
+    for (code, text) in [(530, "5.7.0 Authentication required"), (535, "5.7.8 Error: authentication failed")] {
+        let world = World::new();
+        world.says(Stage::Mail, code, text);
+        let ids = world.fill(20, Lane::Normal).await;
+        world.after(24 * 3600).await;
+        let logins = world.hop.logins.load(Ordering::Relaxed);
+        assert_eq!((world.state(), logins <= 4), ("needs_attention", true), "{logins} logins");
+        assert!(ids.iter().all(|id| world.recipient(*id).attempts == 0));
+        world.says_yes();
+        world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+        world.after(60).await;
+        assert_eq!((world.answered(), world.state()), (20, "active"));
+        // Mail has left since: one refusal more is confirmed first.
+        world.says(Stage::Mail, code, text);
+        world.fill(1, Lane::Now).await;
+        world.after(2).await;
+        assert_eq!(world.state(), "confirming");
+        world.says_yes();
+        world.after(120).await;
+        assert_eq!((world.answered(), world.state()), (21, "active"));
+    }
 }

@@ -3,12 +3,12 @@
 
 use super::super::wire::{Input, put_bytes, put_number, put_option, put_text};
 use super::{
-    Meta, put_channel_state, put_file_name, put_heartbeat, put_id, put_lessons, put_meta, put_party, put_spend, put_spent,
-    put_time, take_channel_state, take_file_name, take_heartbeat, take_id, take_lessons, take_meta, take_party, take_spend,
-    take_spent, take_time,
+    Meta, put_channel_state, put_file_name, put_heartbeat, put_id, put_kept, put_lessons, put_meta, put_party, put_spend,
+    put_spent, put_time, take_channel_state, take_file_name, take_heartbeat, take_id, take_kept, take_lessons, take_meta,
+    take_party, take_spend, take_spent, take_time,
 };
 use crate::api::{Spend, Suppression, Totals};
-use mail::channel::ChannelState;
+use mail::channel::{ChannelState, Kept};
 use mail::pace::{Lessons, Spent};
 use mail::steady::Heartbeat;
 use mail::{ChannelId, MessageId, PersonId, RecipientState, Timestamp};
@@ -53,6 +53,7 @@ pub(crate) struct Base {
     pub states: BTreeMap<ChannelId, ChannelState>,
     pub lessons: BTreeMap<ChannelId, Lessons>,
     pub heartbeat: Option<Heartbeat>,
+    pub kept: BTreeMap<ChannelId, Kept>,
 }
 
 /// Facts of ended mail that are still needed.
@@ -142,6 +143,11 @@ pub(super) fn put_base(out: &mut Vec<u8>, base: &Base) {
         put_lessons(out, lessons);
     }
     put_option(out, base.heartbeat.as_ref(), put_heartbeat);
+    put_number(out, base.kept.len() as u64);
+    for (channel, kept) in &base.kept {
+        put_number(out, u64::from(channel.0));
+        put_kept(out, kept);
+    }
 }
 
 pub(super) fn take_base(input: &mut Input<'_>) -> Option<Base> {
@@ -154,7 +160,11 @@ pub(super) fn take_base(input: &mut Input<'_>) -> Option<Base> {
     let states = states.collect::<Option<_>>()?;
     let lessons = (0..input.count()?).map(|_| Some((ChannelId(input.small()?), take_lessons(input)?)));
     let lessons = lessons.collect::<Option<_>>()?;
-    Some(Base { below, totals, states, lessons, heartbeat: input.option(take_heartbeat)? })
+    let heartbeat = input.option(take_heartbeat)?;
+    // Earlier ones end here.
+    let count = if input.0.is_empty() { 0 } else { input.count()? };
+    let kept = (0..count).map(|_| Some((ChannelId(input.small()?), take_kept(input)?))).collect::<Option<_>>()?;
+    Some(Base { below, totals, states, lessons, heartbeat, kept })
 }
 
 pub(super) fn put_carried(out: &mut Vec<u8>, carried: &Carried) {
