@@ -130,6 +130,7 @@ impl Gateway {
             data_dir: settings.data_dir.display().to_string(),
             listeners,
             max_message_size: limits.message_size,
+            notices_channel: settings.notices.as_ref().map(|notices| notices.channel.clone()),
             notices: settings.notices.as_ref().map(|notices| format!("by channel '{}', from {}", notices.channel, notices.from)),
         };
         let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, about });
@@ -626,7 +627,14 @@ fn again(repeat: Repeat) -> intake::Repeat {
         lane: repeat.lane,
         lane_reason: repeat.lane_reason,
         tags: repeat.tags,
-        envelope: envelope(repeat.reverse_path, &repeat.recipients),
+        envelope: Envelope {
+            reverse_path: repeat.reverse_path,
+            recipients: repeat.recipients,
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: repeat.ret,
+            envid: repeat.envid,
+        },
         body: repeat.body,
     }
 }

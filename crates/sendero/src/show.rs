@@ -203,6 +203,7 @@ pub(crate) fn status(status: &view::Status, output: Output) {
     }
     let unset = "not set up: failure reports are shown here and in 'message show' only; set [notices] channel and from";
     line("notices", status.notices.as_deref().unwrap_or(unset));
+    line("trouble", status.notices_trouble.as_deref().unwrap_or_default());
     line("open", &format!("{} messages, {}", status.open_messages, size(status.open_bytes)));
     let counts: Vec<String> =
         status.recipients.iter().filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}")).collect();

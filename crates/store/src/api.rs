@@ -61,9 +61,12 @@ pub trait Queue: Send + Sync + 'static {
     /// stands in the lane leaves in the order it is due, behind what is due by `now` of more urgent lanes.
     fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)>;
 
+    /// Up to `limit` messages of this channel with a recipient that has been due since before `before`.
+    fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId>;
+
     /// Up to `limit` messages of this channel with a queued recipient that were accepted, and whose scheduled time
     /// came, before `before` of the steady clock, whatever became of them since.
-    fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId>;
+    fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId>;
 
     /// The earliest moment at which a queued recipient of this channel is due. When one is due, any past moment.
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp>;
@@ -144,6 +147,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Reading: a message's bytes as they are handed over, or `None` when they are gone.
     fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError>;
+
+    /// Reading: a message's envelope as it was accepted, or `None` when its record is gone.
+    fn envelope(&self, id: MessageId) -> Result<Option<Envelope>, StoreError>;
 
     /// Reading: a page of messages, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;

@@ -365,6 +365,8 @@ impl Run {
             let ids: Vec<MessageId> = all_ids(model).into_iter().step_by(3).collect();
             same("ahead", &model.ahead(channel, &ids, self.now), &queue.ahead(channel, &ids, self.now))?;
             let before = Timestamp(self.now.0 - 5_000);
+            let waiting = model.waiting_since(channel, before, 3);
+            same("waiting_since", &waiting, &queue.waiting_since(channel, before, 3))?;
             same("overdue", &model.overdue(channel, before, 3), &queue.overdue(channel, before, 3))?;
             same(
                 "events_of_channel",
@@ -397,6 +399,7 @@ impl Run {
         same("a page of events_of", &facts(model.events_of(view.id, 0, 2)), &facts(queue.events_of(view.id, 0, 2)))?;
         if view.recipients.iter().any(|recipient| !recipient.state.is_final()) {
             same("raw", &model.raw(view.id), &queue.raw(view.id))?;
+            same("envelope", &model.envelope(view.id), &queue.envelope(view.id))?;
         }
         let recipient = &view.recipients[0];
         let state = [RecipientState::ALL[self.number as usize % 9], recipient.state];

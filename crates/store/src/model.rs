@@ -5,7 +5,9 @@ use crate::body::{Body, Spool};
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
-use mail::{Cause, ChannelId, Diagnostic, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
+use mail::{
+    Cause, ChannelId, Diagnostic, Envelope, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp,
+};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -718,6 +720,13 @@ impl Queue for Model {
 
     fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
         let state = self.lock();
+        let due = |stored: &Stored| stored.earliest(state.ahead_ms).is_some_and(|due| due < before);
+        let late = |stored: &&Stored| stored.channel == channel && due(stored);
+        state.messages.values().filter(late).take(limit).map(|stored| stored.new.id).collect()
+    }
+
+    fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        let state = self.lock();
         let queued = |stored: &Stored| stored.earliest(state.ahead_ms).is_some();
         let since = |stored: &Stored| stored.new.due.max(stored.scheduled(state.ahead_ms));
         let late = |stored: &&Stored| stored.channel == channel && queued(stored) && since(stored) < before;
@@ -899,6 +908,10 @@ impl Queue for Model {
 
     fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError> {
         Ok(self.lock().messages.get(&id).map(|stored| stored.new.body.clone()))
+    }
+
+    fn envelope(&self, id: MessageId) -> Result<Option<Envelope>, StoreError> {
+        Ok(self.lock().messages.get(&id).map(|stored| stored.new.envelope.clone()))
     }
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {

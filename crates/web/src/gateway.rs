@@ -4,6 +4,7 @@ use crate::problem::Problem;
 use crate::view::{Applied, ListenerView, TestReport};
 use intake::{AcceptRefusal, Arrival, Submitted};
 use mail::channel::ChannelMove;
+use mail::envelope::{Recipient, Ret};
 use mail::limits::Limit;
 use mail::pace::{Ahead, FromId, Lessons, Why};
 use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surface, Timestamp, TokenId};
@@ -164,6 +165,8 @@ pub struct About {
     pub max_message_size: u64,
     /// How reports and notices leave, for people; `None` while they are only shown.
     pub notices: Option<String>,
+    /// The name of the channel by which they leave.
+    pub notices_channel: Option<String>,
 }
 
 /// Who signed in.
@@ -221,8 +224,12 @@ pub struct Repeat {
     pub tags: Vec<(String, String)>,
     /// Its reverse-path.
     pub reverse_path: ReversePath,
-    /// The recipients, at least one.
-    pub recipients: Vec<ForwardPath>,
+    /// The recipients, at least one, with what its submitter asked to be told of each (RFC 3461).
+    pub recipients: Vec<Recipient>,
+    /// Its RET.
+    pub ret: Option<Ret>,
+    /// Its ENVID.
+    pub envid: Option<String>,
     /// Its bytes, as they are handed over.
     pub body: store::Body,
 }

@@ -196,6 +196,9 @@ pub struct Status {
     /// How reports and notices leave, for people; `None` while they are only shown.
     #[serde(default)]
     pub notices: Option<String>,
+    /// Why no report or notice leaves although that is set up.
+    #[serde(default)]
+    pub notices_trouble: Option<String>,
     /// Recipients accepted since the folder began.
     pub accepted: u64,
     /// The same by state; adds up to `accepted`.

@@ -323,6 +323,7 @@ async fn queue_status_and_channels_are_shown_without_secrets() {
     let queue = get(&router, "/api/v1/queue").await.json();
     assert_eq!((queue[0]["channel"].as_str(), queue[0]["queued"].as_u64()), (Some("team"), Some(1)));
     let status = get(&router, "/api/v1/status").await.json();
+    assert!(status["notices_trouble"].as_str().unwrap().contains("names channel 'gone', and there is none; add it"));
     assert_eq!((status["accepted"].as_u64(), status["open_messages"].as_u64()), (Some(1), Some(1)));
     let sum: u64 = status["recipients"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(sum, 1);

@@ -194,6 +194,9 @@ impl Queue for Told {
     fn overdue(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<MessageId> {
         Vec::new()
     }
+    fn waiting_since(&self, _: ChannelId, _: Timestamp, _: usize) -> Vec<MessageId> {
+        Vec::new()
+    }
     fn next_due_after(&self, _: ChannelId, _: Timestamp) -> Option<Timestamp> {
         None
     }
@@ -227,6 +230,9 @@ impl Queue for Told {
         Ok(None)
     }
     fn raw(&self, _: MessageId) -> Result<Option<Body>, StoreError> {
+        Ok(None)
+    }
+    fn envelope(&self, _: MessageId) -> Result<Option<Envelope>, StoreError> {
         Ok(None)
     }
     fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {

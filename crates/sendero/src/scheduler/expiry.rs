@@ -70,7 +70,7 @@ impl Shared {
         let by = format!("the gateway, because channel '{}' has not worked for 30 days", self.channel_name(way));
         let mut held = 0;
         loop {
-            let late = self.parts.queue.overdue(way.channel, before, HOLD_AT_ONCE);
+            let late = self.parts.queue.waiting_since(way.channel, before, HOLD_AT_ONCE);
             let order = |message| {
                 let (recipients, by, at) = (Vec::new(), by.clone(), self.wall());
                 self.parts.queue.steer(Steer { message, recipients, to: Move::Hold, channel: None, by, at })

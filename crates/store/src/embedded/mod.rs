@@ -41,7 +41,7 @@ use bytes::Bytes;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Event, EventKind, Lane, MessageId, Move, Timestamp};
+use mail::{ChannelId, Envelope, Event, EventKind, Lane, MessageId, Move, Timestamp};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -471,6 +471,15 @@ impl<D: Disk> Embedded<D> {
         // Its body is asked for next.
         lock(&self.shared.open).cache(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
         Ok(meta)
+    }
+
+    /// Where a message stands in the log, while its segment is there.
+    fn kept_place(&self, id: MessageId) -> Result<Option<open_set::Place>, StoreError> {
+        let Some(place) = self.read(|connection| index::place(connection, id))? else { return Ok(None) };
+        match self.shared.disk.length(&log::name_of(place.position.segment)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            _ => Ok(Some(place)),
+        }
     }
 
     fn read_body(&self, message: MessageId, place: open_set::Place) -> Result<Body, StoreError> {
@@ -1044,6 +1053,10 @@ impl<D: Disk> Queue for Embedded<D> {
         lock(&self.shared.open).overdue(channel, before, limit)
     }
 
+    fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        lock(&self.shared.open).waiting_since(channel, before, limit)
+    }
+
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
         lock(&self.shared.open).next_due(channel)
     }
@@ -1152,12 +1165,18 @@ impl<D: Disk> Queue for Embedded<D> {
         if let Some(body) = lock(&self.shared.open).cached_body(id) {
             return Ok(Some(body));
         }
-        let Some(place) = self.read(|connection| index::place(connection, id))? else {
-            return Ok(None);
-        };
-        match self.shared.disk.length(&log::name_of(place.position.segment)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            _ => self.read_body(id, place).map(|body| body.look().is_ok().then_some(body)),
+        match self.kept_place(id)? {
+            Some(place) => self.read_body(id, place).map(|body| body.look().is_ok().then_some(body)),
+            None => Ok(None),
+        }
+    }
+
+    fn envelope(&self, id: MessageId) -> Result<Option<Envelope>, StoreError> {
+        let Some(place) = self.kept_place(id)? else { return Ok(None) };
+        let (payload, _) = self.read_record(id, place)?;
+        match record::message_in(&payload) {
+            Some(meta) => Ok(Some(meta.envelope)),
+            None => Err(StoreError::Damaged(format!("the record of {id} is no message"))),
         }
     }
 

@@ -495,8 +495,19 @@ impl OpenSet {
         found
     }
 
-    /// Messages that could have left before a moment.
+    /// Messages that have been due since before a moment.
     pub(crate) fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
+        let all = LANES.iter().flat_map(|lane| lines.all(*lane)).filter(|((due, _), _)| *due < before);
+        let mut found: Vec<_> =
+            all.filter_map(|(_, slot)| self.slots[slot as usize].as_ref()).map(|open| open.standing.id).collect();
+        found.sort_unstable();
+        found.truncate(limit);
+        found
+    }
+
+    /// Messages that could have left before a moment.
+    pub(crate) fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
         let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
         let all = LANES.iter().flat_map(|lane| lines.all(*lane));
         let standing = all.filter_map(|(_, slot)| self.slots[slot as usize].as_ref()).map(|open| open.standing);

@@ -14,7 +14,7 @@ use crate::disk::fake::FakeDisk;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Event, EventKind, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use mail::{ChannelId, Envelope, Event, EventKind, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -368,6 +368,10 @@ impl Queue for Stepped {
         self.queue.overdue(channel, before, limit)
     }
 
+    fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
+        self.queue.waiting_since(channel, before, limit)
+    }
+
     fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
         self.queue.next_due_after(channel, now)
     }
@@ -461,6 +465,10 @@ impl Queue for Stepped {
 
     fn raw(&self, id: MessageId) -> Result<Option<Body>, StoreError> {
         self.read()?.raw(id)
+    }
+
+    fn envelope(&self, id: MessageId) -> Result<Option<Envelope>, StoreError> {
+        self.read()?.envelope(id)
     }
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {

@@ -139,13 +139,13 @@ fn the_times_of_a_message_outlive_a_restart_and_an_index_of_the_format_before() 
         bench.restart();
         let view = bench.queue().message(id(1)).unwrap().unwrap();
         assert_eq!((view.scheduled_at, view.expires_at), (Some(hour(2)), Some(hour(3))));
-        assert_eq!(bench.queue().overdue(CHANNEL, hour(1), 9), [id(2)], "its time has not come");
+        assert_eq!(bench.queue().waiting_since(CHANNEL, hour(1), 9), [id(2)], "its time has not come");
         assert_eq!(bench.queue().next_expiry(), Some(hour(3)));
         assert!(bench.queue().lease_expired(Timestamp(hour(3).0 - 1)).is_none());
     }
     // By a wall clock that is an hour ahead of the steady one its time comes an hour sooner.
     bench.queue().follow_wall(3_600_000);
-    assert_eq!(bench.queue().overdue(CHANNEL, Timestamp(hour(1).0 + 1), 9), [id(1), id(2)]);
+    assert_eq!(bench.queue().waiting_since(CHANNEL, Timestamp(hour(1).0 + 1), 9), [id(1), id(2)]);
     let over = bench.queue().lease_expired(hour(3)).unwrap();
     assert_eq!((over.message, over.expires_at, over.recipients.len()), (id(1), Some(hour(3)), 1));
     assert_eq!(bench.queue().next_expiry(), None);
@@ -167,7 +167,7 @@ fn the_times_of_a_message_outlive_a_restart_and_an_index_of_the_format_before() 
     index.execute_batch(before).unwrap();
     drop(index);
     bench.restart();
-    assert_eq!(bench.queue().overdue(CHANNEL, hour(1), 9), [id(2)]);
+    assert_eq!(bench.queue().waiting_since(CHANNEL, hour(1), 9), [id(2)]);
     assert_eq!(bench.queue().message(id(2)).unwrap().unwrap().expires_at, None);
     bench.accept(NewMessage { expires_at: Some(hour(5)), ..message(3, &["luis@example.org"]) }).unwrap();
     bench.restart();

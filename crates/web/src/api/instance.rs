@@ -45,6 +45,7 @@ pub(crate) async fn status(State(surface): State<Surface>, Query(pairs): Pairs) 
         now: gateway.now(),
         refusing: queue.accepting().err().map(|reason| reason.to_string()),
         listeners: about.listeners,
+        notices_trouble: about.notices_channel.and_then(|name| notices_trouble(&gateway.directory(), &name)),
         notices: about.notices,
         accepted: totals.accepted,
         recipients: RecipientState::ALL
@@ -56,6 +57,16 @@ pub(crate) async fn status(State(surface): State<Surface>, Query(pairs): Pairs) 
         open_bytes: totals.open_bytes,
         channels_in_trouble: Glance::new(&**gateway, Viewer::Operator).troubles(),
     }))
+}
+
+fn notices_trouble(directory: &mail::Directory, name: &str) -> Option<String> {
+    match directory.channel_named(name) {
+        Some(channel) if !channel.disabled => None,
+        Some(_) => {
+            Some(format!("no report leaves: [notices] names channel '{name}', which is disabled; enable it, or name another"))
+        }
+        None => Some(format!("no report leaves: [notices] names channel '{name}', and there is none; add it, or name another")),
+    }
 }
 
 pub(crate) async fn apply(

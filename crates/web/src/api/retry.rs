@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use mail::RecipientState;
-use smtp::{ForwardPath, ReversePath};
+use smtp::ReversePath;
 use store::{MessageView, Party, RecipientView};
 
 /// A new message to the recipients that failed, expired or were cancelled, or were suppressed and are on the list no
@@ -31,14 +31,18 @@ pub(crate) async fn retry(
     let queue = surface.gateway().queue();
     let again = to_be_tried(&message, &places, |address| queue.is_suppressed(party, address))?;
     let addresses: Vec<String> = again.iter().map(|recipient| recipient.address.clone()).collect();
+    let places: Vec<usize> = again.iter().map(|recipient| recipient.index as usize).collect();
     let id = message.id;
-    let body = surface.read(move |queue| queue.raw(id)).await?;
-    let body = body.ok_or_else(|| {
+    let kept = surface.read(move |queue| Ok(queue.raw(id)?.zip(queue.envelope(id)?))).await?;
+    let (body, envelope) = kept.ok_or_else(|| {
         Problem::new(410, "body_gone", format!("the bytes of {text} are no longer kept, so it cannot be tried again; send it anew"))
     })?;
+    let recipients = places.iter().filter_map(|place| envelope.recipients.get(*place)).cloned().collect();
     let repeat = Repeat {
-        recipients: paths(&addresses)?,
-        reverse_path: reverse_path(&message)?,
+        recipients,
+        reverse_path: envelope.reverse_path,
+        ret: envelope.ret,
+        envid: envelope.envid,
         body,
         ..repeat(&surface, &caller, message)?
     };
@@ -101,19 +105,8 @@ fn repeat(surface: &Surface, caller: &Caller, message: MessageView) -> Result<Re
         tags: message.tags,
         reverse_path: ReversePath::Null,
         recipients: Vec::new(),
+        ret: None,
+        envid: None,
         body: store::Body::default(),
     })
-}
-
-fn paths(addresses: &[String]) -> Result<Vec<ForwardPath>, Problem> {
-    addresses.iter().map(|address| ForwardPath::parse(&super::submit::bracketed(address)).map_err(|_| damaged(address))).collect()
-}
-
-fn reverse_path(message: &MessageView) -> Result<ReversePath, Problem> {
-    ReversePath::parse(&super::submit::bracketed(&message.reverse_path)).map_err(|_| damaged(&message.reverse_path))
-}
-
-/// It was an address when it was accepted.
-fn damaged(address: &str) -> Problem {
-    Problem::new(500, "internal_error", format!("'{address}', as it was kept, is no address"))
 }

@@ -2,6 +2,7 @@
 
 use mail::channel::{AuthMode, ChannelMove, DomainPattern, OnUncertain, ReturnPath, Scope, Smarthost, TlsMode};
 use mail::directory::{AddressPattern, Role};
+use mail::envelope::{Notify, Ret};
 use mail::limits::Caps;
 use mail::limits::Limits;
 use mail::pace::{Ahead, LearnedPace, Lessons, Why};
@@ -122,6 +123,13 @@ impl Fake {
     }
 
     /// The bytes and lane of the last message that was tried again.
+    /// What the retry asks to be told: RET, ENVID, and of each recipient NOTIFY and ORCPT.
+    pub fn repeated_wishes(&self) -> (Option<Ret>, Option<String>, Vec<Recipient>) {
+        let repeated = self.shared.repeated.lock().unwrap();
+        let repeated = repeated.as_ref().unwrap();
+        (repeated.ret, repeated.envid.clone(), repeated.recipients.clone())
+    }
+
     pub fn repeated(&self) -> (String, Lane, String) {
         let repeated = self.shared.repeated.lock().unwrap();
         let repeated = repeated.as_ref().unwrap();
@@ -222,6 +230,12 @@ fn directory() -> Directory {
     Directory::new(vec![team], people, Vec::new(), channels)
 }
 
+/// A recipient of whose every fate its submitter wants to know.
+pub fn asks_to_be_told(path: ForwardPath) -> Recipient {
+    let notify = Some(Notify { success: true, failure: true, delay: false });
+    Recipient { notify, orcpt: Some(format!("rfc822;{path}")), ..Recipient::new(path) }
+}
+
 impl Shared {
     /// Submissions are a millisecond apart, so that their order is known.
     fn tick(&self) -> Timestamp {
@@ -250,11 +264,11 @@ impl Shared {
             suppressed: (0..).zip(&submission.recipients).filter(|(_, to)| is_listed(to)).map(|(place, _)| place).collect(),
             envelope: Envelope {
                 reverse_path: submission.reverse_path,
-                recipients: submission.recipients.into_iter().map(Recipient::new).collect(),
+                recipients: submission.recipients.into_iter().map(asks_to_be_told).collect(),
                 body: BodyType::SevenBit,
                 smtputf8: false,
-                ret: None,
-                envid: None,
+                ret: Some(Ret::Full),
+                envid: Some("QQ314159".into()),
             },
             author: "ana@example.com".into(),
             from: "ana@example.com".into(),
@@ -332,7 +346,7 @@ impl Gateway for Shared {
             principal: repeat.principal,
             surface: repeat.surface,
             reverse_path: repeat.reverse_path,
-            recipients: repeat.recipients,
+            recipients: repeat.recipients.into_iter().map(|recipient| recipient.path).collect(),
             body: repeat.body.head().clone().into(),
             channel: None,
             lane: None,
@@ -370,6 +384,7 @@ impl Gateway for Shared {
             listeners: Vec::new(),
             max_message_size: 100_000,
             notices: None,
+            notices_channel: Some("gone".into()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why mail waits, what is tried again, whom nobody writes to, and who may see how much of it.
 
-use super::gateway::{EVA_TOKEN, SECRET_WORDS};
+use super::gateway::{EVA_TOKEN, SECRET_WORDS, asks_to_be_told};
 use super::*;
 use mail::{ChannelId, ChannelState, Lane, Timestamp};
 
@@ -204,6 +204,8 @@ async fn what_was_given_up_is_tried_again_with_the_same_bytes_and_only_once() {
     let retried = retried.json();
     assert_eq!((&retried["retry_of"], &retried["recipients"][0]), (&id.as_str().into(), &"luis@example.org".into()));
     assert_eq!(fake.repeated(), (bytes, Lane::Normal, "team".into()));
+    let told = vec![asks_to_be_told(smtp::ForwardPath::parse("<luis@example.org>").unwrap())];
+    assert_eq!(fake.repeated_wishes(), (Some(mail::envelope::Ret::Full), Some("QQ314159".into()), told));
     let new = get(&router, &format!("/api/v1/messages/{}", retried["id"].as_str().unwrap())).await.json();
     assert_eq!((&new["retry_of"], new["person"].as_str()), (&id.as_str().into(), Some("ana@example.com")));
     let again = post(&router, &path).await.json();
