@@ -1,6 +1,8 @@
 //! What time alone does to mail: its scheduled time comes, its time is over, or it has waited in vain for too long.
 
 use super::Shared;
+use super::next::give_back;
+use super::report::log_end;
 use super::way::Way;
 use super::worker::reports;
 use bytes::Bytes;
@@ -36,13 +38,27 @@ impl Shared {
                 looked_for_patience = self.steady();
                 self.hold_what_waits_in_vain().await;
             }
-            let now = (self.parts.calendar)().wall;
-            let next = self.parts.queue.next_expiry().filter(|at| *at > now);
-            let pause = next.map_or(LOOK_AGAIN, |at| at.since(now).min(LOOK_AGAIN));
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return,
-                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
+                () = self.next_look() => {}
+            }
+        }
+    }
+
+    /// Returns when the next message may expire, and in any case after a while. New mail may expire sooner than what is
+    /// there.
+    async fn next_look(&self) {
+        let latest = self.steady().plus(LOOK_AGAIN);
+        loop {
+            let now = (self.parts.calendar)().wall;
+            let left = latest.since(self.steady());
+            let next = self.parts.queue.next_expiry().filter(|at| *at > now);
+            let pause = next.map_or(left, |at| at.since(now).min(left));
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => return,
+                () = self.mail_came.notified() => {}
             }
         }
     }
@@ -136,7 +152,7 @@ impl Shared {
         let said = "the clock was set, so it is not known whether its time is over";
         let settlement = settlement(self, lease, Move::GiveBack, Diagnostic::own(None, said));
         if !self.settle(lease, AttemptRecord { settle: Some(settlement), ..AttemptRecord::default() }).await {
-            self.give_back(lease);
+            give_back(self, lease);
         }
     }
 
@@ -150,12 +166,11 @@ impl Shared {
             Bytes::new().into()
         });
         let reports = row.map(|row| reports(self, row, lease, &body, &settlement, false)).unwrap_or_default();
-        let done = self.settle(lease, AttemptRecord { settle: Some(settlement), intend: None, reports }).await;
+        let done = self.settle(lease, AttemptRecord { settle: Some(settlement.clone()), intend: None, reports }).await;
         if done {
-            let channel = row.map_or("", |row| &row.name);
-            tracing::info!(queue.id = %lease.message, channel.name = channel, recipients = lease.recipients.len(), "expired");
+            log_end(self, row.map_or("", |row| &row.name), lease, &settlement);
         } else {
-            self.give_back(lease);
+            give_back(self, lease);
         }
         done
     }
@@ -172,11 +187,6 @@ impl Shared {
                 false
             }
         }
-    }
-
-    fn give_back(&self, lease: &Lease) {
-        let indices: Vec<u32> = lease.recipients.iter().map(|recipient| recipient.index).collect();
-        self.parts.queue.give_back(lease.message, &indices);
     }
 }
 

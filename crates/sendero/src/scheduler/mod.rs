@@ -117,6 +117,8 @@ struct Shared {
     directory_changed: AtomicBool,
     /// How far the wall clock was ahead of the steady one, in milliseconds, when the queue was told last.
     wall_ahead: AtomicI64,
+    /// Told when mail came, which may expire.
+    mail_came: tokio::sync::Notify,
     counters: Counters,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
@@ -144,6 +146,7 @@ impl Scheduler {
             started_at: (parts.wall)(),
             directory_changed: AtomicBool::new(false),
             wall_ahead: AtomicI64::new(0),
+            mail_came: tokio::sync::Notify::new(),
             counters: Counters::default(),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
@@ -323,6 +326,7 @@ impl store::Wake for Waker {
     fn due(&self, channel: ChannelId, lane: Lane, due: Timestamp) {
         let way = self.0.way(channel);
         self.0.kick(&way, Some(lane), due);
+        self.0.mail_came.notify_one();
     }
 }
 

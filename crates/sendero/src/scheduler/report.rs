@@ -4,7 +4,7 @@ use super::Shared;
 use delivery::Outgoing;
 use intake::log::address;
 use mail::{Channel, Move, Outcome, Timestamp};
-use store::Settlement;
+use store::{Lease, Settlement};
 
 /// The target of the delivery log's lines.
 pub const TARGET: &str = "delivery";
@@ -47,6 +47,31 @@ pub(super) fn log_attempt(
             waited_ms = began.since(lease.accepted_at).as_millis() as u64,
             elapsed_ms = settlement.at.since(began).as_millis() as u64,
             dsn,
+            reply = %settled.said,
+        );
+    }
+}
+
+/// Writes a line for each recipient that ends without an attempt.
+pub(super) fn log_end(shared: &Shared, channel: &str, lease: &Lease, settlement: &Settlement) {
+    let shown = |plain: String| address(shared.parts.hash_addresses, plain);
+    let from = shown(lease.envelope.reverse_path.to_string());
+    for settled in &settlement.recipients {
+        let Some(recipient) = lease.envelope.recipients.get(settled.index as usize) else { continue };
+        let tries = lease.recipients.iter().find(|leased| leased.index == settled.index).map_or(0, |leased| leased.attempts);
+        tracing::event!(
+            target: TARGET,
+            tracing::Level::INFO,
+            queue.id = %lease.message,
+            from = %from,
+            to = %shown(recipient.path.to_string()),
+            channel.name = channel,
+            relay = "",
+            status = word(settled.to),
+            attempt = tries,
+            waited_ms = settlement.at.since(lease.accepted_at).as_millis() as u64,
+            elapsed_ms = 0,
+            dsn = settled.said.enhanced.map(|code| code.to_string()).unwrap_or_default(),
             reply = %settled.said,
         );
     }

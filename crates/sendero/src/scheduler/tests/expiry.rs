@@ -66,7 +66,7 @@ async fn what_could_not_leave_in_time_expires_with_a_report_whatever_its_channel
         world.after(15 * MINUTE - 1).await;
         assert_eq!(world.is(id), RecipientState::Queued, "{parked}");
         let seen = world.hop.seen.load(Ordering::Relaxed);
-        world.after(12).await;
+        world.after(2).await;
         let one = world.recipient(id);
         assert_eq!(one.state, RecipientState::Expired, "{parked}");
         assert!(one.said.contains("not to be sent"), "{}", one.said);

@@ -115,3 +115,17 @@ async fn a_submission_has_a_line_that_says_whose_it_is_whether_taken_or_refused(
         assert!(line.contains("person=") && !line.contains("example"), "{line}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_has_a_line_although_nothing_was_tried() {
+    let world = World::new();
+    world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
+    let (log, _listening) = Lines::listen();
+    let mut message = world.message(MessageId::new(world.now(), [1; 10]), ANA, ReversePath::Null, "luis@example.org");
+    message.expires_at = Some(world.now().plus(Duration::from_secs(60)));
+    world.queue.accept(vec![message]).await.unwrap();
+    world.after(61).await;
+    let lines = log.deliveries();
+    let wanted = ["status=\"expired\"", "attempt=0", "to=luis@example.org", "channel.name=\"mailbox\"", "waited_ms=60"];
+    assert!(matches!(&lines[..], [line] if wanted.iter().all(|part| line.contains(part))), "{lines:?}");
+}
