@@ -78,6 +78,7 @@ fn outgoing_to(recipients: &[&str], body: &[u8]) -> Outgoing {
         author: "ana@example.com".into(),
         recipients: (0..recipients.len() as u32).map(leased).collect(),
         size_bytes: body.len() as u64,
+        expires_at: None,
         envelope: Arc::new(envelope),
     };
     Outgoing { lease, body: body.to_vec().into(), reverse_path: ReversePath::parse("<ana@example.com>").unwrap() }

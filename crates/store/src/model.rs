@@ -707,8 +707,8 @@ impl Queue for Model {
             }
             let mut urgent = Ahead::default();
             let goes = |other: &&&Stored| {
-                let due = stored.earliest().into_iter().chain([now]).max();
-                other.new.lane < stored.new.lane && other.earliest() <= due
+                let due = stored.earliest(state.ahead_ms).into_iter().chain([now]).max();
+                other.new.lane < stored.new.lane && other.earliest(state.ahead_ms) <= due
             };
             for other in on.iter().filter(goes) {
                 urgent.add(queued(other), other.new.body.len());

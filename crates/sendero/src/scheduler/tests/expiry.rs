@@ -71,7 +71,7 @@ async fn what_could_not_leave_in_time_expires_with_a_report_whatever_its_channel
         assert_eq!(one.state, RecipientState::Expired, "{parked}");
         assert!(one.said.contains("not to be sent"), "{}", one.said);
         assert_eq!(world.reports().len(), 1, "{parked}");
-        let events = world.queue.events_of(id).unwrap();
+        let events = world.queue.events_of(id, 0, 100).unwrap();
         assert_eq!(events.last().unwrap().kind, EventKind::MessageExpired);
         world.hop.down.store(false, Ordering::Relaxed);
         world.hop.defers.store(false, Ordering::Relaxed);
