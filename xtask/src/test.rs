@@ -19,6 +19,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
     packages::install()?;
     shell::run("format", cargo().args(["fmt", "--all", "--check"]))?;
     shell::run("lints", cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    // As it is shipped: what only tests and the simulation use is not in it.
+    shell::run(
+        "lints of the program",
+        cargo().args(["clippy", "--locked", "--package", "sendero", "--quiet", "--", "-D", "warnings"]),
+    )?;
     for name in UNWANTED {
         refuse_dependency(name)?;
     }

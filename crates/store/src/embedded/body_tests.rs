@@ -56,7 +56,9 @@ impl Bench {
     }
 
     fn tidy(&self) {
-        self.queue().shared.remove_bodies_that_rested();
+        let shared = &self.queue().shared;
+        let mut keeper = shared.keeper(shared.policy).unwrap();
+        shared.tidy(&mut keeper);
     }
 
     /// What the wall clock said last.

@@ -246,7 +246,6 @@ fn record(seed: u64) -> Recorded {
         recorded.note(&queue, home.path());
         if round % 6 == 5 {
             recorded.tidied.push(disk.steps());
-            queue.shared.remove_bodies_that_rested();
             queue.shared.tidy(&mut keeper);
         }
     }

@@ -915,12 +915,13 @@ impl<D: Disk> Shared<D> {
                     }
                     let Some(durable) = self.checkpoint(keeper) else { return };
                     if matches!(keeper.step(self, durable), Next::Rest) {
-                        return;
+                        break;
                     }
                 }
                 Next::Rest => break,
             }
         }
+        self.remove_bodies_that_rested();
         self.forget_history();
     }
 
