@@ -35,7 +35,7 @@ fn read(text: &str) -> Result<Settings, SettingsError> {
 
 fn accepted(settings: &Settings) {
     assert!(settings.submission.iter().all(|listener| unsafe_listener(listener).is_none()));
-    assert!((1024..=32 << 20).contains(&settings.limits.message_size));
+    assert!((1024..=256 << 20).contains(&settings.limits.message_size));
     assert!(settings.limits.connections > 0 && settings.limits.recipients > 0);
     assert!(
         settings.data_dir.starts_with("/etc/sendero")
