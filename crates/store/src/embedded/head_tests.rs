@@ -253,7 +253,10 @@ fn a_snapshot_that_forgets_an_outcome_is_found_by_the_check() {
     for number in 2..=6 {
         bench.accept(number);
     }
+    let order = Steer { message: id(2), recipients: vec![], to: Move::Cancel, channel: None, by: "ana".into(), at: NOW };
+    bench.queue.steer(order).wait().unwrap();
     bench.behead();
+    assert!(bench.first_segment() > 1, "the head has gone");
     let found = check::check_log(&bench.disk).unwrap();
     assert!(found.is_clean(), "{found:?}");
     bench.restart_without_index();
