@@ -9,6 +9,7 @@ use crate::settings::{Log, LogFormat};
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -16,6 +17,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Bytes that may wait for the writer; beyond them who logs waits, so that no line is lost.
 const MOST_WAITING: usize = 8 << 20;
+
+/// The writer waits so long for further lines: one write for many costs less than a write for each.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// Keeps the log going; writes what is left when it is dropped.
 #[must_use = "the log ends when this is dropped"]
@@ -74,6 +78,8 @@ impl Shared {
             while waiting.bytes.is_empty() && !waiting.ended {
                 waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
+            let lingered = self.filled.wait_timeout_while(waiting, LINGER, |waiting| !waiting.ended);
+            let (mut waiting, _) = lingered.unwrap_or_else(PoisonError::into_inner);
             let ended = waiting.ended;
             std::mem::swap(&mut batch, &mut waiting.bytes);
             drop(waiting);

@@ -195,7 +195,7 @@ pub struct Skip {
     pub froms: BTreeSet<FromId>,
     /// Those of these people.
     pub people: BTreeSet<PersonId>,
-    /// Those of these people in that lane: what they have there is too large for now.
+    /// Those of these people in that lane: what they have there waits for its bytes.
     pub large: BTreeSet<(Lane, PersonId)>,
     /// So many bytes count as one recipient where people's shares of a lane are counted; `None`: recipients alone do.
     pub bytes_as_one: Option<NonZeroU64>,

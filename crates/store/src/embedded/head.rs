@@ -9,12 +9,12 @@ use super::Shared;
 use super::core::{Moved, Op, Words, lock};
 use super::index;
 use super::log;
-use super::open_set::{OpenSet, SegmentUse};
+use super::open_set::{OpenSet, Row, SegmentUse};
 use super::record::{self, Carried, Meta, StoodRow};
 use crate::api::{Commit, Steer, StoreError};
 use crate::disk::Disk;
 use bytes::Bytes;
-use mail::{MessageId, Move, PersonId, Timestamp};
+use mail::{MessageId, Move, PersonId, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -116,7 +116,7 @@ pub(crate) enum Cursor {
 
 /// What follows a step.
 pub(crate) enum Next {
-    /// Nothing for now.
+    /// No further step until something has changed.
     Rest,
     /// Another step at once.
     Again,
@@ -149,11 +149,18 @@ impl Keeper {
         match self.try_step(shared, durable) {
             Ok(next) => next,
             Err(error) => {
-                tracing::warn!(%error, "the oldest segment of the log stays for now");
-                self.truncation = Truncation::Idle;
+                self.put_off(&error);
                 Next::Rest
             }
         }
+    }
+
+    /// The next look begins from the start: what was written again already is found so.
+    fn put_off(&mut self, error: &StoreError) {
+        tracing::warn!(%error, "the oldest segment of the log could not go; it is tried again");
+        self.truncation = Truncation::Idle;
+        // Perhaps not all of it was written.
+        self.carried_since = None;
     }
 
     /// True when only the index is behind.
@@ -166,10 +173,7 @@ impl Keeper {
         match (result, &self.truncation) {
             (Ok(sequence), Truncation::Writing(head)) => self.truncation = Truncation::Based(*head, sequence),
             (Ok(_), _) => {}
-            (Err(error), _) => {
-                tracing::warn!(%error, "the oldest segment of the log stays for now");
-                self.truncation = Truncation::Idle;
-            }
+            (Err(error), _) => self.put_off(&error),
         }
     }
 
@@ -214,7 +218,7 @@ impl Keeper {
             shared.close_segment(newest);
         }
         let Some(head) = head else { return Ok(Next::Rest) };
-        tracing::info!(segment = head, "the oldest segment of the log is to go; what it owes is written again");
+        tracing::debug!(segment = head, "the oldest segment of the log is to go; what it owes is written again");
         self.truncation = Truncation::Moving(head, 0);
         Ok(Next::Again)
     }
@@ -295,7 +299,7 @@ impl StoodRow {
     /// Of a recipient about which nobody said anything yet.
     fn blank(since: Timestamp) -> Self {
         Self {
-            state: mail::RecipientState::Queued,
+            state: RecipientState::Queued,
             intended: false,
             doubts: 0,
             attempts: 0,
@@ -318,6 +322,11 @@ fn read<D: Disk>(disk: &D, place: super::open_set::Place) -> Result<(Meta, Bytes
 
 /// A message that cannot be read back is held, and its segment stays until a person has cancelled it.
 fn hold<D: Disk>(shared: &Shared<D>, id: MessageId, error: &StoreError) -> Result<Next, StoreError> {
+    let waits = |row: &Row| row.state == RecipientState::Queued;
+    if !lock(&shared.open).rows(id).is_some_and(|rows| rows.iter().any(waits)) {
+        // It was said when it was held; the next looks find it so.
+        return Ok(Next::Rest);
+    }
     tracing::error!(queue.id = %id, %error, "held: its record cannot be read");
     let at = lock(&shared.open).today();
     let by = format!("the gateway, because its record cannot be read: {error}");

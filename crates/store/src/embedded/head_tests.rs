@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 use super::tests::{CHANNEL, NOW, id, intent, leases, message, settlement};
 use super::*;
-use crate::disk::fake::FakeDisk;
+use crate::disk::fake::{FakeDisk, Fault};
 use mail::pace::{LearnedPace, Units};
 use mail::steady::Reading;
 use mail::{Diagnostic, RecipientState};
@@ -153,6 +153,42 @@ fn a_log_without_head_and_index_knows_all_that_is_open_and_what_ended_mail_leave
         let again = NewMessage { idempotency, ..message(100 + number, &["luis@example.org", "eva@example.org"]) };
         let accepted = bench.queue.accept(vec![again]).wait().unwrap();
         assert_eq!(accepted, [Accepted { id: id(number), replayed: true }], "key {number}");
+    }
+}
+
+#[test]
+fn whichever_write_of_it_fails_the_next_try_says_all_of_it_again() {
+    for failing in 0..12 {
+        let mut bench = Bench::new();
+        bench.accept(1);
+        let lease = leases(&bench.queue, NOW, 1).pop().unwrap();
+        bench.settle(settlement(&lease, Move::Hold));
+        for number in 2..=9 {
+            bench.accept(number);
+            let lease = leases(&bench.queue, NOW, 1).pop().unwrap();
+            let spending = Spending::Spent(spent(i64::from(number)));
+            bench.settle(Settlement { spending, ..settlement(&lease, Move::Send) });
+        }
+        let before = known(&bench.queue);
+        let policy = Policy { keep_bodies: Duration::ZERO, slack: 0, share: u64::MAX };
+        let shared = &bench.queue.shared;
+        let mut keeper = shared.keeper(policy).unwrap();
+        let mut writes = 0;
+        while let next @ (Next::Again | Next::Wait(_)) = {
+            // Whatever it writes in this step finds the disk full.
+            bench.disk.fail(if writes == failing { Fault::NoSpace } else { Fault::None });
+            keeper.step(shared, 0)
+        } {
+            if let Next::Wait(commit) = next {
+                keeper.written(commit.wait());
+                writes += 1;
+            }
+        }
+        bench.disk.fail(Fault::None);
+        shared.tidy(&mut keeper);
+        assert!(bench.first_segment() > 1, "the head has gone");
+        bench.restart_without_index();
+        assert_eq!(known(&bench.queue), before, "write {failing} failed");
     }
 }
 

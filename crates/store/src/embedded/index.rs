@@ -455,7 +455,13 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
     let mut fresh: HashMap<MessageId, Fresh<'_>> = HashMap::new();
     let mut order = Vec::new();
     let mut touched = Vec::new();
+    // Many messages of one segment end in a transaction: each segment is written once.
+    let mut ended: BTreeMap<u32, (Timestamp, Timestamp)> = BTreeMap::new();
     for entry in entries {
+        if let Some((segment, at)) = entry.effects.ended_in {
+            let (first, last) = ended.entry(segment).or_insert((at, at));
+            (*first, *last) = ((*first).min(at), (*last).max(at));
+        }
         let Effects { new, changes, facts, channel, rerouted, accepted, moved, .. } = &entry.effects;
         write_rest(transaction, entry)?;
         totals.accepted += *accepted;
@@ -524,6 +530,14 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
     }
     for (file, at) in entries.iter().filter_map(|entry| entry.effects.resting) {
         transaction.prepare_cached("UPDATE bodies SET resting = ?2 WHERE file = ?1")?.execute(params![file, at.0])?;
+    }
+    for (segment, (first, last)) in ended {
+        transaction
+            .prepare_cached(
+                "INSERT INTO segments VALUES (?1, ?2, ?3) ON CONFLICT (segment)
+                 DO UPDATE SET first_ended = MIN(first_ended, ?2), last_ended = MAX(last_ended, ?3)",
+            )?
+            .execute(params![segment, first.0, last.0])?;
     }
     touched.sort_unstable();
     touched.dedup();
@@ -642,14 +656,6 @@ fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreE
         write_spent(transaction, "INSERT OR REPLACE", entry.sequence, spent)?;
     }
     write_carried(transaction, &entry.effects)?;
-    if let Some((segment, at)) = entry.effects.ended_in {
-        transaction
-            .prepare_cached(
-                "INSERT INTO segments VALUES (?1, ?2, ?2) ON CONFLICT (segment)
-                 DO UPDATE SET first_ended = MIN(first_ended, ?2), last_ended = MAX(last_ended, ?2)",
-            )?
-            .execute(params![segment, at.0])?;
-    }
     for Suppression { party, address, reason, origin, at } in suppressed {
         let (kind, id) = party_numbers(*party);
         transaction
