@@ -373,7 +373,8 @@ impl Spool {
     }
 }
 
-fn refused(error: io::Error) -> AcceptError {
+/// What a submitter is told of a file that could not be made or written.
+pub(crate) fn refused(error: io::Error) -> AcceptError {
     if is_no_space(&error) {
         AcceptError::NoSpace(error.to_string())
     } else {

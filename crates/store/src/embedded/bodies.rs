@@ -9,7 +9,7 @@ use super::index::Index;
 use super::record::Meta;
 use super::{Shared, guard, lock};
 use crate::api::{AcceptError, StoreError};
-use crate::body::{Body, BodyFile, FileId, FileName, Rest, Spool, file_name, file_of, random_id};
+use crate::body::{Body, BodyFile, FileId, FileName, Rest, Spool, file_name, file_of, random_id, refused};
 use crate::disk::Disk;
 use bytes::Bytes;
 use mail::{MessageId, Timestamp};
@@ -151,8 +151,9 @@ impl<D: Disk> BodyFile for Stored<D> {
         self.shared.bodies.close(&self.name);
     }
 
+    /// By the keeper: whoever drops a body has others waiting, and to unlink a large file takes its time.
     fn remove(&self) {
-        self.shared.remove_body(&self.name);
+        guard(&self.shared.spare).push(self.id);
     }
 }
 
@@ -160,13 +161,7 @@ impl<D: Disk> Shared<D> {
     /// Begins a file.
     pub(crate) fn spool(self: &Arc<Self>) -> Result<Spool, AcceptError> {
         let file = Stored::new(Arc::clone(self), random_id());
-        self.bodies.create(&file.name).map_err(|error| {
-            if crate::disk::is_no_space(&error) {
-                AcceptError::NoSpace(error.to_string())
-            } else {
-                AcceptError::Closed(format!("the file of a body could not be made: {error}"))
-            }
-        })?;
+        self.bodies.create(&file.name).map_err(refused)?;
         Ok(Spool::new(Arc::new(file)))
     }
 
@@ -179,9 +174,10 @@ impl<D: Disk> Shared<D> {
     /// Removes what nobody asks for any more.
     pub(crate) fn remove_bodies(&self, segments: &HashSet<u32>) {
         let mut files = std::mem::take(&mut *guard(&self.spare));
+        let short = self.is_short();
         {
             let mut open = lock(&self.open);
-            let (today, kept) = (open.today(), if self.is_short() { Duration::ZERO } else { self.policy.keep_bodies });
+            let (today, kept) = (open.today(), if short { Duration::ZERO } else { self.policy.keep_bodies });
             files.extend(open.bodies.rested(today, kept, segments));
         }
         for file in files {

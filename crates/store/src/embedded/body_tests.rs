@@ -115,6 +115,7 @@ fn whoever_goes_away_or_is_refused_leaves_no_file() {
     assert_eq!(bench.files().len(), 1);
     drop(spool);
     drop(bench.spooled().unwrap());
+    bench.tidy();
     assert!(bench.files().is_empty());
     let key = |fingerprint| Some(Idempotency { key: "k".into(), fingerprint: [fingerprint; 32], parts: false });
     let keyed = |number, fingerprint| NewMessage {
@@ -125,6 +126,7 @@ fn whoever_goes_away_or_is_refused_leaves_no_file() {
     bench.queue().accept(vec![keyed(1, 1)]).wait().unwrap();
     assert!(bench.queue().accept(vec![keyed(2, 1)]).wait().unwrap()[0].replayed);
     assert!(bench.queue().accept(vec![keyed(3, 2)]).wait().is_err());
+    bench.tidy();
     assert_eq!(bench.files().len(), 1);
 }
 
@@ -138,12 +140,14 @@ fn a_disk_that_fills_up_while_a_body_comes_refuses_it_for_now_and_nothing_else()
     assert!(matches!(spool.write(&[b'x'; 50_000]), Err(AcceptError::NoSpace(_))));
     drop(spool);
     bench.disk.fail(Fault::None);
+    bench.tidy();
     assert!(bench.files().is_empty());
     let body = bench.spooled().unwrap();
     bench.disk.fail(Fault::NoSpace);
     let refused = bench.queue().accept(vec![NewMessage { body, ..message(2, &["luis@example.org"]) }]).wait();
     assert!(matches!(refused, Err(AcceptError::NoSpace(_))));
     bench.disk.fail(Fault::None);
+    bench.tidy();
     assert!(bench.files().is_empty(), "its record was cut off again");
     std::thread::sleep(LOOK_AGAIN);
     bench.disk.set_free(999);
@@ -162,6 +166,41 @@ fn a_body_that_cannot_be_synced_ends_all_writing() {
     bench.disk.fail(Fault::None);
     let refused = bench.queue().accept(vec![message(1, &["luis@example.org"])]).wait();
     assert!(matches!(refused, Err(AcceptError::Closed(_))));
+}
+
+#[test]
+fn a_queue_that_fails_with_a_batch_on_its_way_still_closes() {
+    for _ in 0..60 {
+        let bench = Bench::new();
+        let answers: Vec<_> = (1..=8).map(|number| bench.queue().accept(vec![message(number, &["luis@example.org"])])).collect();
+        // As the side of a connection does whose body could not be synced.
+        bench.queue().shared.fail("a test says so");
+        answers.into_iter().for_each(|answer| drop(answer.wait()));
+        let (told, closed) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            bench.queue().close();
+            let _ = told.send(());
+        });
+        closed.recv_timeout(Duration::from_secs(20)).expect("it closes");
+    }
+}
+
+#[test]
+fn what_is_to_be_forgotten_when_the_index_has_ended_keeps_nobody_waiting() {
+    let bench = Bench::new();
+    bench.queue().close();
+    bench.queue().shared.forget_history();
+    bench.queue().shared.wait_for_index().unwrap();
+}
+
+#[test]
+fn a_closed_queue_holds_on_to_no_large_body() {
+    let mut bench = Bench::new();
+    let body = bench.spooled().unwrap();
+    bench.queue().accept(vec![NewMessage { body, ..message(1, &["luis@example.org"]) }]).wait().unwrap();
+    let shared = Arc::downgrade(&bench.queue().shared);
+    bench.queue = None;
+    assert!(shared.upgrade().is_none());
 }
 
 #[test]

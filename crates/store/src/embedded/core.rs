@@ -351,8 +351,10 @@ impl<D: Disk> Core<D> {
                 staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
             }
             Op::Carry(mut carried, answer) => {
-                let open = Arc::clone(&self.open);
-                carried.suppressed.retain(|one| lock(&open).suppressed.contains(&(one.party, one.address.clone())));
+                {
+                    let open = lock(&self.open);
+                    carried.suppressed.retain(|one| open.suppressed.contains(&(one.party, one.address.clone())));
+                }
                 self.write(Record::Carried(carried), None, written);
                 staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
             }

@@ -9,9 +9,9 @@ use super::Shared;
 use super::core::{Moved, Op, Words, lock};
 use super::index;
 use super::log;
-use super::open_set::{OpenSet, Row, SegmentUse};
+use super::open_set::{OpenSet, SegmentUse};
 use super::record::{self, Carried, Meta, StoodRow};
-use crate::api::{Commit, Steer, StoreError};
+use crate::api::{Commit, Party, Steer, StoreError};
 use crate::disk::Disk;
 use bytes::Bytes;
 use mail::{MessageId, Move, PersonId, RecipientState, Timestamp};
@@ -94,6 +94,8 @@ pub(crate) enum Truncation {
     /// None is.
     #[default]
     Idle,
+    /// The index learns what was written before: from there it is known what ended mail leaves behind.
+    Following(u32, u64),
     /// Its open mail is written again, from this slot of the open set on.
     Moving(u32, usize),
     /// What ended mail leaves behind is written again, from here on.
@@ -111,7 +113,7 @@ pub(crate) enum Truncation {
 pub(crate) enum Cursor {
     Keys(PersonId, String, MessageId),
     Spent(u64),
-    Suppressed(String),
+    Suppressed(Option<(String, Party)>),
 }
 
 /// What follows a step.
@@ -133,11 +135,13 @@ pub(crate) struct Keeper {
     lengths: BTreeMap<u32, u64>,
     /// Since this segment everything that ended mail leaves behind stands in the log once more.
     carried_since: Option<u32>,
+    /// Open mail of the oldest segment that cannot be read: a person decides.
+    stuck: Option<(u32, MessageId)>,
 }
 
 impl Keeper {
     pub(crate) fn new(connection: Connection, policy: Policy) -> Self {
-        Self { connection, policy, truncation: Truncation::Idle, lengths: BTreeMap::new(), carried_since: None }
+        Self { connection, policy, truncation: Truncation::Idle, lengths: BTreeMap::new(), carried_since: None, stuck: None }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -165,7 +169,7 @@ impl Keeper {
 
     /// True when only the index is behind.
     pub(crate) fn waits_for_index(&self) -> bool {
-        matches!(self.truncation, Truncation::Based(..))
+        matches!(self.truncation, Truncation::Following(..) | Truncation::Based(..))
     }
 
     /// What a step waited for has been written, or not.
@@ -180,6 +184,10 @@ impl Keeper {
     fn try_step<D: Disk>(&mut self, shared: &Shared<D>, durable: u64) -> Result<Next, StoreError> {
         match std::mem::take(&mut self.truncation) {
             Truncation::Idle => self.begin(shared),
+            Truncation::Following(head, taken) if shared.has_indexed(taken) => {
+                self.truncation = Truncation::Moving(head, 0);
+                Ok(Next::Again)
+            }
             Truncation::Moving(head, slot) => self.carry_mail(shared, head, slot),
             Truncation::Carrying(head, cursor) => self.carry_facts(shared, head, cursor),
             Truncation::Basing(head) => {
@@ -191,7 +199,7 @@ impl Keeper {
                 self.lengths.remove(&head);
                 Ok(Next::Again)
             }
-            waiting @ (Truncation::Writing(_) | Truncation::Based(..)) => {
+            waiting @ (Truncation::Following(..) | Truncation::Writing(_) | Truncation::Based(..)) => {
                 self.truncation = waiting;
                 Ok(Next::Rest)
             }
@@ -208,18 +216,22 @@ impl Keeper {
                 self.lengths.insert(segment, length);
             }
         }
+        let short = shared.is_short();
         let (head, closes) = {
             let open = lock(&shared.open);
-            let (today, short) = (open.today(), shared.is_short());
+            if let Some((head, id)) = self.stuck.take() {
+                self.stuck = open.place(id).filter(|place| place.position.segment == head).map(|_| (head, id));
+            }
+            let today = open.today();
             let standing = Standing { lengths: &self.lengths, uses: &open.segments, today, short };
             (standing.goes(self.policy), standing.closes(self.policy))
         };
         if closes {
             shared.close_segment(newest);
         }
-        let Some(head) = head else { return Ok(Next::Rest) };
+        let Some(head) = head.filter(|_| self.stuck.is_none()) else { return Ok(Next::Rest) };
         tracing::debug!(segment = head, "the oldest segment of the log is to go; what it owes is written again");
-        self.truncation = Truncation::Moving(head, 0);
+        self.truncation = Truncation::Following(head, shared.taken());
         Ok(Next::Again)
     }
 
@@ -241,7 +253,11 @@ impl Keeper {
                     let words = rows.into_iter().map(|row| Words { since: row.since, said: row.said, relay: row.relay }).collect();
                     moved.push(Moved { meta, body, words });
                 }
-                Err(error) => return hold(shared, id, &error),
+                Err(error) => {
+                    self.stuck = Some((head, id));
+                    hold(shared, id, &error);
+                    return Ok(Next::Rest);
+                }
             }
         }
         self.truncation = match next {
@@ -271,20 +287,11 @@ impl Keeper {
             }
             Cursor::Spent(after) => {
                 carried.spent = index::spent_after(&self.connection, after, CARRY_AT_ONCE)?;
-                Some(carried.spent.last().map_or(Cursor::Suppressed(String::new()), |(sequence, _)| Cursor::Spent(*sequence)))
+                Some(carried.spent.last().map_or(Cursor::Suppressed(None), |(sequence, _)| Cursor::Spent(*sequence)))
             }
             Cursor::Suppressed(after) => {
-                carried.suppressed = index::suppressions(&self.connection, &[], Some(&after), CARRY_AT_ONCE)?;
-                // One address may stand on several lists: those of the last one are read again.
-                let last = carried.suppressed.last().map(|last| last.address.clone());
-                let whole = carried.suppressed.len() < CARRY_AT_ONCE;
-                if !whole {
-                    let last = last.clone().unwrap_or_default();
-                    let others = carried.suppressed.iter().any(|one| one.address != last);
-                    carried.suppressed.retain(|one| !others || one.address != last);
-                }
-                let last = carried.suppressed.last().map(|last| last.address.clone());
-                last.filter(|_| !whole).map(Cursor::Suppressed)
+                carried.suppressed = index::suppressions_after(&self.connection, after.as_ref(), CARRY_AT_ONCE)?;
+                carried.suppressed.last().map(|last| Cursor::Suppressed(Some((last.address.clone(), last.party))))
             }
         };
         self.truncation = next.map_or(Truncation::Basing(head), |next| Truncation::Carrying(head, next));
@@ -321,18 +328,12 @@ fn read<D: Disk>(disk: &D, place: super::open_set::Place) -> Result<(Meta, Bytes
 }
 
 /// A message that cannot be read back is held, and its segment stays until a person has cancelled it.
-fn hold<D: Disk>(shared: &Shared<D>, id: MessageId, error: &StoreError) -> Result<Next, StoreError> {
-    let waits = |row: &Row| row.state == RecipientState::Queued;
-    if !lock(&shared.open).rows(id).is_some_and(|rows| rows.iter().any(waits)) {
-        // It was said when it was held; the next looks find it so.
-        return Ok(Next::Rest);
-    }
+fn hold<D: Disk>(shared: &Shared<D>, id: MessageId, error: &StoreError) {
     tracing::error!(queue.id = %id, %error, "held: its record cannot be read");
     let at = lock(&shared.open).today();
     let by = format!("the gateway, because its record cannot be read: {error}");
     let order = Steer { message: id, recipients: Vec::new(), to: Move::Hold, channel: None, by, at };
     shared.push(Op::Steer(order, oneshot::channel().0));
-    Ok(Next::Rest)
 }
 
 /// Sets the snapshot's rows of a message together: states from memory, words from the index.

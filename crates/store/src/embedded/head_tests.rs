@@ -5,7 +5,7 @@ use super::*;
 use crate::disk::fake::{FakeDisk, Fault};
 use mail::pace::{LearnedPace, Units};
 use mail::steady::Reading;
-use mail::{Diagnostic, RecipientState};
+use mail::{Diagnostic, PersonId, RecipientState};
 
 const DAY: i64 = 24 * 3600 * 1000;
 
@@ -190,6 +190,27 @@ fn whichever_write_of_it_fails_the_next_try_says_all_of_it_again() {
         bench.restart_without_index();
         assert_eq!(known(&bench.queue), before, "write {failing} failed");
     }
+}
+
+#[test]
+fn an_address_on_more_lists_than_one_record_takes_stays_on_all_of_them() {
+    let mut bench = Bench::new();
+    // More than are carried at once.
+    for person in 1..=2_100 {
+        let new = NewMessage {
+            person: PersonId(person),
+            id: MessageId::new(Timestamp(1_000), u128::from(person).to_be_bytes()[6..].try_into().unwrap()),
+            ..message(1, &["luis@example.org"])
+        };
+        bench.queue.accept(vec![new]).wait().unwrap();
+        let lease = leases(&bench.queue, NOW, 1).pop().unwrap();
+        let mut settle = settlement(&lease, Move::Fail);
+        settle.recipients[0].suppress = Some("luis@example.org".into());
+        bench.settle(settle);
+    }
+    bench.behead();
+    bench.restart_without_index();
+    assert_eq!(bench.queue.suppressions(&[], None, 5_000).unwrap().len(), 2_100);
 }
 
 #[test]

@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS bodies (file BLOB PRIMARY KEY, message BLOB NOT NULL,
 CREATE INDEX IF NOT EXISTS bodies_message ON bodies (message);
 CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS events_channel ON events (channel, sequence) WHERE message IS NULL;
+CREATE INDEX IF NOT EXISTS events_of_channels ON events (at) WHERE message IS NULL AND channel IS NOT NULL;
 CREATE TABLE IF NOT EXISTS lessons (channel INTEGER PRIMARY KEY, lessons BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (channel INTEGER PRIMARY KEY, kept BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), clocks BLOB NOT NULL);
@@ -211,26 +212,19 @@ impl Index {
         Ok(())
     }
 
-    pub(crate) fn lessons(&self) -> Result<BTreeMap<ChannelId, Lessons>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT channel, lessons FROM lessons")?;
+    fn by_channel<T>(&self, sql: &str, decode: fn(&[u8]) -> Option<T>) -> Result<BTreeMap<ChannelId, T>, StoreError> {
+        let mut statement = self.connection.prepare(sql)?;
         let rows = statement.query_map([], |row| Ok((ChannelId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
-        let mut known = BTreeMap::new();
-        for row in rows {
-            let (channel, bytes) = row?;
-            known.extend(lessons_from(&bytes).map(|lessons| (channel, lessons)));
-        }
-        Ok(known)
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.into_iter().filter_map(|(channel, bytes)| Some((channel, decode(&bytes)?))).collect())
+    }
+
+    pub(crate) fn lessons(&self) -> Result<BTreeMap<ChannelId, Lessons>, StoreError> {
+        self.by_channel("SELECT channel, lessons FROM lessons", lessons_from)
     }
 
     pub(crate) fn kept(&self) -> Result<BTreeMap<ChannelId, Kept>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT channel, kept FROM kept")?;
-        let rows = statement.query_map([], |row| Ok((ChannelId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
-        let mut known = BTreeMap::new();
-        for row in rows {
-            let (channel, bytes) = row?;
-            known.extend(kept_from(&bytes).map(|kept| (channel, kept)));
-        }
-        Ok(known)
+        self.by_channel("SELECT channel, kept FROM kept", kept_from)
     }
 
     pub(crate) fn heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
@@ -259,14 +253,7 @@ impl Index {
     }
 
     pub(crate) fn channel_states(&self) -> Result<BTreeMap<ChannelId, ChannelState>, StoreError> {
-        let mut statement = self.connection.prepare("SELECT channel, state FROM channels")?;
-        let rows = statement.query_map([], |row| Ok((ChannelId(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
-        let mut states = BTreeMap::new();
-        for row in rows {
-            let (channel, bytes) = row?;
-            states.extend(channel_state_from(&bytes).map(|state| (channel, state)));
-        }
-        Ok(states)
+        self.by_channel("SELECT channel, state FROM channels", channel_state_from)
     }
 
     /// The file of a large body of each open message, with its length.
@@ -506,9 +493,7 @@ fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut 
             write_base(transaction, base)?;
         }
         if let Some((channel, state)) = channel {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?
-                .execute(params![channel.0, channel_state_bytes(state)])?;
+            write_state(transaction, *channel, state)?;
         }
         for (place, fact) in facts.iter().enumerate() {
             let sequence = (entry.sequence << 12 | place as u64) as i64;
@@ -559,6 +544,23 @@ fn relocate(transaction: &Transaction<'_>, message: MessageId, place: Place) -> 
     Ok(())
 }
 
+fn write_state(transaction: &Transaction<'_>, channel: ChannelId, state: &ChannelState) -> Result<(), StoreError> {
+    let mut write = transaction.prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?;
+    write.execute(params![channel.0, channel_state_bytes(state)])?;
+    Ok(())
+}
+
+fn write_lessons(transaction: &Transaction<'_>, channel: ChannelId, lessons: &Lessons) -> Result<(), StoreError> {
+    let mut write = transaction.prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?;
+    write.execute(params![channel.0, lessons_bytes(lessons)])?;
+    Ok(())
+}
+
+fn write_heartbeat(transaction: &Transaction<'_>, heartbeat: &Heartbeat) -> Result<(), StoreError> {
+    transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
+    Ok(())
+}
+
 fn write_kept(transaction: &Transaction<'_>, channel: ChannelId, kept: &Kept) -> Result<(), StoreError> {
     transaction.prepare_cached("INSERT OR REPLACE INTO kept VALUES (?1, ?2)")?.execute(params![channel.0, kept_bytes(kept)])?;
     Ok(())
@@ -566,20 +568,16 @@ fn write_kept(transaction: &Transaction<'_>, channel: ChannelId, kept: &Kept) ->
 
 fn write_base(transaction: &Transaction<'_>, base: &Base) -> Result<(), StoreError> {
     for (channel, state) in &base.states {
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?
-            .execute(params![channel.0, channel_state_bytes(state)])?;
+        write_state(transaction, *channel, state)?;
     }
     for (channel, lessons) in &base.lessons {
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
-            .execute(params![channel.0, lessons_bytes(lessons)])?;
+        write_lessons(transaction, *channel, lessons)?;
     }
     for (channel, kept) in &base.kept {
         write_kept(transaction, *channel, kept)?;
     }
     if let Some(heartbeat) = &base.heartbeat {
-        transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
+        write_heartbeat(transaction, heartbeat)?;
     }
     Ok(())
 }
@@ -621,15 +619,13 @@ fn write_spent(transaction: &Transaction<'_>, verb: &str, sequence: u64, spent: 
 fn write_rest(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
     let Effects { lessons, kept, heartbeat, credit, spending, spent, suppressed, unsuppressed, .. } = &entry.effects;
     if let Some((channel, lessons)) = lessons {
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO lessons VALUES (?1, ?2)")?
-            .execute(params![channel.0, lessons_bytes(lessons)])?;
+        write_lessons(transaction, *channel, lessons)?;
     }
     if let Some((channel, kept)) = kept {
         write_kept(transaction, *channel, kept)?;
     }
     if let Some(heartbeat) = heartbeat {
-        transaction.prepare_cached("INSERT OR REPLACE INTO heartbeat VALUES (1, ?1)")?.execute([heartbeat_bytes(heartbeat)])?;
+        write_heartbeat(transaction, heartbeat)?;
     }
     if let Some(Credit { before, by }) = credit {
         transaction
@@ -1044,6 +1040,32 @@ pub(crate) fn events_of_channel(connection: &Connection, channel: ChannelId, lim
     Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
+/// Suppressed addresses behind one of them, on whosever list, in the order of addresses.
+pub(crate) fn suppressions_after(
+    connection: &Connection,
+    after: Option<&(String, Party)>,
+    limit: usize,
+) -> Result<Vec<Suppression>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, party, address, reason, origin, at FROM suppressions WHERE (address, kind, party) > (?1, ?2, ?3)
+         ORDER BY address, kind, party LIMIT ?4",
+    )?;
+    // No address is empty.
+    let (address, (kind, party)) = after.map_or(("", (0, 0)), |(address, party)| (address.as_str(), party_numbers(*party)));
+    let mut rows = statement.query(params![address, kind, party, limit as i64])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.extend(suppression_at(row)?);
+    }
+    Ok(found)
+}
+
+fn suppression_at(row: &SqlRow<'_>) -> rusqlite::Result<Option<Suppression>> {
+    let Some(party) = party_of(row.get(0)?, row.get(1)?) else { return Ok(None) };
+    let (address, reason) = (row.get(2)?, row.get(3)?);
+    Ok(Some(Suppression { party, address, reason, origin: id_at(row, 4)?, at: Timestamp(row.get(5)?) }))
+}
+
 /// Suppressed addresses of these parties, of all when there are none, in the order of addresses.
 pub(crate) fn suppressions(
     connection: &Connection,
@@ -1059,16 +1081,7 @@ pub(crate) fn suppressions(
     while let Some(row) = rows.next()?
         && found.len() < limit
     {
-        let Some(party) = party_of(row.get(0)?, row.get(1)?) else { continue };
-        if parties.is_empty() || parties.contains(&party) {
-            found.push(Suppression {
-                party,
-                address: row.get(2)?,
-                reason: row.get(3)?,
-                origin: id_at(row, 4)?,
-                at: Timestamp(row.get(5)?),
-            });
-        }
+        found.extend(suppression_at(row)?.filter(|one| parties.is_empty() || parties.contains(&one.party)));
     }
     Ok(found)
 }

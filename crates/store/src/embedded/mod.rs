@@ -448,7 +448,7 @@ impl<D: Disk> Embedded<D> {
     }
 
     /// The first of what is taken that can be read; what cannot is held.
-    fn first_readable(&self, now: Timestamp, take: impl Fn() -> Option<open_set::Taken>) -> Option<Lease> {
+    fn first_readable(&self, take: impl Fn() -> Option<open_set::Taken>) -> Option<Lease> {
         loop {
             let one = take()?;
             let meta = match &one.fresh {
@@ -457,7 +457,7 @@ impl<D: Disk> Embedded<D> {
             };
             match meta {
                 Ok(meta) => return Some(lease(one, &meta)),
-                Err(error) => self.hold_damaged(&one, now, &error),
+                Err(error) => self.hold_damaged(&one, &error),
             }
         }
     }
@@ -629,9 +629,10 @@ impl<D: Disk> Shared<D> {
         while let Some(ops) = self.next_batch(!core.owed.is_empty()) {
             let step = self.step(&mut core, ops);
             if !self.conclude(step) {
-                return;
+                break;
             }
         }
+        // Only here: what the writer still hands on is learned.
         let mut outbox = guard(&self.outbox);
         outbox.closing = true;
         self.outbox_changed.notify_all();
@@ -713,19 +714,18 @@ impl<D: Disk> Shared<D> {
         }
     }
 
+    /// Ends all writing for good, whoever found that it must: the writer ends with the batch in its hands, then the index.
     fn fail(&self, why: &str) {
         let waiting: Vec<Op> = {
             let mut inbox = guard(&self.inbox);
             inbox.failed = Some(why.to_owned());
+            inbox.closing = true;
             inbox.ops.drain(..).collect()
         };
+        self.inbox_changed.notify_all();
         for op in waiting {
             op.close(why);
         }
-        let mut outbox = guard(&self.outbox);
-        outbox.closing = true;
-        self.outbox_changed.notify_all();
-        drop(outbox);
         (self.on_failure)(why);
     }
 
@@ -897,6 +897,8 @@ impl<D: Disk> Shared<D> {
 
     /// Lets the segments go that nobody needs any more, and forgets old mail.
     fn tidy(&self, keeper: &mut Keeper) {
+        // First: on a full disk it may be what lets everything else go on.
+        self.remove_bodies_that_rested();
         loop {
             // After a failure of the disk nothing is removed: who looks into it may need it.
             let (failed, closing) = {
@@ -921,7 +923,6 @@ impl<D: Disk> Shared<D> {
                 Next::Rest => break,
             }
         }
-        self.remove_bodies_that_rested();
         self.forget_history();
     }
 
@@ -933,6 +934,10 @@ impl<D: Disk> Shared<D> {
 
     fn forget(&self, what: Forget) {
         let mut outbox = guard(&self.outbox);
+        if outbox.closing {
+            // The next start forgets the same again.
+            return;
+        }
         outbox.forget.push(what);
         outbox.taken += 1;
         self.outbox_changed.notify_all();
@@ -943,6 +948,16 @@ impl<D: Disk> Shared<D> {
         let (answer, answered) = oneshot::channel();
         self.push(make(answer));
         Commit::pending(answered, || Err(StoreError::Closed("the writer has ended".into())))
+    }
+
+    /// Counts what the index was given so far.
+    fn taken(&self) -> u64 {
+        guard(&self.outbox).taken
+    }
+
+    /// True when the index has learned so much of it.
+    fn has_indexed(&self, taken: u64) -> bool {
+        guard(&self.outbox).applied >= taken
     }
 
     /// There is little room on the disk: ended mail goes before its time.
@@ -1030,11 +1045,11 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn lease(&self, channel: ChannelId, lane: Lane, now: Timestamp, most: u32, skip: &Skip) -> Option<Lease> {
-        self.first_readable(now, || lock(&self.shared.open).lease(channel, lane, now, most, skip))
+        self.first_readable(|| lock(&self.shared.open).lease(channel, lane, now, most, skip))
     }
 
     fn lease_expired(&self, wall: Timestamp) -> Option<Lease> {
-        self.first_readable(wall, || lock(&self.shared.open).lease_expired(wall))
+        self.first_readable(|| lock(&self.shared.open).lease_expired(wall))
     }
 
     fn next_expiry(&self) -> Option<Timestamp> {
@@ -1226,6 +1241,8 @@ impl<D: Disk> Queue for Embedded<D> {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        // Bodies in files know the queue that they are of.
+        lock(&self.shared.open).empty_cache();
     }
 }
 
@@ -1234,12 +1251,16 @@ fn closed() -> Result<(), StoreError> {
 }
 
 impl<D: Disk> Embedded<D> {
-    fn hold_damaged(&self, taken: &open_set::Taken, now: Timestamp, error: &StoreError) {
+    fn hold_damaged(&self, taken: &open_set::Taken, error: &StoreError) {
         tracing::error!(queue.id = %taken.message, %error, "held: its record cannot be read");
+        let (today, at) = {
+            let open = lock(&self.shared.open);
+            (open.today(), open.wall_at(open.today()))
+        };
         let recipients = taken.recipients.iter().map(|recipient| Settled {
             index: recipient.index,
             to: Move::Hold,
-            due: now,
+            due: today,
             counts: false,
             said: mail::Diagnostic::own(None, format!("its record cannot be read: {error}")),
             cause: None,
@@ -1248,7 +1269,7 @@ impl<D: Disk> Embedded<D> {
         let settle = Settlement {
             message: taken.message,
             channel: taken.channel,
-            at: lock(&self.shared.open).wall_at(now),
+            at,
             relay: String::new(),
             spending: Spending::Uncounted,
             recipients: recipients.collect(),

@@ -592,6 +592,13 @@ impl OpenSet {
         }
     }
 
+    /// Keeps no fresh message any more.
+    pub(crate) fn empty_cache(&mut self) {
+        self.cache.clear();
+        self.cache_order.clear();
+        self.cache_bytes = 0;
+    }
+
     fn uncache(&mut self, slot: u32) {
         if let Some(fresh) = self.cache.remove(&slot) {
             self.cache_bytes -= fresh.weight();
