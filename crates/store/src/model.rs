@@ -55,6 +55,8 @@ struct State {
     /// Some message expires; where none does nobody looks for it.
     any_expires: bool,
     closed: bool,
+    /// The disk has no room for outcomes.
+    full: bool,
 }
 
 /// Recipients handed over in a lane: of each team, of each person of a team, and where the last one began.
@@ -100,6 +102,11 @@ pub struct Model(Mutex<State>);
 impl Model {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the disk has room for outcomes: while it has none they are refused with [`StoreError::NoSpace`].
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// What a crash and a start at `now` make of the queue: leases are given back, and recipients with
@@ -763,6 +770,9 @@ impl Queue for Model {
         let mut state = self.lock();
         if state.closed {
             return Commit::done(Err(StoreError::Closed(CLOSED.into())));
+        }
+        if state.full {
+            return Commit::done(Err(StoreError::NoSpace("no space left on device".into())));
         }
         let checked = state.check(&attempt);
         if checked.is_ok() {

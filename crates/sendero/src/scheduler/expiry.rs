@@ -11,7 +11,7 @@ use smtp::EnhancedCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use store::{AttemptRecord, Lease, Settled, Settlement, Spending, Steer, StoreError};
+use store::{AttemptRecord, Lease, NewMessage, Settled, Settlement, Spending, Steer, StoreError};
 
 /// The calendar is looked at this often, so that a clock step delays nothing for more.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -136,39 +136,46 @@ impl Shared {
 
     /// Where a message in hand may not be sent any more, what becomes of it instead; `None` where it may.
     pub(super) fn is_over(&self, lease: &Lease) -> Option<Move> {
-        match (self.parts.calendar)().has_passed(lease.expires_at?) {
+        let expires_at = lease.expires_at?;
+        match (self.parts.calendar)().has_passed(expires_at) {
             Some(false) => None,
             Some(true) => Some(Move::Expire),
             None => Some(Move::GiveBack),
         }
     }
 
-    /// Does that to a message in hand: `expired`, or back to the queue while nobody can say.
-    pub(super) async fn end_or_put_off(&self, lease: &Lease, what: Move) {
-        if what == Move::Expire {
-            self.expire(lease).await;
-            return;
+    /// What is written down of that, with what is reported of it: `expired`, or put off while nobody can say.
+    pub(super) fn ended_or_put_off(&self, lease: &Lease, what: Move) -> (Settlement, Vec<NewMessage>) {
+        if what != Move::Expire {
+            let said = "the clock was set, so it is not known whether its time is over";
+            return (settlement(self, lease, what, Diagnostic::own(None, said)), Vec::new());
         }
-        let said = "the clock was set, so it is not known whether its time is over";
-        let settlement = settlement(self, lease, Move::GiveBack, Diagnostic::own(None, said));
-        if !self.settle(lease, AttemptRecord { settle: Some(settlement), ..AttemptRecord::default() }).await {
-            give_back(self, lease);
+        let settlement = settlement(self, lease, what, over(lease));
+        let body = self.parts.queue.body(lease.message).unwrap_or_else(|problem| {
+            tracing::warn!(queue.id = %lease.message, %problem, "it is reported without its bytes");
+            Bytes::new().into()
+        });
+        let directory = self.parts.directory.directory();
+        let row = directory.channel(lease.channel);
+        let reports = row.map(|row| reports(self, row, lease, &body, &settlement, false)).unwrap_or_default();
+        (settlement, reports)
+    }
+
+    /// The delivery log tells of what has ended so.
+    pub(super) fn log_over(&self, lease: &Lease, settlement: &Settlement) {
+        let has_ended = settlement.recipients.iter().any(|settled| settled.to == Move::Expire);
+        if has_ended {
+            let directory = self.parts.directory.directory();
+            log_end(self, directory.channel(lease.channel).map_or("", |row| &row.name), lease, settlement);
         }
     }
 
     /// True when that is durable; else the message is back in the queue.
     async fn expire(&self, lease: &Lease) -> bool {
-        let directory = self.parts.directory.directory();
-        let row = directory.channel(lease.channel);
-        let settlement = settlement(self, lease, Move::Expire, over(lease));
-        let body = self.parts.queue.body(lease.message).unwrap_or_else(|problem| {
-            tracing::warn!(queue.id = %lease.message, %problem, "it is reported without its bytes");
-            Bytes::new().into()
-        });
-        let reports = row.map(|row| reports(self, row, lease, &body, &settlement, false)).unwrap_or_default();
+        let (settlement, reports) = self.ended_or_put_off(lease, Move::Expire);
         let done = self.settle(lease, AttemptRecord { settle: Some(settlement.clone()), intend: None, reports }).await;
         if done {
-            log_end(self, row.map_or("", |row| &row.name), lease, &settlement);
+            self.log_over(lease, &settlement);
         } else {
             give_back(self, lease);
         }

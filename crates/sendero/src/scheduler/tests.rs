@@ -163,10 +163,21 @@ impl Session for Line {
     }
 }
 
-/// The wall clock: what is thought of it, and how far it was set, in milliseconds.
-struct Clock(Mutex<Watch>, AtomicI64);
+/// More looks at the calendar at one moment: somebody tries again and again without a pause.
+const SPINS: u32 = 10_000;
+
+/// The wall clock: what is thought of it, how far it was set, in milliseconds, and how often mail asked for it at which
+/// moment.
+struct Clock(Mutex<Watch>, AtomicI64, Mutex<(Duration, u32)>);
 
 impl Clock {
+    fn look(&self, began: Instant) -> Calendar {
+        let mut looks = self.2.lock().unwrap();
+        *looks = if looks.0 == began.elapsed() { (looks.0, looks.1 + 1) } else { (began.elapsed(), 1) };
+        assert!(looks.1 < SPINS, "the calendar is looked at again and again without a pause");
+        self.calendar(began)
+    }
+
     fn calendar(&self, began: Instant) -> Calendar {
         let steady = Timestamp(EPOCH + began.elapsed().as_millis() as i64);
         let wall = Timestamp(steady.0 + self.1.load(Ordering::Relaxed));
@@ -252,7 +263,8 @@ impl World {
         let began = Instant::now();
         let hop = Arc::new(Hop { password: Mutex::new("right".into()), began: Some(began), ..Hop::default() });
         let queue = Arc::new(Model::default());
-        let clock = Arc::new(Clock(Mutex::new(Watch::resume(None, &reading(), Timestamp(EPOCH))), AtomicI64::new(0)));
+        let clock =
+            Arc::new(Clock(Mutex::new(Watch::resume(None, &reading(), Timestamp(EPOCH))), AtomicI64::new(0), Mutex::default()));
         let scheduler = Self::start(&queue, &directory, &hop, &clock, began);
         Self { queue, directory, hop, scheduler, began, clock, _folder: folder }
     }
@@ -268,7 +280,7 @@ impl World {
             rules: Arc::new(Rules::default()),
             steady: Arc::new(move || Timestamp(EPOCH + began.elapsed().as_millis() as i64)),
             wall: Arc::new(move || wall.calendar(began).wall),
-            calendar: Arc::new(move || calendar.calendar(began)),
+            calendar: Arc::new(move || calendar.look(began)),
             jitter: Arc::new(|| 0.0),
             confirm_login_after: Duration::from_secs(30),
             keep_idle: Duration::from_secs(20),

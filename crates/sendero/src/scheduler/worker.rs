@@ -107,7 +107,6 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         Next::TooLarge(lease, most) => {
             let reason = format!("it has {} bytes, and channel '{}' takes at most {most}", lease.size_bytes, row.name);
             hold(shared, desk, &lease, &reason).await;
-            flush(shared, desk).await;
             return Step::Again;
         }
         Next::Wait(until) => {
@@ -120,6 +119,11 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         }
     };
     grow(shared, way);
+    if let Some(what) = shared.is_over(&lease) {
+        shared.end(way, &ticket, Ended::Refunded);
+        end_or_put_off(shared, desk, &lease, what).await;
+        return Step::Again;
+    }
     let body = match shared.parts.queue.body(lease.message) {
         Ok(body) => body,
         Err(problem) => {
@@ -134,15 +138,11 @@ async fn step(shared: &Arc<Shared>, way: &Arc<Way>, desk: &mut Desk) -> Step {
         return Step::Again;
     }
     // While the session was opened another one may have had the channel parked.
-    let ready = match shared.is_over(&lease) {
-        Some(_) => Err(Step::Again),
-        None => ensure_session(shared, way, row, desk).await.and_then(|()| way.begin(shared.steady()).ok_or(Step::Leave)),
-    };
+    let ready = ensure_session(shared, way, row, desk).await.and_then(|()| way.begin(shared.steady()).ok_or(Step::Leave));
     // A session may have taken its time to open.
     if let Some(what) = shared.is_over(&lease) {
-        flush(shared, desk).await;
         shared.end(way, &ticket, Ended::Refunded);
-        shared.end_or_put_off(&lease, what).await;
+        end_or_put_off(shared, desk, &lease, what).await;
         return ready.err().unwrap_or(Step::Again);
     }
     let began = match ready {
@@ -384,6 +384,16 @@ async fn hold(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, reason: &str
     flush(shared, desk).await;
 }
 
+/// Ends a message whose time is over, or puts it off while nobody can say. The worker waits until that is written down: as
+/// long as the disk has no room, the queue would give it the same message at once.
+async fn end_or_put_off(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, what: Move) {
+    let (settlement, reports) = shared.ended_or_put_off(lease, what);
+    desk.pending.push(Unsaved { settlement: settlement.clone(), reports });
+    if flush(shared, desk).await {
+        shared.log_over(lease, &settlement);
+    }
+}
+
 /// One transaction: the intent is recorded while MAIL, RCPT and the body flow, and the final dot waits for it. Where
 /// the provider counts refusals too, MAIL itself waits.
 async fn hand_over(
@@ -534,8 +544,9 @@ fn abandoned(lease: &Lease, passed: bool, known: Vec<(u32, Outcome)>) -> Vec<(u3
     outcomes
 }
 
-/// Makes outcomes durable that no next transaction takes along.
-async fn flush(shared: &Arc<Shared>, desk: &mut Desk) {
+/// Makes outcomes durable that no next transaction takes along; true when all are.
+async fn flush(shared: &Arc<Shared>, desk: &mut Desk) -> bool {
+    let mut all = true;
     while let Some(unsaved) = desk.pending.pop() {
         let record = Unsaved::record(Some(unsaved.clone()), None);
         match shared.parts.queue.record(record).await {
@@ -546,6 +557,7 @@ async fn flush(shared: &Arc<Shared>, desk: &mut Desk) {
                 tokio::time::sleep(NO_SPACE_PAUSE).await;
             }
             Err(problem) => {
+                all = false;
                 // At the next start the open intent is found and treated as uncertain.
                 tracing::error!(queue.id = %unsaved.settlement.message, %problem, "outcome not recorded");
                 if !matches!(problem, StoreError::Illegal(_) | StoreError::Unknown(_)) {
@@ -554,4 +566,5 @@ async fn flush(shared: &Arc<Shared>, desk: &mut Desk) {
             }
         }
     }
+    all
 }

@@ -90,6 +90,26 @@ async fn what_left_in_time_does_not_expire() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn mail_that_expires_while_the_disk_is_full_waits_for_room_and_is_not_tried_without_a_pause() {
+    for clock_was_set in [false, true] {
+        let world = World::new();
+        let id = world.submit_timed(1, Some(10), Some(15)).await;
+        world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
+        world.queue.set_full(true);
+        world.after(15 * MINUTE + 1).await;
+        world.clock.set(i64::from(clock_was_set));
+        world.scheduler.steer(world.channel(), ChannelMove::Resume).await;
+        world.after(3600).await;
+        assert!(!world.is(id).is_final());
+        world.clock.prove(world.began);
+        world.queue.set_full(false);
+        world.after(20).await;
+        assert_eq!((world.is(id), world.reports().len()), (RecipientState::Expired, 1), "{clock_was_set}");
+        assert_eq!(world.hop.seen.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_the_clock_was_set_nothing_expires_and_nothing_is_sent_late_until_it_is_proved() {
     let world = World::new();
     let channel = world.channel();
