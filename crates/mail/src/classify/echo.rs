@@ -4,10 +4,13 @@
 
 use super::row::fold;
 use smtp::Mailbox;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
-/// What a message brings along and a reply may repeat.
+/// What a message brings along and a reply may repeat. The longest text comes first, so that an address is left out before
+/// the local part that it begins with.
 #[derive(Clone, Debug, Default)]
-pub struct Brought(Vec<String>);
+pub struct Brought(BTreeSet<(Reverse<usize>, String)>);
 
 impl Brought {
     /// An address of the envelope: as it is written, without its quotes, and its local part alone.
@@ -22,8 +25,8 @@ impl Brought {
     /// A text of the message, such as its subject.
     pub fn text(&mut self, text: &str) {
         let text = fold(text);
-        if !text.is_empty() && !self.0.contains(&text) {
-            self.0.push(text);
+        if !text.is_empty() {
+            self.0.insert((Reverse(text.len()), text));
         }
     }
 }
@@ -61,7 +64,7 @@ impl<'a> Words<'a> {
     }
 
     fn without(&self, quoted: &[String], leave_out: impl Fn(&str) -> bool) -> String {
-        let repeated = self.addresses.iter().chain(&self.brought.0).chain(quoted);
+        let repeated = self.addresses.iter().chain(self.brought.0.iter().map(|(_, text)| text)).chain(quoted);
         let repeated = repeated.filter(|repeated| leave_out(repeated));
         repeated.fold(self.text.clone(), |text, repeated| text.replace(repeated.as_str(), "\u{fffd}"))
     }

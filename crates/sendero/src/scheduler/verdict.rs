@@ -5,6 +5,7 @@ use mail::header::Header;
 use mail::retry::{RetrySchedule, Standing, judge};
 use mail::{Cause, Channel, Diagnostic, Move, Outcome, Stage, Timestamp};
 use smtp::Mailbox;
+use std::cell::LazyCell;
 use std::time::Duration;
 use store::{Lease, Settled};
 
@@ -72,7 +73,8 @@ impl Judge<'_> {
             refusals: Vec::new(),
             accepted,
         };
-        let brought = self.brought(lease);
+        // Most transactions are refused by nobody, or at RCPT: nothing of the message is read then.
+        let brought = LazyCell::new(|| self.brought(lease));
         let mut known: Option<(Stage, Diagnostic, Judgement)> = None;
         for (index, outcome) in outcomes {
             let standing = lease.recipients.iter().find(|recipient| recipient.index == *index);
@@ -83,7 +85,8 @@ impl Judge<'_> {
                     let judgement = match &known {
                         // What was said of the message as a whole stands there once for each recipient.
                         Some((at, same, judgement)) if stage != Stage::Rcpt && (*at, same) == (stage, said) => judgement.clone(),
-                        _ => self.judgement(lease, *index, stage, said, &brought),
+                        _ if stage == Stage::Rcpt => self.judgement(stage, said, &brought_by_one(lease, *index)),
+                        _ => self.judgement(stage, said, &brought),
                     };
                     known = Some((stage, said.clone(), judgement.clone()));
                     self.refused(lease, *index, standing, (stage, said, &judgement), &mut verdict)
@@ -108,16 +111,8 @@ impl Judge<'_> {
         brought
     }
 
-    fn judgement(&self, lease: &Lease, index: u32, stage: Stage, said: &Diagnostic, brought: &Brought) -> Judgement {
+    fn judgement(&self, stage: Stage, said: &Diagnostic, brought: &Brought) -> Judgement {
         let providers = self.rules.order(self.row.provider.as_deref());
-        let mut own = Brought::default();
-        let brought = if stage == Stage::Rcpt {
-            let mailboxes = lease.envelope.reverse_path.mailbox().into_iter().chain(mailbox_of(lease, index));
-            mailboxes.for_each(|mailbox| own.address(mailbox));
-            &own
-        } else {
-            brought
-        };
         self.rules.classify_for(&providers, Phase::of(stage), said, brought)
     }
 
@@ -196,6 +191,14 @@ fn refusal(outcome: &Outcome) -> Option<(Stage, &Diagnostic)> {
         | Outcome::Uncertain(_)
         | Outcome::Untried => None,
     }
+}
+
+/// What a reply to one RCPT may repeat.
+fn brought_by_one(lease: &Lease, index: u32) -> Brought {
+    let mut brought = Brought::default();
+    let mailboxes = lease.envelope.reverse_path.mailbox().into_iter().chain(mailbox_of(lease, index));
+    mailboxes.for_each(|mailbox| brought.address(mailbox));
+    brought
 }
 
 fn mailbox_of(lease: &Lease, index: u32) -> Option<&Mailbox> {
