@@ -27,14 +27,13 @@ pub struct Steady {
     /// The steady clock at the boot.
     at_boot: AtomicI64,
     inner: Mutex<Inner>,
-    /// Apart from `inner`, which is held while somebody is asked.
-    watch: Mutex<Option<Watch>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     clock: Option<SteadyClock>,
     proof: Option<Proof>,
+    watch: Option<Watch>,
 }
 
 /// What was said of the wall clock last.
@@ -60,7 +59,7 @@ impl Steady {
         self.at_boot.store(clock.at(Duration::ZERO).0, Ordering::Relaxed);
         inner.clock = Some(clock);
         let steady = clock.at(reading.since_boot);
-        *self.watch() = Some(Watch::resume(last, &reading, steady));
+        inner.watch = Some(Watch::resume(last, &reading, steady));
         steady
     }
 
@@ -73,9 +72,9 @@ impl Steady {
     /// What is to be written down now. May ask the system's time service, which blocks for some seconds at most.
     pub fn beat(&self) -> Option<(Heartbeat, Option<Credit>)> {
         let reading = self.reading();
-        let (heartbeat, credit) = self.lock().clock.map(|clock| clock.beat(&reading))?;
-        let mut watch = self.watch();
-        let doubted = watch.as_mut().is_some_and(|watch| {
+        let mut inner = self.lock();
+        let (heartbeat, credit) = inner.clock.map(|clock| clock.beat(&reading))?;
+        let doubted = inner.watch.as_mut().is_some_and(|watch| {
             watch.look(reading.wall, heartbeat.steady);
             if reading.proved {
                 watch.prove();
@@ -88,18 +87,14 @@ impl Steady {
     /// What the wall clock says, and whether mail may end by it. Asks nobody, so that it answers at once.
     pub fn calendar(&self) -> Calendar {
         let (wall, steady) = (wall_clock(), self.now());
-        let mut watch = self.watch();
-        let Some(watch) = watch.as_mut() else { return Calendar::sure(wall) };
+        let mut inner = self.lock();
+        let Some(watch) = inner.watch.as_mut() else { return Calendar::sure(wall) };
         let doubted = watch.doubts();
         let calendar = watch.look(wall, steady);
         if watch.doubts() && !doubted {
             tracing::warn!(%wall, "the clock was set by more than a minute: no mail expires until it is known to be right");
         }
         calendar
-    }
-
-    fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The heartbeat is durable.
