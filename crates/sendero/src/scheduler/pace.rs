@@ -58,13 +58,16 @@ pub(super) struct Pace {
     /// What is to be told of it.
     told: Vec<Told>,
     /// When one message of theirs is tried, and how often one was.
-    probes: BTreeMap<PersonId, (Timestamp, u32)>,
+    probes: Probes,
     /// Refused recipients in a row, by message.
     refused: HashMap<PersonId, BTreeMap<MessageId, u32>>,
     alike: Option<Alike>,
     suspicion: Suspicion,
     meter: Meter,
 }
+
+/// When one message of a person who is kept back is tried, and how often one was.
+type Probes = BTreeMap<PersonId, (Timestamp, u32)>;
 
 /// A message that waits for its bytes.
 struct Large {
@@ -270,10 +273,10 @@ impl Pace {
     /// Whom the next lease passes by.
     pub(super) fn skip(&mut self, now: Timestamp) -> Skip {
         self.full_froms.retain(|_, (until, _)| *until > now);
-        let kept = self.kept_back(now);
+        let (kept, probes) = (&self.kept.people, &mut self.probes);
         Skip {
             froms: self.full_froms.keys().copied().collect(),
-            people: kept.into_iter().filter(|(_, tried_at, _)| *tried_at > now).map(|(person, ..)| person).collect(),
+            people: kept.keys().copied().filter(|person| tried_at(probes, *person, now) > now).collect(),
             large: self.large.iter().filter(|(_, large)| large.is_passed(now)).map(|(whose, _)| *whose).collect(),
             bytes_as_one: self.set.bytes_as_one(),
         }
@@ -323,11 +326,9 @@ impl Pace {
 
     /// People whose mail is kept back, when a message of theirs is tried, and why it is so.
     pub(super) fn kept_back(&mut self, now: Timestamp) -> Vec<(PersonId, Timestamp, String)> {
-        let each = self.kept.people.iter().map(|(person, reason)| {
-            let (tried_at, _) = *self.probes.entry(*person).or_insert((now.plus(probe_after(0)), 1));
-            (*person, tried_at, reason.clone())
-        });
-        each.collect()
+        let probes = &mut self.probes;
+        let each = self.kept.people.iter();
+        each.map(|(person, reason)| (*person, tried_at(probes, *person, now), reason.clone())).collect()
     }
 
     /// Keeps the mail of a person back; one message is tried later, and ends it when it is accepted.
@@ -550,6 +551,11 @@ pub(super) enum Breaker {
     Channel(String),
     /// The person's mail on it.
     Person(String),
+}
+
+/// When a message of somebody who is kept back is tried: somebody new has the first wait before them.
+fn tried_at(probes: &mut Probes, person: PersonId, now: Timestamp) -> Timestamp {
+    probes.entry(person).or_insert((now.plus(probe_after(0)), 1)).0
 }
 
 /// The From of a lease, as limits tell it apart.

@@ -21,10 +21,9 @@ pub(super) fn refused(lease: &Lease, sent: &ReversePath, stage: Stage, said: Str
     (Sender { person: lease.person, author: lease.author.to_string(), path }, SenderRefused { address, said })
 }
 
-/// The refusal that holds a lease which would leave with this reverse-path.
-pub(super) fn of<'a>(kept: &'a Kept, lease: &Lease, sent: &ReversePath) -> Option<&'a SenderRefused> {
-    let refused = |path| kept.senders.get(&Sender { person: lease.person, author: lease.author.to_string(), path });
-    refused(None).or_else(|| refused(Some(key(sent))))
+/// The senders of a lease which would leave with this reverse-path: a refusal of either holds it.
+pub(super) fn of(lease: &Lease, sent: &ReversePath) -> [Sender; 2] {
+    [None, Some(key(sent))].map(|path| Sender { person: lease.person, author: lease.author.to_string(), path })
 }
 
 /// All of them, for people.

@@ -319,11 +319,11 @@ async fn open(
 /// Whether it may leave at all: its sender is not refused by the provider, and permission is checked again where the
 /// directory has changed since acceptance.
 fn may_leave(shared: &Shared, way: &Way, directory: &Directory, row: &Channel, lease: &Lease, body: &Body) -> Result<(), String> {
-    {
+    let is_any_refused = !way.pace().kept.senders.is_empty();
+    if is_any_refused {
+        let senders = senders::of(lease, &mail::resolve::return_path(row, &lease.envelope, body.head()));
         let pace = way.pace();
-        if !pace.kept.senders.is_empty()
-            && let Some(refused) = senders::of(&pace.kept, lease, &mail::resolve::return_path(row, &lease.envelope, body.head()))
-        {
+        if let Some(refused) = senders.iter().find_map(|sender| pace.kept.senders.get(sender)) {
             return Err(format!("the provider refuses {} as sender: {}", refused.address, refused.said));
         }
     }
