@@ -331,12 +331,14 @@ impl Pace {
         each.map(|(person, reason)| (*person, tried_at(probes, *person, now), reason.clone())).collect()
     }
 
-    /// Keeps the mail of a person back; one message is tried later, and ends it when it is accepted.
+    /// Keeps the mail of a person back; one message is tried later, and ends it when it is accepted. Who is kept back already
+    /// is so for the first reason: what the tries lead to adds nothing.
     fn keep_back(&mut self, person: PersonId, reason: String, now: Timestamp) -> Breaker {
-        self.probes.entry(person).or_insert((now.plus(probe_after(0)), 1));
-        if !self.kept.people.contains_key(&person) {
-            self.tell(EventKind::ChannelPersonPaused, Whom::Person(person), &reason);
+        tried_at(&mut self.probes, person, now);
+        if let Some(first) = self.kept.people.get(&person) {
+            return Breaker::Person(first.clone());
         }
+        self.tell(EventKind::ChannelPersonPaused, Whom::Person(person), &reason);
         self.kept.people.insert(person, reason.clone());
         Breaker::Person(reason)
     }

@@ -144,6 +144,20 @@ async fn five_equal_refusals_of_one_persons_messages_keep_that_person_back_until
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_person_is_kept_back_for_the_first_reason_until_a_message_is_accepted() {
+    let world = world().await;
+    let reason = |world: &World| world.scheduler.outlook(world.channel()).paused_people[0].2.clone();
+    world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
+    world.fill(60, Lane::Normal).await;
+    world.after(60).await;
+    let first = reason(&world);
+    assert!(first.contains("user unknown"), "{first}");
+    world.says(Stage::Rcpt, 550, "5.1.1 there is nobody of that name");
+    world.after(16 * 60).await;
+    assert_eq!((world.hop.seen.load(Ordering::Relaxed), reason(&world)), (21, first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_person_who_is_kept_back_is_tried_with_one_message_after_15_30_and_60_minutes() {
     let world = world().await;
     world.says(Stage::Rcpt, 550, "5.1.1 user unknown");
