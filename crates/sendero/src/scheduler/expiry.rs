@@ -75,7 +75,7 @@ impl Shared {
         let before = Timestamp(self.steady().0.saturating_sub(PATIENCE.as_millis() as i64));
         let ways: Vec<Arc<Way>> = self.read_ways().values().map(Arc::clone).collect();
         for way in ways {
-            if way.pace().kept.down_since.is_some_and(|since| since <= before) && !self.hold_late(&way, before).await {
+            if is_down_since(&way, before) && !self.hold_late(&way, before).await {
                 return;
             }
         }
@@ -84,26 +84,29 @@ impl Shared {
     /// Holds what could have left a channel before a moment; false when that cannot be written now.
     async fn hold_late(&self, way: &Way, before: Timestamp) -> bool {
         let by = format!("the gateway, because channel '{}' has not worked for 30 days", self.channel_name(way));
+        // Asked once: each time the queue looks at all that waits.
+        let late = self.parts.queue.waiting_since(way.channel, before, usize::MAX);
         let mut held = 0;
-        loop {
-            let late = self.parts.queue.waiting_since(way.channel, before, HOLD_AT_ONCE);
+        for late in late.chunks(HOLD_AT_ONCE) {
+            // It may work again, or a person have looked after it.
+            if self.stopping.is_cancelled() || !is_down_since(way, before) {
+                break;
+            }
             let order = |message| {
                 let (recipients, by, at) = (Vec::new(), by.clone(), self.wall());
                 self.parts.queue.steer(Steer { message, recipients, to: Move::Hold, channel: None, by, at })
             };
-            let orders: Vec<_> = late.into_iter().map(order).collect();
-            let before = held;
+            let orders: Vec<_> = late.iter().copied().map(order).collect();
             for order in orders {
                 match order.await {
                     Ok(moved) => held += moved.len(),
+                    // It has ended meanwhile.
+                    Err(StoreError::Unknown(_)) => {}
                     Err(problem) => {
                         tracing::warn!(%problem, "mail that has waited for too long is not held yet");
                         return false;
                     }
                 }
-            }
-            if held == before {
-                break;
             }
         }
         if held > 0 {
@@ -195,6 +198,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// True where a channel has not worked since then, or for longer.
+fn is_down_since(way: &Way, then: Timestamp) -> bool {
+    way.pace().kept.down_since.is_some_and(|since| since <= then)
 }
 
 /// The end is that its time was over (RFC 3463 §3.5).

@@ -178,6 +178,18 @@ async fn thirty_days_without_a_working_channel_hold_mail_and_a_release_gives_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_much_waits_in_vain_is_held_at_one_time() {
+    let world = World::held_to(&["1 connections"]);
+    world.hop.down.store(true, Ordering::Relaxed);
+    world.fill(2500, Lane::Bulk).await;
+    world.after(30 * 24 * 3600 - 7200).await;
+    let held = || world.queue.totals().by_state[usize::from(RecipientState::Held.code())];
+    assert_eq!(held(), 0);
+    world.after(4 * 3600).await;
+    assert_eq!(held(), 2500);
+}
+
+#[tokio::test(start_paused = true)]
 async fn quota_replies_for_thirty_days_hold_mail_too_although_one_is_tried_each_hour() {
     let world = World::held_to(&["1 connections"]);
     *world.hop.says.lock().unwrap() = Some((Stage::FinalDot, 452, "4.3.1 the account is over its daily limit"));
