@@ -31,10 +31,9 @@ impl Shared {
     /// The same, where the move was told about something that began then.
     pub(super) async fn move_since(self: &Arc<Self>, way: &Arc<Way>, what: ChannelMove, began: Option<Era>) {
         let store = |state: &ChannelState| self.parts.queue.set_channel_state(way.channel, state.clone(), self.wall());
-        let Some((before, after, stored)) = way.apply(what, began, store) else {
+        let Some((before, after, stored)) = way.apply(what, began, self.steady(), store) else {
             return;
         };
-        way.pace().follow_state(&after, self.steady());
         let name = self.channel_name(way);
         match &after {
             _ if after == before => {}

@@ -20,8 +20,8 @@ pub(super) struct Way {
     pub(super) channel: ChannelId,
     /// Held while signing in: refused logins are then seen one after the other.
     pub(super) door: tokio::sync::Mutex<()>,
-    /// Held from a change of the state until it is handed to the queue, and before `inner`: states are then stored in
-    /// the order in which they came.
+    /// Held from a change of the state until it is handed to the queue, and before `pace` and `inner`: states are then
+    /// followed and stored in the order in which they came.
     order: Mutex<()>,
     /// Held while what it keeps back is made durable: the last word is written last.
     pub(super) keeping: tokio::sync::Mutex<()>,
@@ -133,16 +133,18 @@ impl Way {
         inner.health.open_at(now).is_ok().then_some(inner.era)
     }
 
-    /// Applies a move, told about something that began then, and has the new state stored; the states before and after,
-    /// and what storing it gave, when it changed anything.
+    /// Applies a move at this moment, told about something that began then, and has the new state stored; the states before
+    /// and after, and what storing it gave, when it changed anything.
     pub(super) fn apply<T>(
         &self,
         what: ChannelMove,
         began: Option<Era>,
+        now: Timestamp,
         store: impl FnOnce(&ChannelState) -> T,
     ) -> Option<(ChannelState, ChannelState, T)> {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, after) = self.change(what, began)?;
+        self.pace().follow_state(&after, now);
         let stored = store(&after);
         Some((before, after, stored))
     }
@@ -414,12 +416,14 @@ mod tests {
         let way = way(ChannelState::Active);
         let stored = Mutex::new(Vec::new());
         let store = |state: &ChannelState| stored.lock().unwrap().push(state.name());
+        let is_down = || way.pace().kept.down_since.is_some();
         let (changed, has_changed) = std::sync::mpsc::channel();
         let (overtaken, overtakes) = std::sync::mpsc::channel();
-        let (way, store) = (&way, &store);
+        let (way, store, is_down) = (&way, &store, &is_down);
         std::thread::scope(|threads| {
             threads.spawn(move || {
-                way.apply(ChannelMove::OpenFailed { until: NOW, reason: String::new() }, None, |state| {
+                way.apply(ChannelMove::OpenFailed { until: NOW, reason: String::new() }, None, NOW, |state| {
+                    assert!(is_down(), "what the channel keeps back follows before the state is stored");
                     changed.send(()).unwrap();
                     // Long enough for the other one to overtake, were it not kept from it.
                     let _ = overtakes.recv_timeout(Duration::from_millis(200));
@@ -427,10 +431,11 @@ mod tests {
                 });
             });
             has_changed.recv().unwrap();
-            way.apply(ChannelMove::Pause { by: "ana".into() }, None, store);
+            way.apply(ChannelMove::Opened, None, NOW, store);
+            assert!(!is_down());
             let _ = overtaken.send(());
         });
-        assert_eq!(*stored.lock().unwrap(), ["unreachable", "paused"]);
+        assert_eq!(*stored.lock().unwrap(), ["unreachable", "active"]);
         assert_eq!(way.store(ChannelState::name), way.health().name());
     }
 
