@@ -15,6 +15,8 @@ use store::{AttemptRecord, Lease, NewMessage, Settled, Settlement, Spending, Ste
 
 /// The calendar is looked at this often, so that a clock step delays nothing for more.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// However much mail comes, it is asked no more often than this what expires first: so late mail may expire.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Scheduled mail follows the wall clock when it has moved by this many milliseconds, and is due so much later.
 const SLACK_MS: i64 = 50;
 /// Mail whose channel has not worked for so long is held.
@@ -32,7 +34,7 @@ impl Shared {
         let mut looked_for_patience = Timestamp(0);
         loop {
             self.follow_wall();
-            self.expire_all().await;
+            let left_over = self.expire_all().await;
             self.store_what_had_no_room().await;
             if self.steady().since(looked_for_patience) >= HOLD_EVERY {
                 looked_for_patience = self.steady();
@@ -41,24 +43,24 @@ impl Shared {
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return,
-                () = self.next_look() => {}
+                () = self.next_look(left_over) => {}
             }
         }
     }
 
-    /// Returns when the next message may expire, and in any case after a while. New mail may expire sooner than what is
-    /// there.
-    async fn next_look(&self) {
+    /// Returns when the next message may expire, and in any case after a while. What was left over cannot end now.
+    async fn next_look(&self, left_over: Option<Timestamp>) {
         let latest = self.steady().plus(LOOK_AGAIN);
         loop {
             let now = (self.parts.calendar)().wall;
             let left = latest.since(self.steady());
-            let next = self.parts.queue.next_expiry().filter(|at| *at > now);
-            let pause = next.map_or(left, |at| at.since(now).min(left));
+            let next = self.parts.queue.next_expiry().filter(|at| Some(*at) != left_over);
+            let pause = next.map_or(left, |at| at.since(now).min(left)).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => return,
-                () = self.mail_came.notified() => {}
+                () = tokio::time::sleep(pause) => return,
+                // It may expire sooner than what is there.
+                () = self.mail_came.notified() => tokio::time::sleep(pause.min(ASK_AGAIN)).await,
             }
         }
     }
@@ -125,16 +127,17 @@ impl Shared {
         }
     }
 
-    /// Ends what may not be sent any more, whatever it waits for.
-    async fn expire_all(&self) {
+    /// Ends what may not be sent any more, whatever it waits for; returns when what is over and could not end was to.
+    async fn expire_all(&self) -> Option<Timestamp> {
         let calendar = (self.parts.calendar)();
         let may_end = |at: Timestamp| calendar.has_passed(at) == Some(true);
         while self.parts.queue.next_expiry().is_some_and(may_end) && !self.stopping.is_cancelled() {
-            let Some(lease) = self.parts.queue.lease_expired(calendar.wall) else { return };
+            let Some(lease) = self.parts.queue.lease_expired(calendar.wall) else { break };
             if !self.expire(&lease).await {
-                return;
+                break;
             }
         }
+        self.parts.queue.next_expiry().filter(|at| *at <= calendar.wall)
     }
 
     /// Where a message in hand may not be sent any more, what becomes of it instead; `None` where it may.

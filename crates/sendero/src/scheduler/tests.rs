@@ -167,11 +167,12 @@ impl Session for Line {
 const SPINS: u32 = 10_000;
 
 /// The wall clock: what is thought of it, how far it was set, in milliseconds, and how often mail asked for it at which
-/// moment.
-struct Clock(Mutex<Watch>, AtomicI64, Mutex<(Duration, u32)>);
+/// moment, and at all.
+struct Clock(Mutex<Watch>, AtomicI64, Mutex<(Duration, u32)>, AtomicU64);
 
 impl Clock {
     fn look(&self, began: Instant) -> Calendar {
+        self.3.fetch_add(1, Ordering::Relaxed);
         let mut looks = self.2.lock().unwrap();
         *looks = if looks.0 == began.elapsed() { (looks.0, looks.1 + 1) } else { (began.elapsed(), 1) };
         assert!(looks.1 < SPINS, "the calendar is looked at again and again without a pause");
@@ -263,8 +264,8 @@ impl World {
         let began = Instant::now();
         let hop = Arc::new(Hop { password: Mutex::new("right".into()), began: Some(began), ..Hop::default() });
         let queue = Arc::new(Model::default());
-        let clock =
-            Arc::new(Clock(Mutex::new(Watch::resume(None, &reading(), Timestamp(EPOCH))), AtomicI64::new(0), Mutex::default()));
+        let watch = Watch::resume(None, &reading(), Timestamp(EPOCH));
+        let clock = Arc::new(Clock(Mutex::new(watch), AtomicI64::new(0), Mutex::default(), AtomicU64::new(0)));
         let scheduler = Self::start(&queue, &directory, &hop, &clock, began);
         Self { queue, directory, hop, scheduler, began, clock, _folder: folder }
     }

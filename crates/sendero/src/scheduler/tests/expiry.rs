@@ -90,6 +90,33 @@ async fn what_left_in_time_does_not_expire() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_much_mail_comes_the_calendar_is_looked_at_once_a_second_and_mail_expires_within_one() {
+    let world = World::new();
+    world.scheduler.steer(world.channel(), ChannelMove::Pause { by: "ana".into() }).await;
+    world.after(60).await;
+    let looks = || world.clock.3.load(Ordering::Relaxed);
+    let (before, mut timed) = (looks(), Vec::new());
+    for number in 0..1000_u16 {
+        if number % 100 == 50 {
+            let id = MessageId::new(world.now(), [number as u8; 10]);
+            let at = Timestamp(world.now().0 + 300);
+            timed.push((id, at));
+            let message = world.message(id, ANA, ReversePath::Null, "eva@example.org");
+            world.queue.accept(vec![NewMessage { expires_at: Some(at), ..message }]).await.unwrap();
+        }
+        world.submit_in(number, Lane::Normal, 1).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let late = |at: Timestamp| world.now().0 - at.0;
+        for (id, at) in &timed {
+            let is_over = world.is(*id) == RecipientState::Expired;
+            assert!(if is_over { late(*at) >= 0 } else { late(*at) <= 1020 }, "{is_over}, {} ms", late(*at));
+        }
+    }
+    let looks = looks() - before;
+    assert!(looks <= 80, "{looks} in 20 seconds, for ten that expired");
+}
+
+#[tokio::test(start_paused = true)]
 async fn mail_that_expires_while_the_disk_is_full_waits_for_room_and_is_not_tried_without_a_pause() {
     for clock_was_set in [false, true] {
         let world = World::new();
