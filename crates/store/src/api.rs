@@ -89,6 +89,10 @@ pub trait Queue: Send + Sync + 'static {
     /// Gives leased recipients back that never had an intent. In memory, at once.
     fn give_back(&self, message: MessageId, recipients: &[u32]);
 
+    /// Queued recipients that are due later are due at `due`. In memory: after a restart they are due when it was written
+    /// down that they are.
+    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp);
+
     /// Moves recipients by a person's wish: cancel, hold, release, reroute.
     ///
     /// Recipients in a state from which the move is not legal are left alone; the answer lists those moved.

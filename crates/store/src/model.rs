@@ -803,6 +803,16 @@ impl Queue for Model {
         state.wake(message);
     }
 
+    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp) {
+        let mut state = self.lock();
+        let Some(stored) = state.messages.get_mut(&message) else { return };
+        let queued = |row: &&mut Row| row.state == RecipientState::Queued && recipients.contains(&row.view.index);
+        for row in stored.rows.iter_mut().filter(queued) {
+            row.view.due = row.view.due.map(|later| later.min(due));
+        }
+        state.wake(message);
+    }
+
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
         let mut state = self.lock();
         if state.closed {

@@ -8,8 +8,8 @@ use super::worker::reports;
 use bytes::Bytes;
 use mail::{Diagnostic, Move, Timestamp};
 use smtp::EnhancedCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use store::{AttemptRecord, Lease, NewMessage, Settled, Settlement, Spending, Steer, StoreError};
 
@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3600);
 const HOLD_EVERY: Duration = Duration::from_secs(3600);
 /// and held by so many messages at once.
 const HOLD_AT_ONCE: usize = 1000;
-/// Mail of which nobody can say whether its time is over is looked at again after this.
-const IN_DOUBT: Duration = Duration::from_secs(60);
+/// Mail of which nobody can say whether its time is over is looked at again after this, or once the clock is proved.
+const IN_DOUBT: Duration = Duration::from_secs(3600);
 
 impl Shared {
     /// Lets scheduled mail become due and mail expire, until the stop.
@@ -35,6 +35,7 @@ impl Shared {
         loop {
             self.follow_wall();
             let left_over = self.expire_all().await;
+            self.resume_what_was_in_doubt();
             self.store_what_had_no_room().await;
             if self.steady().since(looked_for_patience) >= HOLD_EVERY {
                 looked_for_patience = self.steady();
@@ -138,6 +139,23 @@ impl Shared {
             }
         }
         self.parts.queue.next_expiry().filter(|at| *at <= calendar.wall)
+    }
+
+    /// The clock is proved: what was put off until then need not wait for its hour.
+    fn resume_what_was_in_doubt(&self) {
+        if (self.parts.calendar)().unset.is_some() {
+            return;
+        }
+        let resumed = std::mem::take(&mut *self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner));
+        for (message, recipient) in resumed {
+            self.parts.queue.bring_forward(message, &[recipient], self.steady());
+        }
+    }
+
+    /// It was durably put off.
+    pub(super) fn is_in_doubt(&self, put_off: &Settlement) {
+        let mut in_doubt = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        in_doubt.extend(put_off.recipients.iter().map(|settled| (put_off.message, settled.index)));
     }
 
     /// Where a message in hand may not be sent any more, what becomes of it instead; `None` where it may.

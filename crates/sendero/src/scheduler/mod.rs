@@ -36,10 +36,10 @@ use mail::classify::Rules;
 use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
 use mail::steady::{Calendar, Credit};
-use mail::{Channel, ChannelId, ChannelState, Directory, Lane, Timestamp};
-use std::collections::BTreeMap;
+use mail::{Channel, ChannelId, ChannelState, Directory, Lane, MessageId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use store::directory::DirectoryStore;
 use store::{KeptBack, Queue, StoreError};
@@ -117,6 +117,8 @@ struct Shared {
     directory_changed: AtomicBool,
     /// How far the wall clock was ahead of the steady one, in milliseconds, when the queue was told last.
     wall_ahead: AtomicI64,
+    /// What was put off while nobody could say whether its time was over.
+    in_doubt: Mutex<BTreeSet<(MessageId, u32)>>,
     /// Told when mail came, which may expire.
     mail_came: tokio::sync::Notify,
     counters: Counters,
@@ -146,6 +148,7 @@ impl Scheduler {
             started_at: (parts.wall)(),
             directory_changed: AtomicBool::new(false),
             wall_ahead: AtomicI64::new(0),
+            in_doubt: Mutex::default(),
             mail_came: tokio::sync::Notify::new(),
             counters: Counters::default(),
             runtime: tokio::runtime::Handle::current(),

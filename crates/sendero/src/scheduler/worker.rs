@@ -389,8 +389,11 @@ async fn hold(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, reason: &str
 async fn end_or_put_off(shared: &Arc<Shared>, desk: &mut Desk, lease: &Lease, what: Move) {
     let (settlement, reports) = shared.ended_or_put_off(lease, what);
     desk.pending.push(Unsaved { settlement: settlement.clone(), reports });
-    if flush(shared, desk).await {
-        shared.log_over(lease, &settlement);
+    let is_written = flush(shared, desk).await;
+    match what {
+        _ if !is_written => {}
+        Move::Expire => shared.log_over(lease, &settlement),
+        _ => shared.is_in_doubt(&settlement),
     }
 }
 

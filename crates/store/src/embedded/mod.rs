@@ -1103,6 +1103,11 @@ impl<D: Disk> Queue for Embedded<D> {
         self.shared.wake(due.as_slice());
     }
 
+    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp) {
+        let due = lock(&self.shared.open).bring_forward(message, recipients, due);
+        self.shared.wake(due.as_slice());
+    }
+
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
         self.submit(|answer| Op::Steer(order, answer), || Err(StoreError::Closed("the writer has ended".into())))
     }

@@ -544,6 +544,18 @@ impl OpenSet {
         self.requeue(slot)
     }
 
+    /// Queued recipients that are due later are due at `due`.
+    pub(crate) fn bring_forward(&mut self, message: MessageId, recipients: &[u32], due: Timestamp) -> Option<Wakeup> {
+        let slot = *self.by_id.get(&message)?;
+        let rows = self.open_mut(slot).rows.get_mut();
+        for index in recipients {
+            if let Some(row) = rows.get_mut(*index as usize).filter(|row| row.state == RecipientState::Queued) {
+                row.due = row.due.min(due);
+            }
+        }
+        self.requeue(slot)
+    }
+
     pub(crate) fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
         let lines = self.lines.get(&channel)?;
         LANES.iter().filter_map(|lane| lines.next_due(*lane)).min()

@@ -401,6 +401,10 @@ impl Queue for Stepped {
         }
     }
 
+    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp) {
+        self.queue.bring_forward(message, recipients, due);
+    }
+
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
         self.told(self.queue.steer(order))
     }

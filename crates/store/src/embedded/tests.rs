@@ -622,3 +622,21 @@ fn what_was_open_at_a_crash_is_spent_from_a_time_out_later() {
     assert_eq!(spent.len(), 1);
     assert!(spent[0].age_from.since(NOW) >= Duration::from_secs(600));
 }
+
+#[test]
+fn what_is_brought_forward_is_due_then_until_a_restart() {
+    let mut bench = Bench::new();
+    bench.accept(message(1, &["luis@example.org", "eva@example.org"])).unwrap();
+    let lease = leases(bench.queue(), NOW, 9).pop().unwrap();
+    let mut later = settlement(&lease, Move::GiveBack);
+    let hour = Timestamp(NOW.0 + 3_600_000);
+    later.recipients.iter_mut().for_each(|settled| settled.due = hour);
+    bench.queue().record(AttemptRecord { settle: Some(later), ..AttemptRecord::default() }).wait().unwrap();
+    bench.queue().bring_forward(id(1), &[1, 7], NOW);
+    bench.queue().bring_forward(id(1), &[1], hour);
+    bench.queue().bring_forward(id(2), &[0], NOW);
+    let lease = leases(bench.queue(), NOW, 9).pop().unwrap();
+    assert_eq!(lease.recipients.iter().map(|recipient| recipient.index).collect::<Vec<_>>(), [1]);
+    bench.restart();
+    assert_eq!(bench.queue().next_due(CHANNEL), Some(hour));
+}

@@ -169,6 +169,27 @@ async fn after_the_clock_was_set_nothing_expires_and_nothing_is_sent_late_until_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_in_doubt_is_put_off_by_the_hour_and_goes_as_soon_as_the_clock_is_proved() {
+    let world = World::new();
+    let channel = world.channel();
+    world.scheduler.steer(channel, ChannelMove::Pause { by: "ana".into() }).await;
+    let id = world.submit_timed(1, None, Some(6 * 60)).await;
+    world.clock.set(7);
+    world.after(60).await;
+    world.scheduler.steer(channel, ChannelMove::Resume).await;
+    world.after(5).await;
+    let next = world.recipient(id).due.unwrap();
+    assert_eq!(next.since(world.now()).as_secs().div_ceil(60), 60);
+    world.after(4 * 3600).await;
+    assert_eq!(world.is(id), RecipientState::Queued);
+    // It is set right while there is time.
+    world.clock.set(0);
+    world.clock.prove(world.began);
+    world.after(15).await;
+    assert_eq!(world.is(id), RecipientState::Sent);
+}
+
+#[tokio::test(start_paused = true)]
 async fn thirty_days_without_a_working_channel_hold_mail_and_a_release_gives_it_thirty_more() {
     const DAY: u64 = 24 * 3600;
     let mut world = World::held_to(&["1 connections"]);
