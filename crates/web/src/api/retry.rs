@@ -1,8 +1,8 @@
 //! Trying again what was given up: `POST /messages/{id}/retry`.
 
-use super::Pairs;
 use super::messages::visible;
 use super::steer::named;
+use super::{Pairs, suppressions};
 use crate::gateway::{Principal, Repeat};
 use crate::params::Params;
 use crate::problem::Problem;
@@ -29,7 +29,7 @@ pub(crate) async fn retry(
     params.finish()?;
     let party = Party::of(message.team, message.person);
     let queue = surface.gateway().queue();
-    let again = to_be_tried(&message, &places, |address| queue.is_suppressed(party, address))?;
+    let again = to_be_tried(&message, &places, |address| queue.is_suppressed(party, &suppressions::key(address)))?;
     let addresses: Vec<String> = again.iter().map(|recipient| recipient.address.clone()).collect();
     let places: Vec<usize> = again.iter().map(|recipient| recipient.index as usize).collect();
     let id = message.id;

@@ -55,7 +55,7 @@ pub(crate) async fn remove(
     let viewer = Viewer::of(&caller);
     let team = params.read("team", |name| team(&directory, viewer, name));
     params.finish()?;
-    let address = Mailbox::parse(&address).map_or(address, |mailbox| mailbox.key());
+    let address = key(&address);
     let lists = match team {
         Some(team) => vec![Party::Team(team)],
         None => standing(&surface, viewer, &address).await?,
@@ -78,6 +78,11 @@ pub(crate) async fn remove(
         }
     }
     if removed_from.is_empty() { Err(not_listed()) } else { Ok(Json(Unsuppressed { address, removed_from })) }
+}
+
+/// An address as the lists have it, however it is written.
+pub(super) fn key(address: &str) -> String {
+    Mailbox::parse(address).map_or_else(|_| address.to_owned(), |mailbox| mailbox.key())
 }
 
 /// The lists on which an address stands, of those that the viewer sees.

@@ -244,7 +244,7 @@ impl Shared {
 
     fn store(&self, submission: Submission) -> NewMessage {
         let at = self.tick();
-        let is_listed = |to: &ForwardPath| self.queue.is_suppressed(Party::Team(TeamId(1)), &to.to_string());
+        let is_listed = |to: &ForwardPath| self.queue.is_suppressed(Party::Team(TeamId(1)), &to.mailbox().key());
         let mut fingerprint = [0u8; 32];
         for (place, byte) in submission.body.head().iter().enumerate() {
             fingerprint[place % 32] = byte.wrapping_add(fingerprint[place % 32].wrapping_mul(31));

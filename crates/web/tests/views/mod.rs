@@ -216,16 +216,20 @@ async fn what_was_given_up_is_tried_again_with_the_same_bytes_and_only_once() {
 
 #[tokio::test]
 async fn what_was_suppressed_is_tried_again_once_its_address_is_off_the_list() {
-    let (fake, router) = local();
-    submitted(&router).await;
-    fake.refuse("no such user here").await;
-    let path = format!("/api/v1/messages/{}/retry", submitted(&router).await);
-    let refused = post(&router, &path).await.problem(409, "message_not_retryable");
-    let detail = refused["detail"].as_str().unwrap();
-    assert!(detail.contains("luis@example.org is suppressed") && detail.contains("suppression remove"), "{detail}");
-    assert_eq!(delete(&router, "/api/v1/suppressions/luis@example.org").await.status, 200);
-    let retried = post(&router, &path).await;
-    assert_eq!((retried.status.as_u16(), &retried.json()["recipients"][0]), (202, &"luis@example.org".into()), "{}", retried.text);
+    for address in ["luis@example.org", "\"luis\"@example.org"] {
+        let (fake, router) = local();
+        let text = message("ana@example.com", address);
+        submit(&router, "", &text).await;
+        fake.refuse("no such user here").await;
+        let submitted = submit(&router, "", &text).await.json();
+        let path = format!("/api/v1/messages/{}/retry", submitted["id"].as_str().unwrap());
+        let refused = post(&router, &path).await.problem(409, "message_not_retryable");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("{address} is suppressed")) && detail.contains("suppression remove"), "{detail}");
+        assert_eq!(delete(&router, "/api/v1/suppressions/luis@example.org").await.status, 200);
+        let retried = post(&router, &path).await;
+        assert_eq!((retried.status.as_u16(), &retried.json()["recipients"][0]), (202, &address.into()), "{}", retried.text);
+    }
 }
 
 #[tokio::test]
