@@ -10,7 +10,11 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use web::serve::{Connections, tcp};
 
 struct Got {
     status: StatusCode,
@@ -210,6 +214,43 @@ async fn a_large_message_is_taken_in_and_given_out_in_pieces() {
     assert!(raw.text == text);
     let odd = submit(&router, "", &(text + "a\nb\r\n")).await;
     odd.problem(422, "validation_failed");
+}
+
+#[tokio::test]
+async fn a_large_message_that_is_refused_is_answered_when_all_of_it_was_sent() {
+    let (fake, router) = local();
+    // More than the socket's buffers hold.
+    fake.allow(32 << 20);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let connections = Connections::new(8, stop.clone());
+    let server = tokio::spawn(tcp(listener, router, connections.clone()));
+    let of_nobody = message("eva@example.net", "luis@example.org");
+    let to_nobody = "From: <ana@example.com>\r\nSubject: Hello\r\n\r\n";
+    let of_ana = message("ana@example.com", "luis@example.org");
+    for (query, header, code) in [
+        ("", of_nobody.as_str(), "validation_failed"),
+        ("", "Subject: Hello\r\n\r\n", "validation_failed"),
+        ("", to_nobody, "validation_failed"),
+        ("?lane=soon", &of_ana, "validation_failed"),
+    ] {
+        let body = [header.as_bytes(), &b"0123456789abcd\r\n".repeat(1 << 20)].concat();
+        let head = format!(
+            "POST /api/v1/messages/raw{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+            MAIL.1,
+            body.len()
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap_or_else(|broken| panic!("{header:?}: {broken}"));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 422") && answer.contains(code), "{header:?}: {answer}");
+    }
+    stop.cancel();
+    server.await.unwrap();
+    connections.ended().await;
 }
 
 #[tokio::test]

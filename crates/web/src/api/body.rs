@@ -29,6 +29,8 @@ pub(crate) struct Incoming {
     declared: Option<u64>,
     limit: u64,
     length: u64,
+    /// The client sends nothing before it is asked to (RFC 9110 §10.1.1).
+    waits: bool,
     began: Instant,
 }
 
@@ -40,7 +42,8 @@ impl Incoming {
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        Ok(Self { body, declared, limit, length: 0, began: Instant::now() })
+        let waits = headers.contains_key(header::EXPECT);
+        Ok(Self { body, declared, limit, length: 0, waits, began: Instant::now() })
     }
 
     /// The next bytes; `None` at the end.
@@ -60,6 +63,14 @@ impl Incoming {
             }
             return Ok(Some(data));
         }
+    }
+
+    /// Reads what is left and throws it away, so that a client which reads its answer only then gets it.
+    pub(crate) async fn discard(&mut self) {
+        if self.waits && self.length == 0 {
+            return;
+        }
+        while let Ok(Some(_)) = self.next().await {}
     }
 
     /// What comes until there is enough of it, and whether it is all. A body of one piece is not copied.

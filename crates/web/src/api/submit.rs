@@ -40,15 +40,16 @@ pub(crate) async fn raw(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    body::expect(&headers, "message/rfc822")?;
-    let asked = asked(pairs, &caller)?;
-    let idempotency_key = key(&headers)?;
     let limit = surface.gateway().about().max_message_size;
     let mut incoming = body::Incoming::new(&headers, body, limit)?;
-    let (start, is_all) = incoming.until(is_large).await?;
-    let header_ends = blank_line(&start, 0).unwrap_or(start.len());
-    let mut submission = submission(&surface, &caller, asked, idempotency_key, &start[..header_ends])?;
-    submission.body = if is_all { start.into() } else { take_in(&surface, &submission, start, incoming).await? };
+    let submission = match take_in(&surface, &caller, pairs, &headers, &mut incoming).await {
+        Ok(submission) => submission,
+        Err(Broken::Request(problem)) => return Err(problem),
+        Err(Broken::Refused(problem)) => {
+            incoming.discard().await;
+            return Err(problem);
+        }
+    };
     let receipt = surface.gateway().accept(submission).await?;
     let id = receipt.id;
     // It is safe whether or not it can be looked at now.
@@ -76,41 +77,50 @@ fn is_large(start: &[u8]) -> bool {
     start.len() > store::WHOLE_UP_TO && (start.len() > MAX_HEADER || blank_line(start, 0).is_some())
 }
 
-/// Takes a large message in while it comes. What is left of one that is refused is read and thrown away, so that a
-/// client which reads its answer only then gets it.
+/// Why a message did not come in.
+enum Broken {
+    /// Its bytes broke off, or are too many.
+    Request(Problem),
+    /// What is there of it is refused; more may come.
+    Refused(Problem),
+}
+
+/// Reads what is asked and the message, a large one piece by piece.
 async fn take_in(
+    surface: &Surface,
+    caller: &Caller,
+    pairs: Vec<(String, String)>,
+    headers: &HeaderMap,
+    incoming: &mut body::Incoming,
+) -> Result<Submission, Broken> {
+    body::expect(headers, "message/rfc822").map_err(Broken::Refused)?;
+    let asked = asked(pairs, caller).map_err(Broken::Refused)?;
+    let idempotency_key = key(headers).map_err(Broken::Refused)?;
+    let (start, is_all) = incoming.until(is_large).await.map_err(Broken::Request)?;
+    let header_ends = blank_line(&start, 0).unwrap_or(start.len());
+    let mut submission = submission(surface, caller, asked, idempotency_key, &start[..header_ends]).map_err(Broken::Refused)?;
+    submission.body = if is_all { start.into() } else { arrive(surface, &submission, start, incoming).await? };
+    Ok(submission)
+}
+
+/// Takes a large message in while it comes.
+async fn arrive(
     surface: &Surface,
     submission: &Submission,
     start: Bytes,
-    mut incoming: body::Incoming,
-) -> Result<intake::Submitted, Problem> {
+    incoming: &mut body::Incoming,
+) -> Result<intake::Submitted, Broken> {
     let gateway = surface.gateway();
-    match arrive(gateway.arrive(submission), start, &mut incoming).await {
-        Ok(submitted) => Ok(submitted),
-        Err(Broken::Request(problem)) => Err(problem),
-        Err(Broken::Refused(refusal)) => {
-            while let Ok(Some(_)) = incoming.next().await {}
-            Err(gateway.refused(&refusal))
-        }
-    }
-}
-
-/// Why a message did not come in.
-enum Broken {
-    Request(Problem),
-    Refused(intake::AcceptRefusal),
-}
-
-async fn arrive(mut arrival: intake::Arrival, start: Bytes, incoming: &mut body::Incoming) -> Result<intake::Submitted, Broken> {
-    arrival = arrival.write(start).await.map_err(Broken::Refused)?;
+    let refused = |refusal: intake::AcceptRefusal| Broken::Refused(gateway.refused(&refusal));
+    let mut arrival = gateway.arrive(submission).write(start).await.map_err(refused)?;
     let mut piece = BytesMut::new();
     while let Some(data) = incoming.next().await.map_err(Broken::Request)? {
         piece.extend_from_slice(&data);
         if piece.len() >= PIECE {
-            arrival = arrival.write(piece.split().freeze()).await.map_err(Broken::Refused)?;
+            arrival = arrival.write(piece.split().freeze()).await.map_err(refused)?;
         }
     }
-    arrival.finish(piece.freeze()).await.map_err(Broken::Refused)
+    arrival.finish(piece.freeze()).await.map_err(refused)
 }
 
 fn asked(pairs: Vec<(String, String)>, caller: &Caller) -> Result<Asked, Problem> {

@@ -41,6 +41,7 @@ struct Shared {
     directory: Arc<Directory>,
     state: Mutex<ChannelState>,
     clock: AtomicU64,
+    max_message_size: AtomicU64,
     last: Mutex<Option<Submission>>,
     repeated: Mutex<Option<Repeat>>,
     released: Mutex<Vec<ChannelId>>,
@@ -59,6 +60,7 @@ impl Fake {
             directory: Arc::new(directory()),
             state: Mutex::new(ChannelState::Active),
             clock: AtomicU64::new(0),
+            max_message_size: AtomicU64::new(100_000),
             last: Mutex::default(),
             repeated: Mutex::default(),
             released: Mutex::default(),
@@ -84,6 +86,11 @@ impl Fake {
     pub fn last_person(&self) -> String {
         let id = self.shared.last.lock().unwrap().as_ref().unwrap().principal.person;
         self.shared.directory.person(id).unwrap().email.to_string()
+    }
+
+    /// From now on a message may have so many bytes.
+    pub fn allow(&self, max_message_size: u64) {
+        self.shared.max_message_size.store(max_message_size, Ordering::Relaxed);
     }
 
     /// From now on the channel waits for its limit, which a reply lowered.
@@ -382,7 +389,7 @@ impl Gateway for Shared {
             started_at: Timestamp(BEGAN),
             data_dir: "/data".into(),
             listeners: Vec::new(),
-            max_message_size: 100_000,
+            max_message_size: self.max_message_size.load(Ordering::Relaxed),
             notices: None,
             notices_channel: Some("gone".into()),
         }
