@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -39,6 +40,9 @@ pub enum ClientError {
     /// It said no.
     #[error("{}", .0.detail)]
     Refused(Box<ProblemBody>),
+    /// What was to be sent could not be read to its end; the text says what it is and why.
+    #[error("{0}")]
+    Input(String),
     /// What was read could not be written.
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -104,16 +108,15 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn get_bytes(&self, path: &str, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ClientError> {
-        let broken = |problem: &dyn std::fmt::Display| ClientError::Broken(problem.to_string());
-        let (response, driver) = self.begin(Method::GET, path, Content::Nothing, None).await?;
+        let (response, driver) = in_time(self.begin(Method::GET, path, Content::Nothing, None)).await?;
         let status = response.status();
         let mut body = response.into_body();
         if !status.is_success() {
-            let body = body.collect().await.map_err(|problem| broken(&problem))?.to_bytes();
+            let body = in_time(async { body.collect().await.map_err(broken) }).await?.to_bytes();
             return Err(refusal(status, &body));
         }
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame.map_err(|problem| broken(&problem))?.into_data() {
+        while let Some(frame) = in_time(async { body.frame().await.transpose().map_err(broken) }).await? {
+            if let Ok(data) = frame.into_data() {
                 each(&data).map_err(ClientError::Output)?;
             }
         }
@@ -156,7 +159,6 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, content: Content, key: Option<&str>) -> Result<Answer, ClientError> {
         let exchange = async {
-            let broken = |problem: hyper::Error| ClientError::Broken(problem.to_string());
             let (response, driver) = self.begin(method, path, content, key).await?;
             let status = response.status();
             let replayed = response.headers().contains_key("idempotency-replayed");
@@ -164,10 +166,7 @@ impl Client {
             driver.abort();
             if status.is_success() { Ok(Answer { body, replayed }) } else { Err(refusal(status, &body)) }
         };
-        match tokio::time::timeout(PATIENCE, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::Broken("it did not come in time".to_owned())),
-        }
+        in_time(exchange).await
     }
 
     /// Asks, and waits for the head of the answer. The second value is what moves the bytes.
@@ -183,7 +182,6 @@ impl Client {
             return Err(ClientError::NotAllowed(self.socket.parent().map(Path::to_path_buf).unwrap_or_default()));
         }
         let request = request(method, path, content, key)?;
-        let broken = |problem: hyper::Error| ClientError::Broken(problem.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let driver = tokio::spawn(connection);
         let response = sender.send_request(request).await.map_err(broken)?;
@@ -196,6 +194,22 @@ impl Client {
             io::ErrorKind::PermissionDenied => ClientError::NotAllowed(folder),
             _ => ClientError::NotRunning(folder),
         }
+    }
+}
+
+/// What does not come in [`PATIENCE`] does not come.
+async fn in_time<T>(work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => Err(ClientError::Broken("it did not come in time".to_owned())),
+    }
+}
+
+fn broken(problem: hyper::Error) -> ClientError {
+    match problem.source() {
+        // It is what the body's own stream said.
+        Some(cause) if problem.is_user() => ClientError::Input(cause.to_string()),
+        _ => ClientError::Broken(problem.to_string()),
     }
 }
 
@@ -284,6 +298,36 @@ mod tests {
             "/x?to=ana%2Bb%40example.com&tag=a%3Db%26c%20d"
         );
         assert_eq!(encoded("../up\r\n"), "..%2Fup%0D%0A");
+    }
+
+    /// What a gateway that reads everything and answers nothing makes of a call.
+    async fn at_a_silent_gateway<T>(call: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Result<T, ClientError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+        let gateway = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        });
+        let answer = call(Client::new(socket)).await;
+        gateway.abort();
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_begin_is_given_up() {
+        let call = async |client: Client| client.get_bytes("/api/v1/messages/x/raw", |_| Ok(())).await;
+        let problem = at_a_silent_gateway(call).await.expect_err("nothing came");
+        assert!(problem.to_string().contains("did not come in time"), "{problem}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_to_its_end_is_named_with_the_cause() {
+        let pieces = [Ok(Bytes::from_static(b"From: ")), Err(io::Error::other("mail.eml: input/output error"))];
+        let message = Message::Pieces(Box::pin(futures_util::stream::iter(pieces)));
+        let call = async |client: Client| client.submit(message, &[], None).await;
+        let problem = at_a_silent_gateway(call).await.expect_err("it broke off");
+        assert_eq!(problem.to_string(), "mail.eml: input/output error");
     }
 
     #[tokio::test]

@@ -1,8 +1,10 @@
 //! The command line as people type it.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn sendero(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sendero")).current_dir(folder).args(arguments).output().unwrap()
@@ -89,6 +91,34 @@ permanence = "temporary"
 action = "pause_channel_until"
 retry_after = 120
 "#;
+
+#[test]
+fn a_message_on_standard_input_is_read_to_its_end_before_it_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("sendero-data")).unwrap();
+    let listener = UnixListener::bind(folder.path().join("sendero-data/sendero.sock")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sendero"));
+    command.current_dir(folder.path()).args(["send", "--file", "-", "--to", "luis@example.org"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"From: <ana@example.com>\n\nGood morning.\n").unwrap();
+    drop(input);
+    let (gateway, _) = listener.accept().unwrap();
+    let lines = BufReader::new(gateway).lines().map(|line| line.unwrap().to_lowercase());
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    assert!(head.contains(&"content-length: 42".to_owned()), "its length is known: {head:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_named_with_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, cause) in [(".", "directory"), ("none.eml", "No such file")] {
+        let output = sendero(folder.path(), &["send", "--file", file]);
+        let said = said(&output);
+        assert!(output.status.code() == Some(1) && said.contains(&format!("{file}: ")) && said.contains(cause), "{said}");
+    }
+}
 
 #[test]
 fn help_shows_what_people_use_and_nothing_else() {

@@ -4,8 +4,9 @@ use super::CommandError;
 use crate::cli::Send;
 use crate::client::{Client, Message, Pieces};
 use crate::compose::{Attachment, Crlf, Draft, compose};
-use std::io::Read;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use web::view::Submitted;
 
 /// A file is read in pieces of this size.
@@ -28,7 +29,7 @@ pub struct Sent {
 /// A file that cannot be read, an address that is none, or what the gateway said.
 pub async fn send(client: &Client, what: &Send) -> Result<Sent, CommandError> {
     let message = match &what.file {
-        Some(path) => Message::Pieces(pieces(path)?),
+        Some(path) => message(path)?,
         None => Message::Whole(compose(&draft(what)?).map_err(CommandError::Other)?),
     };
     let mut query: Vec<(&str, &str)> = Vec::new();
@@ -74,30 +75,37 @@ fn attachment(path: &Path) -> Result<Attachment, CommandError> {
     Ok(Attachment { name, bytes: read(path)? })
 }
 
-/// A file, or standard input, with the line ends of mail, read while it is sent.
-fn pieces(path: &Path) -> Result<Pieces, CommandError> {
-    let source: Box<dyn Read + std::marker::Send + Sync> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(|problem| CommandError::about(path.display(), problem))?)
-    };
-    let start = (source, Crlf::default());
-    Ok(Box::pin(futures_util::stream::try_unfold(start, |(mut source, mut crlf)| async move {
+/// A whole message with the line ends of mail. A file is read while it is sent. What somebody else writes meanwhile, as
+/// standard input, may be slower than the gateway waits for a request: it is read to its end before.
+fn message(path: &Path) -> Result<Message, CommandError> {
+    if path.is_file() {
+        let file = File::open(path).map_err(|problem| CommandError::about(path.display(), problem))?;
+        return Ok(Message::Pieces(pieces(file, path.to_owned())));
+    }
+    Ok(Message::Whole(Crlf::default().piece(&read(path)?)))
+}
+
+fn pieces(file: impl Read + std::marker::Send + Sync + 'static, path: PathBuf) -> Pieces {
+    let start = (file, Crlf::default(), path);
+    Box::pin(futures_util::stream::try_unfold(start, |(mut file, mut crlf, path)| async move {
         let read = tokio::task::spawn_blocking(move || {
             let mut piece = vec![0; PIECE];
-            let count = source.read(&mut piece)?;
-            Ok((count > 0).then(|| (crlf.piece(&piece[..count]), (source, crlf))))
+            match file.read(&mut piece) {
+                Ok(0) => Ok(None),
+                Ok(count) => Ok(Some((crlf.piece(&piece[..count]), (file, crlf, path)))),
+                Err(problem) => Err(io::Error::new(problem.kind(), format!("{}: {problem}", path.display()))),
+            }
         });
-        read.await.map_err(std::io::Error::other)?
-    })))
+        read.await.map_err(io::Error::other)?
+    }))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MOST).read_to_end(&mut bytes)
+        io::stdin().lock().take(MOST).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes))
+        File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes))
     };
     read.map_err(|problem| CommandError::about(path.display(), problem))?;
     Ok(bytes)

@@ -129,7 +129,6 @@ impl Fake {
         self.shared.released.lock().unwrap().clone()
     }
 
-    /// The bytes and lane of the last message that was tried again.
     /// What the retry asks to be told: RET, ENVID, and of each recipient NOTIFY and ORCPT.
     pub fn repeated_wishes(&self) -> (Option<Ret>, Option<String>, Vec<Recipient>) {
         let repeated = self.shared.repeated.lock().unwrap();
@@ -137,6 +136,7 @@ impl Fake {
         (repeated.ret, repeated.envid.clone(), repeated.recipients.clone())
     }
 
+    /// The bytes, lane and channel of the last message that was tried again.
     pub fn repeated(&self) -> (String, Lane, String) {
         let repeated = self.shared.repeated.lock().unwrap();
         let repeated = repeated.as_ref().unwrap();
