@@ -48,7 +48,7 @@ fn every_message_of_the_tour_arrives_with_the_body_it_was_accepted_with() {
     assert!(paced.iter().any(|line| line["used"] == 30 && line["waiting"]["bulk"].as_u64() > Some(20)), "full: {paced:#?}");
     let waits: Vec<&Value> = all.iter().filter(|line| is(line, "waits")).collect();
     assert_eq!(waits.len(), 2, "at the start, and when the window is full");
-    for waits in waits {
+    for waits in &waits {
         let waits = waits["messages"].as_array().unwrap();
         assert!(waits.len() > 30);
         for wait in waits {
@@ -59,6 +59,10 @@ fn every_message_of_the_tour_arrives_with_the_body_it_was_accepted_with() {
     assert!(end["arrived"]["one_off"].as_u64() > Some(6) && end["full"] == true, "{end}");
     assert!(end["arrived"]["bulk"].as_u64() < Some(10), "one-off mail passed the bulk: {end}");
     assert!(end["rest_leaves_in_s"].as_u64() > end["undisturbed_in_s"].as_u64(), "others took places before the bulk: {end}");
+    let bulk = |wait: &Value| (wait["lane"] == "bulk").then(|| wait["leaves_in_s"].as_u64()).flatten();
+    let last = waits[1]["messages"].as_array().unwrap().iter().filter_map(bulk).max().unwrap();
+    let rest = end["rest_leaves_in_s"].as_u64().unwrap();
+    assert!(rest.abs_diff(last) < 10, "the rest is through with its last message, which leaves in {last} s: {end}");
     for surface in ["smtp", "cli", "http"] {
         assert_eq!(messages.iter().filter(|message| message["surface"] == surface).count(), 3);
     }

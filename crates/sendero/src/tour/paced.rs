@@ -72,7 +72,7 @@ pub(super) async fn perform(stage: &Stage, hop: &mut Hop, screen: &mut Screen, p
     let mut scene = Scene { stage, gateway, hop, screen, picture: Picture::default() };
     scene.show(Some(4 * pause), |_| false).await;
     scene.screen.waits(&scene.picture.waits);
-    let undisturbed = finish(&scene.gateway);
+    let undisturbed = scene.finish().await;
     submit(&scene.gateway, "one-off", ONE_OFF, Lane::Now).await;
     let passed = scene.show(None, |picture| picture.arrived[Lane::Now as usize] >= ONE_OFF).await;
     submit(&scene.gateway, "another", MORE, Lane::Now).await;
@@ -81,11 +81,11 @@ pub(super) async fn perform(stage: &Stage, hop: &mut Hop, screen: &mut Screen, p
         scene.screen.waits(&scene.picture.waits);
         scene.show(Some(8 * pause), |_| false).await;
     }
-    let now = scene.gateway.steady();
+    let (last, now) = (scene.finish().await, scene.gateway.now());
     let ending = Ending {
         arrived: scene.picture.arrived,
         full,
-        last_leaves_in: finish(&scene.gateway).map(|at| at.since(now)),
+        last_leaves_in: last.map(|at| at.since(now)),
         undisturbed: undisturbed.map(|at| at.since(now)),
     };
     scene.screen.paced_ends(&ending);
@@ -146,6 +146,13 @@ impl Scene<'_> {
             page.map(|page| page.data).unwrap_or_default().into_iter().map(|one| Wait::of(one, now)).collect();
         waits.sort_by_key(|wait| (wait.leaves_in.is_none(), wait.leaves_in));
         waits
+    }
+
+    /// When the last bulk message leaves, by the estimate that everybody who asks for the queue gets.
+    async fn finish(&self) -> Option<Timestamp> {
+        let lines = self.stage.client.get::<Vec<view::QueueLine>>("/api/v1/queue", &[]).await.ok()?;
+        let lanes = lines.into_iter().find(|line| line.channel == CHANNEL)?.lanes;
+        lanes.into_iter().find(|lane| lane.lane == Lane::Bulk)?.finishes_at
     }
 }
 
@@ -228,7 +235,7 @@ pub(super) async fn clear(stage: &Stage) {
     let gateway: Arc<dyn Gateway> = stage.gateway();
     let Some(channel) = channel(&gateway) else { return };
     let queue = gateway.queue();
-    for message in queue.overdue(channel, Timestamp(i64::MAX), BULK + MORE) {
+    for message in queue.overdue(channel, Timestamp(i64::MAX), BULK + ONE_OFF + MORE) {
         let order = Steer {
             message,
             recipients: vec![],
@@ -276,12 +283,4 @@ fn person(gateway: &Arc<dyn Gateway>) -> Option<PersonId> {
 
 fn channel(gateway: &Arc<dyn Gateway>) -> Option<mail::ChannelId> {
     gateway.directory().channel_named(CHANNEL).map(|channel| channel.id)
-}
-
-/// When the last bulk message leaves, by estimate.
-fn finish(gateway: &Arc<dyn Gateway>) -> Option<Timestamp> {
-    let channel = channel(gateway)?;
-    let queues = gateway.queue().queue(gateway.steady(), &gateway.kept_back()).ok()?;
-    let bulk = queues.iter().find(|queue| queue.channel == channel)?.lanes[Lane::Bulk as usize].due;
-    gateway.forecast(channel, Lane::Bulk, bulk)
 }
