@@ -11,7 +11,7 @@ pub use repeat::Repeat;
 use crate::arrival::{Arrival, Submitted};
 use crate::clock::Clock;
 use crate::counters::IntakeCounters;
-use crate::log::Told;
+use crate::log::{Source, Told};
 use crate::people::People;
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
@@ -187,23 +187,32 @@ impl Intake {
     /// # Errors
     /// What is wrong with the message or its sender, or why it cannot be kept now. Nothing was stored.
     pub async fn accept(&self, incoming: Incoming) -> Result<Receipt, AcceptRefusal> {
-        let told = Told::of(&incoming, &self.people.directory(), self.settings.hash_addresses);
+        let told = self.told(Source::from(&incoming));
         let result = self.store(incoming).await;
-        match &result {
-            Ok(receipt) => {
-                self.counters.accepted(receipt.replayed);
-                if let Some(told) = &told {
-                    told.accepted(receipt, &self.people.directory());
-                }
-            }
-            Err(refusal) => {
-                self.counters.refused(refusal.is_permanent());
-                if let Some(told) = &told {
-                    told.refused(refusal);
-                }
-            }
-        }
+        self.settled(told, result.as_ref());
         result
+    }
+
+    /// A submission was refused before all of it had come: it is counted and logged as one that had.
+    pub fn refused(&self, source: Source<'_>, refusal: &AcceptRefusal) {
+        self.settled(self.told(source), Err(refusal));
+    }
+
+    fn told(&self, source: Source<'_>) -> Option<Told> {
+        Told::of(source, &self.people.directory(), self.settings.hash_addresses)
+    }
+
+    /// Counts and logs what became of a submission.
+    fn settled(&self, told: Option<Told>, result: Result<&Receipt, &AcceptRefusal>) {
+        match result {
+            Ok(receipt) => self.counters.accepted(receipt.replayed),
+            Err(refusal) => self.counters.refused(refusal.is_permanent()),
+        }
+        match (told, result) {
+            (Some(told), Ok(receipt)) => told.accepted(receipt, &self.people.directory()),
+            (Some(told), Err(refusal)) => told.refused(refusal),
+            (None, _) => {}
+        }
     }
 
     async fn store(&self, incoming: Incoming) -> Result<Receipt, AcceptRefusal> {

@@ -56,6 +56,15 @@ impl Connection {
         }
     }
 
+    /// Takes a piece of a large message. What is refused is told once all of it has come.
+    async fn take(&mut self, piece: Vec<u8>) -> Result<(), Reply> {
+        let principal = self.principal.ok_or_else(nobody)?;
+        let arrival = self.arrival.take().unwrap_or_else(|| self.door.arrive());
+        let written = arrival.write(piece.into()).await;
+        self.arrival = Some(written.map_err(|refusal| self.door.refused(principal, self.peer, None, &refusal))?);
+        Ok(())
+    }
+
     fn session(&mut self, security: Security) -> Session {
         match self.session.take() {
             Some(mut session) => {
@@ -141,10 +150,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     self.session.verified(verdict.map(|principal| connection.principal = Some(principal)));
                 }
                 Action::Piece(piece) => {
-                    let arrival = connection.arrival.take().unwrap_or_else(|| connection.door.arrive());
-                    match arrival.write(piece.into()).await {
-                        Ok(arrival) => connection.arrival = Some(arrival),
-                        Err(refusal) => self.session.give_up(connection.door.refused(&refusal)),
+                    if let Err(reply) = connection.take(piece).await {
+                        self.session.give_up(reply);
                     }
                 }
                 Action::Forget => connection.arrival = None,
@@ -152,8 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     let arrival = connection.arrival.take();
                     let reply = match connection.principal {
                         Some(principal) => connection.door.store(submission, arrival, principal, connection.peer).await,
-                        // The session lets nobody get here without signing in.
-                        None => Reply::new(530, (5, 7, 0), "sign in first"),
+                        None => nobody(),
                     };
                     self.patience.turn(false, Instant::now().into_std());
                     self.session.stored(&reply);
@@ -225,6 +231,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
         self.patience.replied(Instant::now().into_std());
         Ok(())
     }
+}
+
+/// The session lets nobody get as far as a message without signing in.
+fn nobody() -> Reply {
+    Reply::new(530, (5, 7, 0), "sign in first")
 }
 
 fn stopping() -> Reply {

@@ -62,7 +62,7 @@ impl IntakeCounters {
     }
 
     /// A message was refused, for good or until later.
-    pub fn refused(&self, for_good: bool) {
+    pub(crate) fn refused(&self, for_good: bool) {
         add(if for_good { &self.refused } else { &self.deferred });
     }
 

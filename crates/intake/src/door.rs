@@ -4,7 +4,7 @@ use crate::accept::{ExplicitWishes, Incoming, Intake, Principal, Trace};
 use crate::arrival::Arrival;
 use crate::caps::Caps;
 use crate::guard::Guard;
-use crate::log;
+use crate::log::{self, Source};
 use crate::refusal::AcceptRefusal;
 use crate::tls::ServerTls;
 use mail::envelope::{Notify, Ret};
@@ -81,24 +81,20 @@ impl Door {
         principal: Principal,
         peer: Option<IpAddr>,
     ) -> Reply {
+        let envelope = envelope(submission.reverse_path, submission.mail, submission.recipients);
         let submitted = match arrival {
-            Some(arrival) => match arrival.finish(submission.body.into()).await {
-                Ok(submitted) => submitted,
-                Err(refusal) => return self.refused(&refusal),
-            },
+            Some(arrival) => arrival.finish(submission.body.into()).await,
             // A session reports every piece of a message that it stores.
-            None if submission.earlier > 0 => return self.refused(&AcceptRefusal::Closed),
-            None => submission.body.into(),
+            None if submission.earlier > 0 => Err(AcceptRefusal::Closed),
+            None => Ok(submission.body.into()),
+        };
+        let submitted = match submitted {
+            Ok(submitted) => submitted,
+            Err(refusal) => return self.refused(principal, peer, Some(&envelope), &refusal),
         };
         let trace = Trace { protocol: submission.protocol.name(), helo: submission.helo, peer };
-        let incoming = Incoming {
-            principal,
-            surface: Surface::Smtp,
-            trace,
-            envelope: envelope(submission.reverse_path, submission.mail, submission.recipients),
-            submitted,
-            wishes: ExplicitWishes::default(),
-        };
+        let incoming =
+            Incoming { principal, surface: Surface::Smtp, trace, envelope, submitted, wishes: ExplicitWishes::default() };
         match self.intake.accept(incoming).await {
             Ok(receipt) => Reply::new(250, (2, 0, 0), format!("queued as {}", receipt.id)),
             Err(refusal) => Reply::from(&refusal),
@@ -111,9 +107,14 @@ impl Door {
     }
 
     /// What the client is told of a message that did not get as far as the way in.
-    pub(crate) fn refused(&self, refusal: &AcceptRefusal) -> Reply {
-        self.intake.counters().refused(refusal.is_permanent());
-        tracing::info!(target: log::TARGET, surface = ?Surface::Smtp, code = refusal.code(), "submission refused");
+    pub(crate) fn refused(
+        &self,
+        principal: Principal,
+        peer: Option<IpAddr>,
+        envelope: Option<&Envelope>,
+        refusal: &AcceptRefusal,
+    ) -> Reply {
+        self.intake.refused(Source { principal, surface: Surface::Smtp, peer, envelope }, refusal);
         Reply::from(refusal)
     }
 }

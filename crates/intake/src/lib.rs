@@ -27,6 +27,7 @@ pub use clock::{Clock, random_message_id, wall_clock};
 pub use counters::IntakeCounters;
 pub use door::{Deadlines, Door};
 pub use listener::{Bind, Bound, Listener, Login, Mode};
+pub use log::Source;
 pub use network::Network;
 pub use people::People;
 pub use refusal::AcceptRefusal;

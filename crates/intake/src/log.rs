@@ -1,9 +1,9 @@
 //! What the log says at the door: a line for each submission that was taken or refused, and for each refused login.
 
-use crate::accept::{Incoming, Intake, Receipt};
+use crate::accept::{Incoming, Intake, Principal, Receipt, Repeat};
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
-use mail::{Directory, Surface};
+use mail::{Directory, Envelope, Surface};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -23,32 +23,59 @@ pub fn address(hash: bool, plain: String) -> Cow<'static, str> {
     Cow::Owned(hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Whose a submission is, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Who.
+    pub principal: Principal,
+    /// By which door.
+    pub surface: Surface,
+    /// From where, if it came over a network.
+    pub peer: Option<IpAddr>,
+    /// From and for whom, where that is known already.
+    pub envelope: Option<&'a Envelope>,
+}
+
+impl<'a> From<&'a Incoming> for Source<'a> {
+    fn from(incoming: &'a Incoming) -> Self {
+        let Incoming { principal, surface, trace, envelope, .. } = incoming;
+        Self { principal: *principal, surface: *surface, peer: trace.peer, envelope: Some(envelope) }
+    }
+}
+
+impl<'a> From<&'a Repeat> for Source<'a> {
+    fn from(repeat: &'a Repeat) -> Self {
+        let Repeat { principal, surface, envelope, .. } = repeat;
+        Self { principal: *principal, surface: *surface, peer: None, envelope: Some(envelope) }
+    }
+}
+
 /// What is told of a submission, taken before it goes on its way.
 pub(crate) struct Told {
     surface: Surface,
     peer: Option<IpAddr>,
     person: String,
     token: String,
-    from: Cow<'static, str>,
-    recipients: usize,
+    from: Option<Cow<'static, str>>,
+    recipients: Option<usize>,
     hash: bool,
 }
 
 impl Told {
-    pub(crate) fn of(incoming: &Incoming, directory: &Directory, hash: bool) -> Option<Self> {
+    pub(crate) fn of(source: Source<'_>, directory: &Directory, hash: bool) -> Option<Self> {
         if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return None;
         }
-        let (principal, envelope) = (incoming.principal, &incoming.envelope);
+        let Source { principal, surface, peer, envelope } = source;
         let person = directory.person(principal.person).map(|person| person.email.to_string());
         let token = principal.token.and_then(|id| directory.token(id));
         Some(Self {
-            surface: incoming.surface,
-            peer: incoming.trace.peer,
+            surface,
+            peer,
             person: address(hash, person.unwrap_or_else(|| principal.person.to_string())).into_owned(),
             token: token.map(|token| token.name.clone()).unwrap_or_default(),
-            from: address(hash, envelope.reverse_path.to_string()),
-            recipients: envelope.recipients.len(),
+            from: envelope.map(|envelope| address(hash, envelope.reverse_path.to_string())),
+            recipients: envelope.map(|envelope| envelope.recipients.len()),
             hash,
         })
     }
@@ -62,7 +89,7 @@ impl Told {
             peer.address = self.peer.map(tracing::field::display),
             person = %self.person,
             token.name = %self.token,
-            from = %self.from,
+            from = self.from.as_deref().map(tracing::field::display),
             recipients = self.recipients,
             size = receipt.size_bytes,
             channel.name = directory.channel(receipt.channel).map_or("", |channel| &channel.name),
@@ -81,7 +108,7 @@ impl Told {
             peer.address = self.peer.map(tracing::field::display),
             person = %self.person,
             token.name = %self.token,
-            from = %self.from,
+            from = self.from.as_deref().map(tracing::field::display),
             recipients = self.recipients,
             code = refusal.code(),
             reason = %reason,

@@ -493,9 +493,10 @@ impl web::Gateway for Gateway {
         self.intake.arrive(submission.surface, Some((&envelope, times)))
     }
 
-    fn refused(&self, refusal: &intake::AcceptRefusal) -> Problem {
-        self.intake.counters().refused(refusal.is_permanent());
-        tracing::info!(code = refusal.code(), "submission refused");
+    fn refused(&self, submission: &Submission, refusal: &intake::AcceptRefusal) -> Problem {
+        let envelope = envelope(submission.reverse_path.clone(), &submission.recipients);
+        let (principal, surface) = (principal(submission.principal), submission.surface);
+        self.intake.refused(intake::Source { principal, surface, peer: None, envelope: Some(&envelope) }, refusal);
         refused(refusal)
     }
 
@@ -620,7 +621,7 @@ fn refused(refusal: &intake::AcceptRefusal) -> Problem {
 
 fn again(repeat: Repeat) -> intake::Repeat {
     intake::Repeat {
-        principal: intake::Principal { person: repeat.principal.person, token: repeat.principal.token },
+        principal: principal(repeat.principal),
         surface: repeat.surface,
         of: repeat.of,
         channel: repeat.channel,
@@ -650,11 +651,14 @@ fn envelope(reverse_path: ReversePath, recipients: &[ForwardPath]) -> Envelope {
     }
 }
 
+fn principal(principal: Principal) -> intake::Principal {
+    intake::Principal { person: principal.person, token: principal.token }
+}
+
 fn incoming(submission: Submission) -> Incoming {
-    let principal = intake::Principal { person: submission.principal.person, token: submission.principal.token };
     let protocol = if submission.surface == Surface::Http { "HTTP" } else { "local" };
     Incoming {
-        principal,
+        principal: principal(submission.principal),
         surface: submission.surface,
         trace: Trace { helo: String::new(), protocol, peer: None },
         envelope: envelope(submission.reverse_path, &submission.recipients),

@@ -58,8 +58,8 @@ pub trait Gateway: Send + Sync + 'static {
     /// Begins to take in a message that is larger than what is kept whole. Its body is not looked at.
     fn arrive(&self, submission: &Submission) -> Arrival;
 
-    /// What is said of a message that could not be taken in.
-    fn refused(&self, refusal: &AcceptRefusal) -> Problem;
+    /// Counts and logs a message that could not be taken in; what is said of it.
+    fn refused(&self, submission: &Submission, refusal: &AcceptRefusal) -> Problem;
 
     /// Makes a message durable and queues it; after `Ok` it survives a crash.
     fn accept(&self, submission: Submission) -> Answer<'_, Result<Receipt, Problem>>;

@@ -2,6 +2,7 @@
 
 use super::{Draft, Intake, Principal, Receipt};
 use crate::arrival::apart;
+use crate::log::Source;
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
 use mail::resolve::{Request, resolve};
@@ -43,14 +44,12 @@ impl Intake {
     /// Why its sender may not send it, or not by this channel, any more; or why it cannot be kept now. Nothing was
     /// stored.
     pub async fn repeat(&self, repeat: Repeat) -> Result<Receipt, AcceptRefusal> {
+        let told = self.told(Source::from(&repeat));
         let result = match self.copy(repeat).await.and_then(|(repeat, sum)| self.admit_again(repeat, sum)) {
             Ok(message) => self.keep(message).await,
             Err(refusal) => Err(refusal),
         };
-        match &result {
-            Ok(receipt) => self.counters.accepted(receipt.replayed),
-            Err(refusal) => self.counters.refused(refusal.is_permanent()),
-        }
+        self.settled(told, result.as_ref());
         result
     }
 

@@ -111,7 +111,7 @@ async fn arrive(
     incoming: &mut body::Incoming,
 ) -> Result<intake::Submitted, Broken> {
     let gateway = surface.gateway();
-    let refused = |refusal: intake::AcceptRefusal| Broken::Refused(gateway.refused(&refusal));
+    let refused = |refusal: intake::AcceptRefusal| Broken::Refused(gateway.refused(submission, &refusal));
     let mut arrival = gateway.arrive(submission).write(start).await.map_err(refused)?;
     let mut piece = BytesMut::new();
     while let Some(data) = incoming.next().await.map_err(Broken::Request)? {

@@ -410,7 +410,7 @@ impl Gateway for Shared {
         intake::Arrival::new(self.queue(), submission.surface, None, 300_000)
     }
 
-    fn refused(&self, refusal: &intake::AcceptRefusal) -> Problem {
+    fn refused(&self, _: &Submission, refusal: &intake::AcceptRefusal) -> Problem {
         Problem::new(refusal.http_status(), refusal.code(), refusal.to_string())
     }
 

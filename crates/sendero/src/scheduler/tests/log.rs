@@ -90,15 +90,58 @@ async fn an_address_on_the_list_is_told_in_the_log_and_by_a_report() {
     assert!(lines.len() == 1 && parts.iter().all(|part| lines[0].contains(part)), "{lines:?}");
 }
 
+fn door(world: &World, hash_addresses: bool) -> intake::Intake {
+    let settings =
+        IntakeSettings { hostname: "gw.example.com".into(), max_message_size: 1 << 20, max_recipients: 9, hash_addresses };
+    let clock = Arc::new(crate::steady::Steady::default());
+    intake::Intake::new(world.queue.clone(), world.directory.clone(), settings, clock)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_and_what_is_refused_while_it_comes_in_have_such_a_line_too() {
+    let world = World::new();
+    let (log, _listening) = Lines::listen();
+    let intake = door(&world, false);
+    let intake::Incoming { principal, envelope, .. } = pains::gateway::incoming(1, Lane::Normal);
+    let told = |parts: &[&str]| {
+        let line = log.about(" submission: ").pop().unwrap_or_default();
+        let all = ["person=ana@example.com"].iter().chain(parts).all(|part| line.contains(part));
+        assert!(all, "wanted {parts:?} in: {line}");
+    };
+    let of = MessageId::new(world.now(), [1; 10]);
+    let retry = async |channel: &str| {
+        let repeat = intake::Repeat {
+            principal,
+            surface: Surface::Http,
+            of,
+            channel: channel.to_owned(),
+            lane: Lane::Normal,
+            lane_reason: "default".into(),
+            tags: Vec::new(),
+            envelope: envelope.clone(),
+            body: format!("From: {ANA}\r\nTo: luis@example.org\r\n\r\nHello.\r\n").into_bytes().into(),
+        };
+        let _ = intake.repeat(repeat).await;
+    };
+    let directory = world.directory.directory();
+    retry(&directory.channel(world.channel()).unwrap().name).await;
+    told(&["submission accepted", "surface=Http", "queue.id=msg_", "recipients=1"]);
+    retry("gone").await;
+    told(&["submission refused", "surface=Http", "code=", "gone"]);
+    let peer = Some("192.0.2.7".parse().unwrap());
+    let refusal = intake::AcceptRefusal::Mail(mail::resolve::Refusal::OddBytes);
+    intake.refused(intake::Source { principal, surface: Surface::Smtp, peer, envelope: None }, &refusal);
+    told(&["submission refused", "surface=Smtp", "peer.address=192.0.2.7", "code=\"validation_failed\"", &refusal.to_string()]);
+    let counts = intake.counters().read();
+    assert_eq!((counts.accepted, counts.refused), (1, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_submission_has_a_line_that_says_whose_it_is_whether_taken_or_refused() {
     let world = World::new();
     let (log, _listening) = Lines::listen();
     let submit = async |hash_addresses: bool, author: &str| {
-        let settings =
-            IntakeSettings { hostname: "gw.example.com".into(), max_message_size: 1 << 20, max_recipients: 9, hash_addresses };
-        let clock = Arc::new(crate::steady::Steady::default());
-        let intake = intake::Intake::new(world.queue.clone(), world.directory.clone(), settings, clock);
+        let intake = door(&world, hash_addresses);
         let mut incoming = pains::gateway::incoming(1, Lane::Normal);
         incoming.trace.peer = Some("192.0.2.7".parse().unwrap());
         incoming.submitted = format!("From: {author}\r\nTo: luis@example.org\r\n\r\nHello.\r\n").into_bytes().into();
