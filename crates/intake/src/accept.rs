@@ -436,9 +436,7 @@ fn identify(key: String, surface: Surface, envelope: &Envelope, submitted: &Subm
         Submitted::Whole(bytes) => {
             let mut sum = fingerprint(surface, Some((envelope, beside)));
             sum.update(bytes);
-            let mut fingerprint = [0; 32];
-            fingerprint.copy_from_slice(sum.finish().as_ref());
-            fingerprint
+            concluded(sum)
         }
     };
     Idempotency { key, fingerprint, parts: is_in_parts(surface) }
@@ -456,6 +454,13 @@ pub(crate) fn fingerprint(surface: Surface, of: Option<(&Envelope, Times)>) -> d
         }
     }
     sum
+}
+
+/// The sum of all that was added to it.
+pub(crate) fn concluded(sum: digest::Context) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(sum.finish().as_ref());
+    bytes
 }
 
 fn is_in_parts(surface: Surface) -> bool {

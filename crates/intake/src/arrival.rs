@@ -3,7 +3,7 @@
 //! A door begins an [`Arrival`] once a message is larger than what is kept whole, gives it the bytes as they come, and
 //! hands what it makes of them to [`Intake::accept`](crate::Intake::accept). An arrival that is dropped leaves nothing.
 
-use crate::accept::fingerprint;
+use crate::accept::{concluded, fingerprint};
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -190,9 +190,7 @@ impl Arrival {
             return Ok(Submitted::Whole(self.head.into()));
         };
         let rest = spool.finish()?;
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(self.sum.finish().as_ref());
-        Ok(Submitted::Large(Large { head: self.head.into(), rest, length: self.length, fingerprint }))
+        Ok(Submitted::Large(Large { head: self.head.into(), rest, length: self.length, fingerprint: concluded(self.sum) }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Trying again what was given up: a new message with the bytes of an earlier one.
 
-use super::{Draft, Intake, Principal, Receipt};
+use super::{Draft, Intake, Principal, Receipt, concluded};
 use crate::arrival::apart;
 use crate::log::Source;
 use crate::refusal::AcceptRefusal;
@@ -45,26 +45,39 @@ impl Intake {
     /// stored.
     pub async fn repeat(&self, repeat: Repeat) -> Result<Receipt, AcceptRefusal> {
         let told = self.told(Source::from(&repeat));
-        let result = match self.copy(repeat).await.and_then(|(repeat, sum)| self.admit_again(repeat, sum)) {
-            Ok(message) => self.keep(message).await,
+        let result = match self.admit_again(repeat) {
+            Ok(message) => self.keep_again(message).await,
             Err(refusal) => Err(refusal),
         };
         self.settled(told, result.as_ref());
         result
     }
 
-    /// With a file of its own, where the earlier message had one, and with the sum of its bytes.
-    async fn copy(&self, mut repeat: Repeat) -> Result<(Repeat, [u8; 32]), AcceptRefusal> {
-        let queue = Arc::clone(&self.queue);
-        apart(move || {
-            let sum;
-            (repeat.body, sum) = copied(&*queue, &repeat.body)?;
-            Ok((repeat, sum))
-        })
-        .await
+    /// What was judged gets a file of its own, where the earlier message had one, and the key of a retry.
+    async fn keep_again(&self, mut message: NewMessage) -> Result<Receipt, AcceptRefusal> {
+        let fingerprint;
+        (message.body, fingerprint) = self.copy(message.body).await?;
+        // Somebody who asks twice for the same retry gets one.
+        message.idempotency = message.retry_of.map(|of| Idempotency { key: format!("retry of {of}"), fingerprint, parts: true });
+        self.keep(message).await
     }
 
-    fn admit_again(&self, repeat: Repeat, sum: [u8; 32]) -> Result<NewMessage, AcceptRefusal> {
+    /// The same bytes in a file of their own, and their sum. Those in memory are not copied.
+    async fn copy(&self, body: Body) -> Result<(Body, [u8; 32]), AcceptRefusal> {
+        match body {
+            Body::Inline(bytes) => {
+                let mut sum = digest::Context::new(&digest::SHA256);
+                sum.update(&bytes);
+                Ok((Body::Inline(bytes), concluded(sum)))
+            }
+            Body::Spooled { .. } => {
+                let queue = Arc::clone(&self.queue);
+                apart(move || copied(&*queue, &body)).await
+            }
+        }
+    }
+
+    fn admit_again(&self, repeat: Repeat) -> Result<NewMessage, AcceptRefusal> {
         let Repeat { principal, surface, of, channel, lane, lane_reason, tags, mut envelope, body } = repeat;
         let at = self.clock.now();
         let id = self.clock.message_id(at);
@@ -90,33 +103,26 @@ impl Intake {
         };
         let route = resolve(&self.people.directory(), &request)?;
         envelope.smtputf8 = read.utf8_header;
-        // Somebody who asks twice for the same retry gets one.
-        let idempotency = Some(Idempotency { key: format!("retry of {of}"), fingerprint: sum, parts: true });
         let message = self.compose(Draft { id, at, principal, surface, route, lane, envelope, body }, read)?;
-        Ok(NewMessage { lane_reason, retry_of: Some(of), tags, idempotency, ..message })
+        Ok(NewMessage { lane_reason, retry_of: Some(of), tags, ..message })
     }
 }
 
-/// The same message with a file of its own, and the sum of its bytes.
+/// The bytes in a new file, and their sum.
 fn copied(queue: &dyn Queue, body: &Body) -> Result<(Body, [u8; 32]), AcceptRefusal> {
     let unreadable = |error: StoreError| {
         tracing::warn!(%error, "an earlier message is not tried again");
         AcceptRefusal::Closed
     };
     let mut sum = digest::Context::new(&digest::SHA256);
-    let mut spool = if body.is_whole() { None } else { Some(queue.spool()?) };
+    let mut spool = queue.spool()?;
     for (number, piece) in body.pieces().enumerate() {
         let piece = piece.map_err(unreadable)?;
         sum.update(&piece);
-        if let Some(spool) = spool.as_mut().filter(|_| number > 0) {
+        // The header section stays in memory.
+        if number > 0 {
             spool.write(&piece)?;
         }
     }
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(sum.finish().as_ref());
-    let copy = match spool {
-        Some(spool) => Body::Spooled { head: body.head().clone(), rest: spool.finish()? },
-        None => body.clone(),
-    };
-    Ok((copy, fingerprint))
+    Ok((Body::Spooled { head: body.head().clone(), rest: spool.finish()? }, concluded(sum)))
 }

@@ -145,6 +145,11 @@ async fn what_is_tried_again_has_a_file_of_its_own() {
         envelope: envelope("ana@example.com", &["luis@example.org"]),
         body: first.body.clone(),
     };
+    world.queue.will(Will::Refuse(AcceptError::NoSpace("full".into())));
+    let by_no_channel = Repeat { channel: "nobodys".into(), ..repeat.clone() };
+    let refusal = world.intake.repeat(by_no_channel).await.unwrap_err();
+    assert_eq!(refusal.code(), "channel_not_found", "it is judged before its body is copied");
+    world.queue.will(Will::Keep);
     world.intake.repeat(repeat).await.unwrap();
     let again = world.queue.last();
     assert_eq!(again.retry_of, Some(first.id));
