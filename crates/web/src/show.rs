@@ -12,7 +12,6 @@ use crate::viewer::Viewer;
 use crate::waiting::{self, Mail, Place, Way};
 use mail::lane::LaneReason;
 use mail::{ChannelId, ChannelState, Directory, MessageId, PersonId, RecipientState, TeamId, Timestamp};
-use smtp::Mailbox;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use store::{KeptBack, Party, Queue};
@@ -126,10 +125,10 @@ impl<'a> Glance<'a> {
     }
 
     fn on_its_way(&self, message: store::MessageView, place: Option<Place>, way: &Way) -> view::Message {
-        let reverse_path = Mailbox::parse(&message.reverse_path).map(|mailbox| mailbox.key()).unwrap_or_default();
         let (person, lane) = (message.person, message.lane);
+        let (author, reverse_path) = (&message.author, &message.reverse_path);
         let (scheduled_at, expires_at) = (message.scheduled_at, message.expires_at);
-        let mail = Mail { person, author: &message.author, reverse_path: &reverse_path, lane, place, scheduled_at, expires_at };
+        let mail = Mail { person, author, reverse_path, lane, place, scheduled_at, expires_at };
         let recipients: Vec<view::Recipient> =
             message.recipients.into_iter().map(|recipient| self.recipient(recipient, &mail, way)).collect();
         let mut states = BTreeMap::new();

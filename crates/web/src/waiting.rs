@@ -8,6 +8,7 @@ use crate::gateway::{LaneWait, Outlook, RefusedSender};
 use mail::limits::{Limit, LimitScope};
 use mail::pace::{Ahead, FromId, Why};
 use mail::{ChannelState, Lane, PersonId, RecipientState, Timestamp, WaitingKind, WaitingOn};
+use smtp::Mailbox;
 use store::RecipientView;
 
 /// A channel, to somebody who asks why its mail waits.
@@ -30,7 +31,7 @@ pub struct Mail<'a> {
     pub person: PersonId,
     /// Its first author, as [`smtp::Mailbox::key`] writes it.
     pub author: &'a str,
-    /// Its reverse-path, written so too; empty for `<>`.
+    /// Its reverse-path as it was submitted, without brackets; empty for `<>`.
     pub reverse_path: &'a str,
     /// How urgent.
     pub lane: Lane,
@@ -79,15 +80,21 @@ pub fn of_message<'a>(reasons: impl Iterator<Item = &'a WaitingOn>) -> Option<Wa
 }
 
 fn of_held(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn {
-    let is_its_own =
-        |one: &&RefusedSender| one.person == mail.person && [mail.author, mail.reverse_path].contains(&one.address.as_str());
-    let (reason, ends) = if let Some(RefusedSender { address, .. }) = way.outlook.refused_senders.iter().find(is_its_own) {
+    let (reason, ends) = if let Some(RefusedSender { address, .. }) = refused_sender(mail, &way.outlook.refused_senders) {
         let reason = format!("held for a person: the provider of channel '{}' does not let it send as {address}", way.name);
         (reason, "the address is allowed at the provider, and somebody releases the message; or somebody cancels it")
     } else {
         ("held for a person".to_owned(), "somebody releases or cancels it")
     };
     waiting(WaitingKind::Person, with_words(&reason, &recipient.said), ends, None)
+}
+
+/// The refusal that is about the sender of this message.
+fn refused_sender<'a>(mail: &Mail<'_>, refused: &'a [RefusedSender]) -> Option<&'a RefusedSender> {
+    let mut of_its_person = refused.iter().filter(|one| one.person == mail.person).peekable();
+    of_its_person.peek()?;
+    let reverse_path = Mailbox::parse(mail.reverse_path).map(|mailbox| mailbox.key()).ok();
+    of_its_person.find(|one| one.address == mail.author || Some(&one.address) == reverse_path.as_ref())
 }
 
 fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn {

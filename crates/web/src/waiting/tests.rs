@@ -204,6 +204,9 @@ fn a_from_that_the_provider_refuses_is_named() {
     let held = reason(&recipient(RecipientState::Held, None, 0), &mail(Lane::Normal, None), &way);
     assert_eq!((held.kind, held.next_try), (WaitingKind::Person, None));
     assert!(held.text.contains("send as ana@example.com") && held.ends.contains("releases"), "{held:?}");
+    let by_reverse_path = Mail { author: "sales@example.com", reverse_path: "\"Ana\"@Example.COM", ..mail(Lane::Normal, None) };
+    let held = reason(&recipient(RecipientState::Held, None, 0), &by_reverse_path, &way);
+    assert!(held.text.contains("send as ana@example.com"), "however it is written: {held:?}");
 }
 
 #[test]
