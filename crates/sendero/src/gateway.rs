@@ -28,7 +28,7 @@ use store::{KeptBack, Queue};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use web::gateway::{About, Answer, Outlook, Repeat};
+use web::gateway::{About, Answer, Outlook, Repeat, notices_trouble};
 use web::serve::Connections;
 use web::view::{Applied, ListenerView, TestReport, TestStep};
 use web::{ApplyRequest, Principal, Problem, Receipt, Submission};
@@ -206,11 +206,8 @@ impl Running {
 /// Says early what each report would meet later. It is no reason not to start: the directory can be mended meanwhile.
 fn look_for_notices_channel(settings: &Settings, directory: &DirectoryStore) {
     let Some(notices) = &settings.notices else { return };
-    if directory.directory().channel_named(&notices.channel).is_none_or(|channel| channel.disabled) {
-        tracing::warn!(
-            channel.name = notices.channel,
-            "[notices] names a channel that is not there or is disabled: no report leaves until it is"
-        );
+    if let Some(trouble) = notices_trouble(&directory.directory(), &notices.channel) {
+        tracing::warn!(channel.name = notices.channel, "{trouble}");
     }
 }
 

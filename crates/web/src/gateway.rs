@@ -169,6 +169,18 @@ pub struct About {
     pub notices_channel: Option<String>,
 }
 
+/// Why no report leaves by the channel of this name, and what to do; `None` while they can.
+#[must_use]
+pub fn notices_trouble(directory: &Directory, name: &str) -> Option<String> {
+    match directory.channel_named(name) {
+        Some(channel) if !channel.disabled => None,
+        Some(_) => {
+            Some(format!("no report leaves: [notices] names channel '{name}', which is disabled; enable it, or name another"))
+        }
+        None => Some(format!("no report leaves: [notices] names channel '{name}', and there is none; add it, or name another")),
+    }
+}
+
 /// Who signed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {

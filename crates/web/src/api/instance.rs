@@ -2,7 +2,7 @@
 
 use super::steer::LOCAL_ADMIN;
 use super::{Pairs, body};
-use crate::gateway::ApplyRequest;
+use crate::gateway::{ApplyRequest, notices_trouble};
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::show::Glance;
@@ -57,16 +57,6 @@ pub(crate) async fn status(State(surface): State<Surface>, Query(pairs): Pairs) 
         open_bytes: totals.open_bytes,
         channels_in_trouble: Glance::new(&**gateway, Viewer::Operator).troubles(),
     }))
-}
-
-fn notices_trouble(directory: &mail::Directory, name: &str) -> Option<String> {
-    match directory.channel_named(name) {
-        Some(channel) if !channel.disabled => None,
-        Some(_) => {
-            Some(format!("no report leaves: [notices] names channel '{name}', which is disabled; enable it, or name another"))
-        }
-        None => Some(format!("no report leaves: [notices] names channel '{name}', and there is none; add it, or name another")),
-    }
 }
 
 pub(crate) async fn apply(
