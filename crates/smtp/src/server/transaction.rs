@@ -20,7 +20,7 @@ impl Session {
         } else if self.transaction.is_some() {
             Some(Reply::new(503, (5, 5, 1), "one message at a time: RSET forgets this one"))
         } else if mail.size.is_some_and(|size| size > self.config.max_message_size) {
-            Some(self.too_large())
+            Some(too_large(self.config.max_message_size))
         } else if utf8 && !mail.smtputf8 {
             Some(Reply::new(553, (5, 6, 7), "this address needs the parameter SMTPUTF8"))
         } else {
@@ -31,10 +31,6 @@ impl Session {
         }
         self.transaction = Some(Transaction { reverse_path, mail, recipients: Vec::new(), chunks: None, spoiled: None });
         self.reply(&Reply::new(250, (2, 1, 0), "ok"));
-    }
-
-    fn too_large(&self) -> Reply {
-        Reply::new(552, (5, 3, 4), format!("a message may have {} bytes here", self.config.max_message_size))
     }
 
     pub(super) fn rcpt(&mut self, path: ForwardPath, parameters: RcptParameters) {
@@ -111,7 +107,7 @@ impl Session {
     fn refuse_data(&mut self, fault: DataFault, given_up: Option<Reply>) {
         match fault {
             DataFault::TooLarge | DataFault::Discarded => {
-                let reply = given_up.unwrap_or_else(|| self.too_large());
+                let reply = given_up.unwrap_or_else(|| too_large(self.config.max_message_size));
                 self.refuse(&reply);
             }
             DataFault::OddBytes => {
@@ -147,12 +143,11 @@ impl Session {
 
     pub(super) fn begin_chunk(&mut self, size: u64, last: bool) {
         let limit = self.config.max_message_size;
-        let too_large = self.too_large();
         let keep = match self.transaction.as_mut() {
             Some(transaction) if !transaction.recipients.is_empty() && transaction.spoiled.is_none() => {
                 let chunks = transaction.chunks.get_or_insert_default();
                 let fits = size <= limit && chunks.length() + size <= limit;
-                transaction.spoiled = (!fits).then_some(too_large);
+                transaction.spoiled = (!fits).then(|| too_large(limit));
                 if fits && size > 0 {
                     // Chunks with something in them are limited by the size of the message.
                     self.idle_commands -= 1;
@@ -213,4 +208,8 @@ impl Session {
         };
         self.refuse(&reply);
     }
+}
+
+fn too_large(most: u64) -> Reply {
+    Reply::new(552, (5, 3, 4), format!("a message may have {most} bytes here"))
 }
