@@ -28,8 +28,9 @@ pub enum Submitted {
 #[derive(Clone, Debug)]
 pub struct Large {
     /// Up to and with the blank line.
-    pub(crate) head: Bytes,
-    pub(crate) rest: Rest,
+    pub head: Bytes,
+    /// What follows.
+    pub rest: Rest,
     /// Length as submitted, in bytes.
     pub(crate) length: u64,
     /// What must be equal for a submission to be the same one.
@@ -70,15 +71,6 @@ impl Submitted {
         match self {
             Self::Whole(bytes) => bytes,
             Self::Large(large) => &large.head,
-        }
-    }
-
-    /// As the store keeps it, had it been kept as it came.
-    #[must_use]
-    pub fn into_body(self) -> store::Body {
-        match self {
-            Self::Whole(bytes) => bytes.into(),
-            Self::Large(Large { head, rest, .. }) => store::Body::Spooled { head, rest },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A gateway of values, with a real queue in a folder that goes away.
 
+use intake::{Large, Submitted};
 use mail::channel::{AuthMode, ChannelMove, DomainPattern, OnUncertain, ReturnPath, Scope, Smarthost, TlsMode};
 use mail::directory::{AddressPattern, Role};
 use mail::envelope::{Notify, Ret};
@@ -14,7 +15,9 @@ use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::embedded::{Embedded, Options};
-use store::{AcceptError, AttemptRecord, Idempotency, KeptBack, NewMessage, Party, Queue, Settled, Settlement, Skip, Spending};
+use store::{
+    AcceptError, AttemptRecord, Body, Idempotency, KeptBack, NewMessage, Party, Queue, Settled, Settlement, Skip, Spending,
+};
 use web::gateway::{About, Answer, LaneWait, LimitUse, Outlook, Repeat};
 use web::view::{Applied, TestReport, TestStep};
 use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
@@ -256,6 +259,10 @@ impl Shared {
         for (place, byte) in submission.body.head().iter().enumerate() {
             fingerprint[place % 32] = byte.wrapping_add(fingerprint[place % 32].wrapping_mul(31));
         }
+        let body = match submission.body {
+            Submitted::Whole(bytes) => bytes.into(),
+            Submitted::Large(Large { head, rest, .. }) => Body::Spooled { head, rest },
+        };
         NewMessage {
             id: MessageId::new(at, [7; 10]),
             at,
@@ -285,7 +292,7 @@ impl Shared {
             idempotency: submission.idempotency_key.map(|key| Idempotency { key, fingerprint, parts: false }),
             scheduled_at: submission.scheduled_at,
             expires_at: submission.expires_at,
-            body: submission.body.into_body(),
+            body,
         }
     }
 }
