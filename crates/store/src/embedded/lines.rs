@@ -14,7 +14,7 @@ const AT_ONCE: usize = 10_000;
 pub(crate) type Key = (Timestamp, u64);
 
 /// Where a message stands in line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Stand {
     pub lane: Lane,
     pub team: Option<TeamId>,
@@ -56,6 +56,11 @@ impl Lines {
             queue.ready -=
                 usize::from(queue.teams.with(stand.team, |people| people.with(stand.person, |line| line.remove(key, stand.from))));
         }
+    }
+
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.iter().map(|queue| queue.later.len() + queue.ready).sum()
     }
 
     /// The latest moment that anybody has looked at: what stands in the lanes was due by then.

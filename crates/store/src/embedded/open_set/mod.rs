@@ -1,0 +1,410 @@
+//! Every open message, compactly, in memory; and what a record does to it.
+//!
+//! One function applies a record, live and in replay. What it returns is all that the index learns.
+
+mod cache;
+mod effects;
+mod leases;
+mod records;
+mod rows;
+mod segments;
+mod slots;
+
+pub(crate) use self::cache::{Fresh, Shared};
+pub(crate) use self::effects::{Change, Effects, Wakeup};
+pub(crate) use self::rows::Row;
+pub(crate) use self::segments::SegmentUse;
+
+use self::cache::Cache;
+use self::rows::{Rows, earliest};
+use self::slots::{Open, Slots};
+use super::bodies::Bodies;
+use super::lines::{Lines, Stand};
+use super::log::Position;
+use super::record::Meta;
+use crate::api::{ChannelQueue, KeptBack, LaneQueue, LeasedRecipient, Party, Spend, Totals};
+use mail::channel::{ChannelState, Kept};
+use mail::pace::{FromId, Lessons};
+use mail::steady::Heartbeat;
+use mail::{ChannelId, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What the message is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub position: Position,
+    pub payload_length: u32,
+    pub body_at: u32,
+}
+
+/// A message that is open, but for its recipients.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub id: MessageId,
+    pub place: Place,
+    /// The sequence under which it was accepted: first come, first served.
+    pub order: u64,
+    pub channel: ChannelId,
+    pub accepted_at: Timestamp,
+    pub lane: Lane,
+    pub team: Option<TeamId>,
+    pub person: PersonId,
+    pub from: FromId,
+    /// When it was accepted, by the steady clock.
+    pub since: Timestamp,
+    /// Not before this time of the wall clock; [`UNSCHEDULED`] without one.
+    pub scheduled_at: Timestamp,
+    /// Not after this time of the wall clock; [`UNENDING`] without one.
+    pub expires_at: Timestamp,
+}
+
+/// No time that it is scheduled for.
+pub(crate) const UNSCHEDULED: Timestamp = Timestamp(i64::MIN);
+/// No time at which it expires.
+pub(crate) const UNENDING: Timestamp = Timestamp(i64::MAX);
+
+impl Standing {
+    /// Its key among those that expire; `None` when it does not.
+    fn expiry(&self) -> Option<Expiry> {
+        (self.expires_at != UNENDING).then_some((self.expires_at, self.order))
+    }
+
+    /// When it may leave at the earliest, by a steady clock that the wall clock is so far ahead of.
+    fn scheduled(&self, ahead_ms: i64) -> Timestamp {
+        if self.scheduled_at == UNSCHEDULED {
+            return UNSCHEDULED;
+        }
+        Timestamp(self.scheduled_at.0.saturating_sub(ahead_ms))
+    }
+
+    fn stand(&self) -> Stand {
+        Stand { lane: self.lane, team: self.team, person: self.person, from: self.from }
+    }
+}
+
+/// By the time, then in the order of acceptance.
+type Expiry = (Timestamp, u64);
+
+/// A message taken for delivery.
+pub(crate) struct Taken {
+    pub message: MessageId,
+    pub channel: ChannelId,
+    pub place: Place,
+    pub size_bytes: u64,
+    pub recipients: Vec<LeasedRecipient>,
+    pub fresh: Option<Fresh>,
+}
+
+/// A message with recipients whose intent was durable when the process ended.
+pub(crate) struct Interrupted {
+    pub message: MessageId,
+    pub channel: ChannelId,
+    /// Places in the envelope, with the doubts so far.
+    pub rows: Vec<(u32, u8)>,
+    /// What its transactions spend.
+    pub spend: Option<Spend>,
+}
+
+/// All open messages.
+#[derive(Default)]
+pub(crate) struct OpenSet {
+    slots: Slots,
+    lines: HashMap<ChannelId, Lines>,
+    /// Open messages with a queued recipient that expire.
+    expiring: BTreeMap<Expiry, u32>,
+    /// How far the wall clock is ahead of the steady one, in milliseconds.
+    ahead_ms: i64,
+    pub(crate) states: BTreeMap<ChannelId, ChannelState>,
+    pub(crate) lessons: BTreeMap<ChannelId, Lessons>,
+    pub(crate) kept: BTreeMap<ChannelId, Kept>,
+    pub(crate) heartbeat: Option<Heartbeat>,
+    /// What open transactions spend.
+    pub(crate) spending: HashMap<MessageId, Spend>,
+    pub(crate) suppressed: BTreeSet<(Party, String)>,
+    pub(crate) totals: Totals,
+    /// The files of large bodies.
+    pub(crate) bodies: Bodies,
+    /// Recipients by state, as the log knows them: a lease alone is not in it.
+    pub(crate) recorded: [u64; 9],
+    pub(crate) segments: BTreeMap<u32, SegmentUse>,
+    /// The latest time that a record named, for a queue without heartbeats.
+    latest: Timestamp,
+    cache: Cache,
+}
+
+impl OpenSet {
+    pub(crate) fn new(cache_limit: usize) -> Self {
+        Self { cache: Cache::new(cache_limit), ..Self::default() }
+    }
+
+    /// Puts a message back that the index knows as open.
+    pub(crate) fn restore(&mut self, standing: Standing, rows: Vec<Row>) {
+        self.insert(standing, rows);
+    }
+
+    fn insert(&mut self, standing: Standing, rows: Vec<Row>) -> u32 {
+        let place = standing.place;
+        let slot = self.slots.insert(standing, Rows::from(rows));
+        self.occupy(place);
+        self.totals.open_messages += 1;
+        self.totals.open_bytes += self.size_at(standing.id, standing.place);
+        self.requeue(slot);
+        slot
+    }
+
+    /// Length of a message in bytes.
+    fn size(&self, open: &Open) -> u64 {
+        self.size_at(open.id, open.place)
+    }
+
+    fn size_at(&self, id: MessageId, place: Place) -> u64 {
+        u64::from(place.payload_length - place.body_at) + self.bodies.length(id)
+    }
+
+    /// The time by which bodies are kept: that of the last heartbeat.
+    pub(crate) fn today(&self) -> Timestamp {
+        self.heartbeat.map_or(self.latest, |heartbeat| heartbeat.steady)
+    }
+
+    fn open(&self, id: MessageId) -> Option<&Open> {
+        self.slots.get(self.slots.find(id)?)
+    }
+
+    /// Where an open message stands.
+    fn standing(&self, id: MessageId) -> Option<Standing> {
+        self.slots.standing(self.slots.find(id)?)
+    }
+
+    /// The rows of an open message.
+    pub(crate) fn rows(&self, id: MessageId) -> Option<&[Row]> {
+        self.open(id).map(|open| open.rows.get())
+    }
+
+    /// Where an open message stands in the log.
+    pub(crate) fn place(&self, id: MessageId) -> Option<Place> {
+        self.open(id).map(|open| open.place)
+    }
+
+    /// Puts a message where its earliest queued recipient belongs; returns when that is due.
+    fn requeue(&mut self, slot: u32) -> Option<Wakeup> {
+        let standing = self.slots.standing(slot)?;
+        let scheduled = standing.scheduled(self.ahead_ms);
+        let open = self.slots.get_mut(slot);
+        let wanted = if open.reserved { None } else { earliest(open.rows.get()).map(|due| due.max(scheduled)) };
+        let wakeup = wanted.map(|due| (standing.channel, standing.lane, due));
+        let before = open.queue_at(wanted);
+        if before == wanted {
+            return wakeup;
+        }
+        if let Some(expiry) = standing.expiry() {
+            match wanted {
+                Some(_) => drop(self.expiring.insert(expiry, slot)),
+                None => drop(self.expiring.remove(&expiry)),
+            }
+        }
+        let lines = self.lines.entry(standing.channel).or_default();
+        if let Some(before) = before {
+            lines.remove((before, standing.order), standing.stand());
+        }
+        if let Some(due) = wanted {
+            lines.insert((due, standing.order), slot, standing.stand());
+        }
+        wakeup
+    }
+
+    /// Counts the moves, drops the message when nothing of it is open, and queues what is left.
+    fn finish(&mut self, slot: u32, at: Timestamp, moved: &[(RecipientState, RecipientState)], effects: &mut Effects) {
+        self.count(moved);
+        self.latest = self.latest.max(at);
+        if self.slots.get_mut(slot).rows.get().iter().all(|row| row.state.is_final()) {
+            self.end(slot, effects);
+        } else {
+            effects.wakes.extend(self.requeue(slot));
+        }
+    }
+
+    /// Nothing of the message is open any more.
+    fn end(&mut self, slot: u32, effects: &mut Effects) {
+        let open = self.slots.get_mut(slot);
+        let (id, place) = (open.id, open.place);
+        let gone = open.rows.get().iter().all(|row| matches!(row.state, RecipientState::Sent | RecipientState::Suppressed));
+        effects.ended = Some(id);
+        self.remove(slot);
+        let (segment, today) = (place.position.segment, self.today());
+        self.segments.entry(segment).or_default().end(today);
+        effects.ended_in = Some((segment, today));
+        match self.bodies.end(id) {
+            Some(file) if gone => effects.spare = Some(file),
+            Some(file) => {
+                self.bodies.keep(file, today, segment);
+                effects.resting = Some((file, today));
+            }
+            None => {}
+        }
+    }
+
+    fn count(&mut self, moved: &[(RecipientState, RecipientState)]) {
+        for (from, to) in moved {
+            self.totals.by_state[usize::from(from.code())] -= 1;
+            self.totals.by_state[usize::from(to.code())] += 1;
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.cache.remove(slot);
+        self.unqueue(slot);
+        let Some(standing) = self.slots.standing(slot) else { return };
+        self.slots.remove(slot);
+        self.totals.open_messages -= 1;
+        self.totals.open_bytes -= self.size_at(standing.id, standing.place);
+        self.vacate(standing.place);
+    }
+
+    /// Recipients whose intent was durable when the process ended.
+    pub(crate) fn interrupted(&self) -> Vec<Interrupted> {
+        let mut found = Vec::new();
+        for (Standing { id, channel, .. }, open) in self.slots.all() {
+            let rows = open.rows.get().iter().enumerate();
+            let doubtful: Vec<(u32, u8)> =
+                rows.filter(|(_, row)| row.intended).map(|(index, row)| (index as u32, row.doubts)).collect();
+            if !doubtful.is_empty() {
+                found.push(Interrupted { message: id, channel, rows: doubtful, spend: self.spending.get(&id).cloned() });
+            }
+        }
+        found.sort_by_key(|one| one.message);
+        found
+    }
+
+    /// What might be leased of a channel now, found without its lines: one entry for each message.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn waiting(&self, channel: ChannelId, now: Timestamp, skip: &crate::api::Skip) -> Vec<super::stepped::Waiting> {
+        let here = self.slots.all().filter(|(standing, open)| standing.channel == channel && !open.reserved);
+        let waiting = here.filter_map(|(standing, open)| {
+            let Standing { lane, team, person, from, .. } = standing;
+            let recipients = open.rows.get().iter().filter(|row| rows::is_due(row, now)).count() as u32;
+            let is_passed = skip.passes(lane, person) || skip.froms.contains(&from);
+            (recipients > 0 && !is_passed).then_some(super::stepped::Waiting { lane, team, person, recipients })
+        });
+        waiting.collect()
+    }
+
+    /// A message of this lane is in the hands of a worker.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_leased(&self, channel: ChannelId, lane: Lane) -> bool {
+        let mut here = self.slots.all().filter(|(standing, _)| standing.channel == channel && standing.lane == lane);
+        here.any(|(_, open)| open.rows.get().iter().any(|row| row.state == RecipientState::Leased))
+    }
+
+    /// Every open message with the state of each recipient, in the order of ids.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn states_of_all(&self) -> Vec<(MessageId, Vec<RecipientState>)> {
+        let states = |open: &Open| open.rows.get().iter().map(|row| row.state).collect();
+        let mut all: Vec<_> = self.slots.all().map(|(standing, open)| (standing.id, states(open))).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Adds what the slots from `from` on hold to the queues; true when there are more.
+    pub(crate) fn add_queues(
+        &self,
+        from: usize,
+        count: usize,
+        now: Timestamp,
+        kept_back: &KeptBack,
+        queues: &mut BTreeMap<ChannelId, ChannelQueue>,
+    ) -> bool {
+        for (standing, open) in self.slots.from(from).take(count).flatten() {
+            let Standing { channel, accepted_at, lane, person, .. } = standing;
+            let entry = queues.entry(channel).or_insert_with(|| ChannelQueue {
+                channel,
+                queued: 0,
+                leased: 0,
+                held: 0,
+                bytes: 0,
+                lanes: [LaneQueue::default(); 3],
+                oldest: None,
+            });
+            let dues = open.rows.get().iter().filter(|row| row.state == RecipientState::Queued).map(|row| row.due);
+            let bytes = self.size(open);
+            entry.lanes[lane as usize].add(
+                dues,
+                standing.scheduled(self.ahead_ms),
+                bytes,
+                kept_back.contains(&(channel, person)),
+                now,
+            );
+            for row in open.rows.get() {
+                match row.state {
+                    RecipientState::Queued => entry.queued += 1,
+                    RecipientState::Leased => entry.leased += 1,
+                    RecipientState::Held => entry.held += 1,
+                    _ => {}
+                }
+            }
+            entry.bytes += bytes;
+            entry.oldest = Some(entry.oldest.map_or(accepted_at, |oldest| oldest.min(accepted_at)));
+        }
+        from + count < self.slots.len()
+    }
+
+    /// Every message with a queued recipient that was accepted before a record.
+    pub(crate) fn queued_before(&self, sequence: u64) -> Vec<MessageId> {
+        let queued = self.slots.all().filter(|(_, open)| open.rows.get().iter().any(|row| row.state == RecipientState::Queued));
+        queued.map(|(standing, _)| standing).filter(|one| one.order < sequence).map(|one| one.id).collect()
+    }
+}
+
+fn standing(meta: &Meta, order: u64, place: Place) -> Standing {
+    Standing {
+        id: meta.id,
+        place,
+        order,
+        channel: meta.channel,
+        accepted_at: meta.at,
+        lane: meta.lane,
+        team: meta.team,
+        person: meta.person,
+        from: FromId::of(&meta.author),
+        since: meta.due,
+        scheduled_at: meta.scheduled_at.unwrap_or(UNSCHEDULED),
+        expires_at: meta.expires_at.unwrap_or(UNENDING),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Record;
+    use super::super::tests::{NOW, id, message};
+    use super::*;
+    use mail::Move;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_has_left_the_cache_does_not_pile_up_behind_a_message_that_stays() {
+        let mut set = OpenSet::new(1 << 20);
+        for number in 0..200 {
+            let meta = Meta::from(message(number, &["ana@example.org"]));
+            let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Default::default() };
+            let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
+            set.apply(Record::Accept(Box::new(meta)), u64::from(number), Some(place));
+            set.cache(id(number), fresh);
+            if number > 0 {
+                let (message, recipients, to) = (id(number), vec![0], Move::Cancel);
+                set.apply(Record::Steer { message, recipients, to, channel: None, by: "ana".into(), at: NOW }, 1000, None);
+            }
+        }
+        assert_eq!(set.cache.kept(), (1, 1));
+        assert!(set.cached_body(id(0)).is_some());
+    }
+
+    #[test]
+    fn the_wall_clock_is_told_from_the_last_heartbeat() {
+        let mut set = OpenSet::new(0);
+        assert_eq!(set.wall_at(Timestamp(7)), Timestamp(7));
+        let since_boot = std::time::Duration::from_secs(9);
+        let reading = mail::steady::Reading { boot: [1; 16], since_boot, wall: Timestamp(90_000), proved: true };
+        let heartbeat = Heartbeat { reading, steady: Timestamp(5_000), owed: None, doubted: false };
+        set.apply(Record::Beat { heartbeat, credit: None }, 1, None);
+        assert_eq!(set.wall_at(Timestamp(6_000)), Timestamp(91_000));
+    }
+}
