@@ -1,0 +1,74 @@
+//! What the index has, and how one of an earlier version becomes one of this.
+
+use crate::api::StoreError;
+use rusqlite::Connection;
+
+const FORMAT: i64 = 4;
+
+/// What format 4 added: the times of a message, and when it was accepted by the steady clock.
+const FROM_3_TO_4: &str = "
+ALTER TABLE messages ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN scheduled_at INTEGER;
+ALTER TABLE messages ADD COLUMN expires_at INTEGER;
+UPDATE messages SET since = at;
+";
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, batch INTEGER NOT NULL, totals BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL, at INTEGER NOT NULL, person INTEGER NOT NULL, team INTEGER,
+  token INTEGER, surface INTEGER NOT NULL, channel INTEGER NOT NULL, lane INTEGER NOT NULL, lane_reason TEXT NOT NULL, retry_of BLOB,
+  reverse_path TEXT NOT NULL, author TEXT NOT NULL,
+  sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
+  offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL, arrival INTEGER NOT NULL,
+  since INTEGER NOT NULL DEFAULT 0, scheduled_at INTEGER, expires_at INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
+CREATE INDEX IF NOT EXISTS messages_person ON messages (person);
+CREATE INDEX IF NOT EXISTS messages_channel ON messages (channel);
+CREATE TABLE IF NOT EXISTS recipients (message BLOB NOT NULL, place INTEGER NOT NULL, address TEXT NOT NULL, state INTEGER NOT NULL,
+  intended INTEGER NOT NULL, since INTEGER NOT NULL, attempts INTEGER NOT NULL, doubts INTEGER NOT NULL, due INTEGER NOT NULL,
+  first_attempt INTEGER NOT NULL, said TEXT NOT NULL, relay TEXT NOT NULL, PRIMARY KEY (message, place)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS recipients_address ON recipients (address, message);
+CREATE TABLE IF NOT EXISTS segments (segment INTEGER PRIMARY KEY, first_ended INTEGER NOT NULL, last_ended INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS recipients_ended ON recipients (state, message) WHERE state > 3 AND state < 8;
+CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL, message BLOB, recipient INTEGER,
+  channel INTEGER, detail TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE message IS NOT NULL;
+CREATE TABLE IF NOT EXISTS keys (person INTEGER NOT NULL, key TEXT NOT NULL, message BLOB NOT NULL, fingerprint BLOB NOT NULL,
+  parts INTEGER NOT NULL, at INTEGER NOT NULL, addresses BLOB, PRIMARY KEY (person, key, message)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS bodies (file BLOB PRIMARY KEY, message BLOB NOT NULL, segment INTEGER NOT NULL, length INTEGER NOT NULL,
+  resting INTEGER) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS bodies_message ON bodies (message);
+CREATE TABLE IF NOT EXISTS channels (channel INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS events_channel ON events (channel, sequence) WHERE message IS NULL;
+CREATE INDEX IF NOT EXISTS events_of_channels ON events (at) WHERE message IS NULL AND channel IS NOT NULL;
+CREATE TABLE IF NOT EXISTS lessons (channel INTEGER PRIMARY KEY, lessons BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS kept (channel INTEGER PRIMARY KEY, kept BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS heartbeat (one INTEGER PRIMARY KEY CHECK (one = 1), clocks BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS spending (message BLOB PRIMARY KEY, account TEXT NOT NULL, sender TEXT NOT NULL, messages INTEGER NOT NULL,
+  recipients INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (sequence INTEGER PRIMARY KEY, account TEXT NOT NULL, age_from INTEGER NOT NULL, sender TEXT NOT NULL,
+  messages INTEGER NOT NULL, recipients INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS spent_account ON spent (account, age_from);
+CREATE TABLE IF NOT EXISTS suppressions (address TEXT NOT NULL, kind INTEGER NOT NULL, party INTEGER NOT NULL, reason TEXT NOT NULL,
+  origin BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (address, kind, party)) WITHOUT ROWID;
+";
+
+/// Makes of a new file, or of an index of an earlier version, one of this version.
+///
+/// # Errors
+/// It is of a later version, or the disk.
+pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
+    let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if format > FORMAT {
+        return Err(StoreError::Io(format!("the index has format {format}; this version knows {FORMAT}: use the newer program")));
+    }
+    let transaction = connection.unchecked_transaction()?;
+    if format == 3 {
+        transaction.execute_batch(FROM_3_TO_4)?;
+    }
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()?;
+    Ok(())
+}
