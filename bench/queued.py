@@ -4,7 +4,8 @@
     bench/queued.py --bin target/release/sendero --dir FOLDER [--messages 100000] [--channels 1] [--size 10240]
 
 FOLDER lies on the disk to be measured and is emptied first. Nothing listens at the next hop, so everything stays
-queued. As root the page cache is dropped before the restart. Prints one JSON line.
+queued. As root the page cache is dropped before the restart. Prints one JSON line. How long a page of a list takes by
+each filter, among a million messages: cargo run --release -p store --example lists.
 """
 import argparse
 import json

@@ -23,6 +23,12 @@ impl MessageId {
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         Self(bytes)
     }
+
+    /// The moment that it is of.
+    #[must_use]
+    pub fn at(self) -> Timestamp {
+        Timestamp(self.0[..6].iter().fold(0, |at, byte| at << 8 | i64::from(*byte)))
+    }
 }
 
 impl fmt::Display for MessageId {
@@ -97,6 +103,7 @@ mod tests {
         let id = MessageId::new(Timestamp(1_795_593_600_123), [0xff; 10]);
         assert_eq!(id.to_string().len(), 30);
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.at(), Timestamp(1_795_593_600_123));
     }
 
     #[test]

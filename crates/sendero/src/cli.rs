@@ -208,7 +208,7 @@ pub struct Explain {
 #[derive(Debug, Subcommand)]
 pub enum Message {
     /// List messages, newest first
-    List(List),
+    List(Box<List>),
     /// Show one message: each recipient, and what happened
     Show {
         /// The message's id
@@ -251,10 +251,11 @@ pub enum Message {
     },
 }
 
-/// Which messages.
+/// Which messages: those for which all of it holds.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = LIST_EXAMPLES)]
 pub struct List {
-    /// With a recipient in this state: queued, leased, held, sent, failed, expired, cancelled, suppressed, captured
+    /// With a recipient in this state: queued, leased, held, sent, failed, expired, cancelled, suppressed, captured; may be given several times
     #[arg(long)]
     pub status: Vec<String>,
     /// On this channel
@@ -263,21 +264,54 @@ pub struct List {
     /// Of this person
     #[arg(long, value_name = "ADDRESS")]
     pub person: Option<String>,
-    /// For this recipient
+    /// Through this team
+    #[arg(long, value_name = "NAME")]
+    pub team: Option<String>,
+    /// In this lane: now, normal, bulk
+    #[arg(long)]
+    pub lane: Option<String>,
+    /// With this tag, KEY=VALUE; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = tag)]
+    pub tag: Vec<(String, String)>,
+    /// For this recipient, or for anybody of a domain (@example.org)
     #[arg(long, value_name = "ADDRESS")]
     pub recipient: Option<String>,
+    /// By this author, as the From field names it
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// With this in the subject, in capitals or not
+    #[arg(long, value_name = "PART")]
+    pub subject: Option<String>,
+    /// Open, and waiting on this: turn, pace, channel, schedule, retry, uncertain, delivery, person
+    #[arg(long, value_name = "KIND")]
+    pub waiting_on: Option<String>,
     /// Accepted at or after this time (2026-11-25T08:00:00Z)
     #[arg(long, value_name = "TIME")]
     pub created_after: Option<String>,
     /// Accepted before this time
     #[arg(long, value_name = "TIME")]
     pub created_before: Option<String>,
+    /// Only count recipients by state: of all mail, or of a channel, a person, a team
+    #[arg(long)]
+    pub count: bool,
     /// At most so many
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub limit: u16,
     /// The page behind this message
     #[arg(long, value_name = "ID")]
     pub after: Option<String>,
+}
+
+const LIST_EXAMPLES: &str = "Examples:
+  sendero message list --status failed --status expired --recipient @example.org
+  sendero message list --team sales --from ana@example.com --subject invoice
+  sendero message list --tag campaign=spring --lane bulk --created-after 2026-11-01T00:00:00Z
+  sendero message list --channel sales --waiting-on pace
+  sendero message list --count --channel sales";
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("a tag is written KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What to do with channels.

@@ -90,7 +90,7 @@ pub(crate) fn messages(page: &view::Page<view::Message>, output: Output) {
     if output == Output::Json {
         return json(page);
     }
-    if page.data.is_empty() {
+    if page.data.is_empty() && page.looked_until.is_none() {
         return print("no messages");
     }
     let row = |message: &view::Message| {
@@ -102,10 +102,24 @@ pub(crate) fn messages(page: &view::Page<view::Message>, output: Output) {
         let (status, channel) = (message.status.name().to_owned(), message.channel.clone());
         vec![message.id.clone(), time(message.created_at), status, channel, to, message.subject.clone()]
     };
-    table(&["ID", "ACCEPTED", "STATUS", "CHANNEL", "TO", "SUBJECT"], page.data.iter().map(row));
-    if let Some(next) = page.next.as_ref().filter(|_| page.has_more) {
-        print(&format!("there are more: --after {next}"));
+    if !page.data.is_empty() {
+        table(&["ID", "ACCEPTED", "STATUS", "CHANNEL", "TO", "SUBJECT"], page.data.iter().map(row));
     }
+    match (page.looked_until, page.next.as_ref().filter(|_| page.has_more)) {
+        (Some(until), Some(next)) => print(&format!("looked back to {}; more: --after {next}", time(until))),
+        (None, Some(next)) => print(&format!("there are more: --after {next}")),
+        (_, None) => {}
+    }
+}
+
+pub(crate) fn counts(counts: &view::Counts, output: Output) {
+    if output == Output::Json {
+        return json(counts);
+    }
+    for state in RecipientState::ALL.map(RecipientState::name) {
+        line(state, &counts.recipients.get(state).copied().unwrap_or(0).to_string());
+    }
+    line("in all", &format!("{} recipients", counts.total));
 }
 
 pub(crate) fn message(message: &view::Message, events: &[view::Event], output: Output) {

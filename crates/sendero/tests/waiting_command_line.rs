@@ -216,3 +216,21 @@ fn a_message_may_have_a_time_before_and_one_after_which_it_is_not_sent() {
     let over = || gateway.json(&["message", "show", id])["message"]["status"] == "expired";
     assert!((0..1000).any(|_| over()), "{paused}{}", gateway.said(&["message", "show", id]));
 }
+
+#[test]
+fn messages_are_found_by_every_option_and_counted() {
+    let gateway = Running::start();
+    let (first, second) = gateway.send_until_one_waits();
+    let found = |options: &[&str]| -> Vec<String> {
+        let page = gateway.json(&[&["message", "list"], options].concat());
+        page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(found(&["--team", "sales", "--lane", "normal", "--from", "ana@example.com"]), [second.clone(), first.clone()]);
+    assert_eq!(found(&["--status", "captured", "--recipient", "@example.org"]), [first]);
+    assert_eq!(found(&["--waiting-on", "pace", "--channel", "kept", "--person", "ana@example.com"]), [second]);
+    assert_eq!(found(&["--tag", "campaign=spring"]), [] as [&str; 0]);
+    assert_eq!(found(&["--subject", "no such words"]), [] as [&str; 0]);
+    let counted = gateway.said(&["message", "list", "--count", "--team", "sales"]);
+    assert!(counted.contains("captured     1\n") && counted.contains("2 recipients"), "{counted}");
+    assert!(gateway.refused(&["message", "list", "--count", "--subject", "x"]).contains("'subject' is not counted by"));
+}

@@ -155,8 +155,12 @@ pub trait Queue: Send + Sync + 'static {
     /// Reading: a message's envelope as it was accepted, or `None` when its record is gone.
     fn envelope(&self, id: MessageId) -> Result<Option<Envelope>, StoreError>;
 
-    /// Reading: a page of messages, newest first.
+    /// Reading: a page of messages, newest first. What no index leads to is searched for half a second at most, see
+    /// [`Listing::stopped`].
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;
+
+    /// Reading: recipients by state, in the order of [`RecipientState::ALL`], of mail that is in the lists.
+    fn counts(&self, of: &Counted) -> Result<[u64; 9], StoreError>;
 
     /// Reading: open mail by channel, as it is at `now` of the steady clock, while channels keep back the mail of
     /// people. From memory.
@@ -681,21 +685,95 @@ pub struct RecipientView {
     pub relay: String,
 }
 
-/// Which messages.
+/// Which messages: those for which all of it holds.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// With a recipient in one of these states; empty means any.
+    /// With a recipient in one of these states; empty means any. With `recipient`, it is that recipient.
     pub states: Vec<RecipientState>,
     /// On this channel.
     pub channel: Option<ChannelId>,
     /// Of this person.
     pub person: Option<PersonId>,
-    /// For this address, ASCII case ignored.
+    /// Through this team.
+    pub team: Option<TeamId>,
+    /// In this lane.
+    pub lane: Option<Lane>,
+    /// With all of these tags.
+    pub tags: Vec<(String, String)>,
+    /// For this address, or, as `@example.org`, for anybody of a domain; case ignored.
     pub recipient: Option<String>,
+    /// By this author, given as [`smtp::Mailbox::key`] writes it.
+    pub author: Option<String>,
+    /// With this in its subject, case ignored.
+    pub subject: Option<String>,
     /// Accepted at or after.
     pub after: Option<Timestamp>,
     /// Accepted before.
     pub before: Option<Timestamp>,
+    /// With an open recipient that waits so.
+    pub waits: Option<Waits>,
+}
+
+/// An open recipient, as far as it says what it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The channel of its message.
+    pub channel: ChannelId,
+    /// Whose it is.
+    pub person: PersonId,
+    /// How urgent.
+    pub lane: Lane,
+    /// Its From.
+    pub from: FromId,
+    /// Not before this time of the wall clock.
+    pub scheduled_at: Option<Timestamp>,
+    /// Not after this time of the wall clock.
+    pub expires_at: Option<Timestamp>,
+    /// Where it is.
+    pub state: RecipientState,
+    /// When it is due.
+    pub due: Timestamp,
+    /// Uncertain outcomes so far.
+    pub doubts: u32,
+}
+
+/// Says of an open recipient whether it is meant. Asked of everything that is open, so it has to be quick.
+#[derive(Clone)]
+pub struct Waits(Arc<dyn Fn(&Waiting) -> bool + Send + Sync>);
+
+impl Waits {
+    /// Those of which this is true.
+    pub fn new(is_meant: impl Fn(&Waiting) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_meant))
+    }
+
+    /// Whether this one is meant.
+    #[must_use]
+    pub fn are_meant(&self, recipient: &Waiting) -> bool {
+        (self.0)(recipient)
+    }
+}
+
+impl std::fmt::Debug for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waits")
+    }
+}
+
+/// True when this text stands in that one, case ignored in every alphabet. `part` is in lower case.
+pub(crate) fn has_part(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(part)
+}
+
+/// Whose mail is counted: that for which all of it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Of this person.
+    pub person: Option<PersonId>,
+    /// Through this team.
+    pub team: Option<TeamId>,
+    /// On this channel.
+    pub channel: Option<ChannelId>,
 }
 
 /// Which part of a listing, newest first.
@@ -714,8 +792,10 @@ pub struct Page {
 pub struct Listing {
     /// Newest first.
     pub messages: Vec<MessageView>,
-    /// There are more, beyond the last.
+    /// There are more, beyond the last; or beyond where the search stopped, there may be.
     pub has_more: bool,
+    /// The last message that was looked at, where the search stopped before the page was full and before the end.
+    pub stopped: Option<MessageId>,
 }
 
 /// A write on its way to stable storage. Await it, or call [`Commit::wait`] on a thread that may block.

@@ -388,7 +388,19 @@ impl Run {
             same("is_suppressed", &model.is_suppressed(parties[0], address), &queue.is_suppressed(parties[0], address))?;
         }
         same("spent", &spent(model), &spent(queue))?;
+        self.compare_counts(queue)?;
         same("events", &facts(model.events(0, 10_000)), &facts(queue.events(0, 10_000)))
+    }
+
+    /// The counts that are kept are what a scan finds.
+    fn compare_counts(&self, queue: &dyn Queue) -> Result<(), String> {
+        let all = Counted::default();
+        let (person, team, channel) = (Some(PersonId(1)), Some(TeamId(0)), Some(CHANNELS[self.number as usize % 3]));
+        let some = Counted { person, team, channel };
+        for of in [all, Counted { person, ..all }, Counted { team, ..all }, Counted { channel, ..all }, some] {
+            same("counts", &self.model.counts(&of), &queue.counts(&of))?;
+        }
+        Ok(())
     }
 
     /// One message and what its fields find, another one after each call.
@@ -403,15 +415,29 @@ impl Run {
         }
         let recipient = &view.recipients[0];
         let state = [RecipientState::ALL[self.number as usize % 9], recipient.state];
+        let domain = recipient.address.rsplit_once('@').map(|(_, domain)| format!("@{}", domain.to_uppercase()));
+        let (channel, from, at) = (view.channel, FromId::of(&view.author), recipient.since);
+        let waits = move |one: &Waiting| one.channel == channel && one.from == from && one.due >= at && one.doubts == 0;
         let filters = [
             Filter { states: vec![state[self.number as usize % 2]], ..Filter::default() },
             Filter { channel: Some(view.channel), person: Some(view.person), ..Filter::default() },
             Filter { recipient: Some(recipient.address.to_uppercase()), ..Filter::default() },
             Filter { after: Some(view.accepted_at), before: Some(self.now), ..Filter::default() },
+            Filter { states: state.to_vec(), recipient: domain, ..Filter::default() },
+            Filter { team: view.team, lane: Some(view.lane), ..Filter::default() },
+            Filter { lane: Some(view.lane), ..Filter::default() },
+            Filter { author: Some(view.author.clone()), subject: Some("NUMBER 1".into()), ..Filter::default() },
+            Filter { team: Some(TeamId(1)), states: vec![RecipientState::Sent, RecipientState::Queued], ..Filter::default() },
+            Filter { tags: view.tags.clone(), ..Filter::default() },
+            Filter { waits: Some(Waits::new(waits)), ..Filter::default() },
+            Filter { channel: Some(view.channel), recipient: Some(recipient.address.clone()), ..Filter::default() },
         ];
-        let filter = &filters[self.number as usize / 2 % 4];
-        let pages = [Page { after: Some(view.id), before: None, limit: 2 }, Page { after: None, before: Some(view.id), limit: 2 }];
-        let page = &pages[self.number as usize % 2];
+        let pages = [
+            Page { after: Some(view.id), before: None, limit: 2 },
+            Page { after: None, before: Some(view.id), limit: 2 },
+            Page { after: None, before: None, limit: 3 },
+        ];
+        let (filter, page) = (&filters[self.number as usize / 3 % filters.len()], &pages[self.number as usize % pages.len()]);
         same("a page", &model.list(filter, page), &queue.list(filter, page))
     }
 }

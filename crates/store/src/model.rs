@@ -250,14 +250,40 @@ impl Stored {
     }
 
     fn matches(&self, filter: &Filter) -> bool {
-        let state = |row: &Row| filter.states.contains(&row.shown().state);
-        let to = |address: &String| self.rows.iter().any(|row| row.view.address == address.to_lowercase());
-        (filter.states.is_empty() || self.rows.iter().any(state))
+        let to = |address: &str| match filter.recipient.as_ref().map(|wanted| wanted.to_lowercase()) {
+            None => true,
+            Some(wanted) if wanted.starts_with('@') => address.ends_with(&wanted),
+            Some(wanted) => address == wanted,
+        };
+        let of_recipient =
+            |row: &Row| (filter.states.is_empty() || filter.states.contains(&row.shown().state)) && to(&row.view.address);
+        self.rows.iter().any(of_recipient)
             && filter.channel.is_none_or(|channel| channel == self.channel)
             && filter.person.is_none_or(|person| person == self.new.person)
-            && filter.recipient.as_ref().is_none_or(to)
+            && filter.team.is_none_or(|team| self.new.team == Some(team))
+            && filter.lane.is_none_or(|lane| lane == self.new.lane)
+            && filter.tags.iter().all(|tag| self.new.tags.contains(tag))
+            && filter.author.as_ref().is_none_or(|author| *author == self.new.author)
+            && filter.subject.as_ref().is_none_or(|part| has_part(&self.new.subject, &part.to_lowercase()))
             && filter.after.is_none_or(|after| self.new.at >= after)
             && filter.before.is_none_or(|before| self.new.at < before)
+            && filter.waits.as_ref().is_none_or(|waits| self.rows.iter().any(|row| self.waits(row, waits)))
+    }
+
+    fn waits(&self, row: &Row, waits: &Waits) -> bool {
+        let view = row.shown();
+        let waiting = Waiting {
+            channel: self.channel,
+            person: self.new.person,
+            lane: self.new.lane,
+            from: self.sender(),
+            scheduled_at: self.new.scheduled_at,
+            expires_at: self.new.expires_at,
+            state: view.state,
+            due: row.view.due.unwrap_or_default(),
+            doubts: view.doubts,
+        };
+        !view.state.is_final() && waits.are_meant(&waiting)
     }
 }
 
@@ -616,6 +642,15 @@ impl State {
         queues.into_values().collect()
     }
 
+    fn counts(&self, of: &Counted) -> [u64; 9] {
+        let mut by_state = [0; 9];
+        let whose = Filter { person: of.person, team: of.team, channel: of.channel, ..Filter::default() };
+        for row in self.messages.values().filter(|stored| stored.matches(&whose)).flat_map(|stored| &stored.rows) {
+            by_state[usize::from(row.shown().state.code())] += 1;
+        }
+        by_state
+    }
+
     fn list(&self, filter: &Filter, page: &Page) -> Listing {
         let limit = page.limit.clamp(1, 1000);
         let in_page = |id: &MessageId| page.after.is_none_or(|after| *id < after) && page.before.is_none_or(|before| *id > before);
@@ -629,7 +664,7 @@ impl State {
         if page.before.is_some() {
             found.reverse();
         }
-        Listing { messages: found.into_iter().map(Stored::view).collect(), has_more }
+        Listing { messages: found.into_iter().map(Stored::view).collect(), has_more, stopped: None }
     }
 }
 
@@ -936,6 +971,10 @@ impl Queue for Model {
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
         Ok(self.lock().list(filter, page))
+    }
+
+    fn counts(&self, of: &Counted) -> Result<[u64; 9], StoreError> {
+        Ok(self.lock().counts(of))
     }
 
     fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {

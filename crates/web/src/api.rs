@@ -4,6 +4,7 @@ pub(crate) mod body;
 pub(crate) mod channels;
 pub(crate) mod estimates;
 pub(crate) mod instance;
+pub(crate) mod lists;
 pub(crate) mod messages;
 pub(crate) mod retry;
 pub(crate) mod steer;

@@ -48,6 +48,18 @@ impl Params {
         values.iter().filter_map(|value| self.checked(name, value, &read)).collect()
     }
 
+    /// Every parameter whose name begins so, with the rest of its name. `shown` stands for them where names are listed.
+    pub(crate) fn beginning(&mut self, start: &str, shown: &'static str) -> Vec<(String, String)> {
+        self.known.push(shown);
+        let (taken, rest) = std::mem::take(&mut self.pairs).into_iter().partition(|(key, _)| key.starts_with(start));
+        self.pairs = rest;
+        let taken: Vec<(String, String)> = taken;
+        for (name, _) in taken.iter().filter(|(name, value)| name.len() == start.len() || value.contains('\u{fffd}')) {
+            self.wrong(name, "invalid", format!("'{name}' is written {shown}, in UTF-8"));
+        }
+        taken.into_iter().map(|(name, value)| (name[start.len()..].to_owned(), value)).collect()
+    }
+
     /// A parameter that is true or false; false when absent.
     pub(crate) fn flag(&mut self, name: &'static str) -> bool {
         let read = |text: &str| match text {

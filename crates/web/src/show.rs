@@ -81,7 +81,7 @@ impl<'a> Glance<'a> {
     }
 
     /// A channel as its mail waits for it.
-    pub(super) fn way(&self, id: ChannelId) -> Way {
+    pub(crate) fn way(&self, id: ChannelId) -> Way {
         let row = self.directory.channel(id);
         let mut outlook = self.gateway.outlook(id);
         if row.is_none_or(|row| row.disabled) {

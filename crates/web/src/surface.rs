@@ -59,7 +59,8 @@ impl Surface {
     /// Everything, for the socket in the data folder. Who connects has been checked: see [`crate::serve::unix`].
     pub fn local(&self) -> Router {
         let v1 = Router::new()
-            .route("/messages", get(api::messages::list))
+            .route("/messages", get(api::lists::list))
+            .route("/messages/counts", get(api::lists::counts))
             .route("/messages/raw", post(api::submit::raw))
             .route("/messages/{id}", get(api::messages::show))
             .route("/messages/{id}/events", get(api::messages::events))
@@ -68,7 +69,7 @@ impl Surface {
             .route("/messages/{id}/hold", post(api::steer::hold))
             .route("/messages/{id}/release", post(api::steer::release))
             .route("/messages/{id}/retry", post(api::retry::retry))
-            .route("/captured", get(api::messages::captured))
+            .route("/captured", get(api::lists::captured))
             .route("/queue", get(api::instance::queue))
             .route("/estimates", post(api::estimates::estimate))
             .route("/suppressions", get(api::suppressions::list))
@@ -88,7 +89,8 @@ impl Surface {
     /// channels and suppressions that concern them.
     pub fn public(&self) -> Router {
         let v1 = Router::new()
-            .route("/messages", get(api::messages::list))
+            .route("/messages", get(api::lists::list))
+            .route("/messages/counts", get(api::lists::counts))
             .route("/messages/raw", post(api::submit::raw))
             .route("/messages/{id}", get(api::messages::show))
             .route("/messages/{id}/events", get(api::messages::events))

@@ -114,6 +114,19 @@ pub struct Page<T> {
     pub next: Option<String>,
     /// For `before`: the page in front of this one.
     pub prev: Option<String>,
+    /// Where no index leads to what was asked for: how far the search has come, by the time of acceptance. It goes on
+    /// from there with `next`, or with `prev` where `before` was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_until: Option<Timestamp>,
+}
+
+/// How many recipients there are in the lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// By state.
+    pub recipients: BTreeMap<String, u64>,
+    /// In all.
+    pub total: u64,
 }
 
 /// A fact about a message.

@@ -49,6 +49,21 @@ impl Viewer {
         }
     }
 
+    /// True when the viewer sees everybody's mail that was sent through this team, or through none: lists, not bodies.
+    pub(crate) fn oversees(self, directory: &Directory, team: Option<TeamId>) -> bool {
+        match (self, team) {
+            (Self::Operator, _) => true,
+            (Self::Person(_), Some(team)) => self.has_charge_of(directory, team),
+            (Self::Person(id), None) => directory.person(id).is_some_and(|person| person.role == Role::Admin),
+        }
+    }
+
+    /// True when the viewer is of the team, or has it in charge: others do not exist for them.
+    pub(crate) fn knows_team(self, directory: &Directory, team: TeamId) -> bool {
+        let is_of_it = |id| is_member(directory, id, team);
+        self.has_charge_of(directory, team) || matches!(self, Self::Person(id) if is_of_it(id))
+    }
+
     /// True when the viewer may change what belongs to the team as a whole.
     pub(crate) fn has_charge_of(self, directory: &Directory, team: TeamId) -> bool {
         let Self::Person(id) = self else { return true };

@@ -145,6 +145,36 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     }
 }
 
+/// The kind of [`of_recipient`]'s answer, quickly: it is asked of everything that is open.
+#[must_use]
+pub(crate) fn kind(one: &store::Waiting, way: &Way) -> WaitingKind {
+    match one.state {
+        RecipientState::Leased => return WaitingKind::Delivery,
+        RecipientState::Held => return WaitingKind::Person,
+        _ => {}
+    }
+    let (now, wall, outlook) = (way.clocks.steady, way.clocks.wall, &way.outlook);
+    if one.expires_at.is_some_and(|at| at <= wall) || one.scheduled_at.is_some_and(|at| at > wall) {
+        return WaitingKind::Schedule;
+    }
+    let opens = match outlook.state.open_at(now) {
+        Ok(()) => now,
+        Err(Some(until)) => until,
+        Err(None) => return WaitingKind::Channel,
+    };
+    if outlook.paused_people.iter().any(|(person, ..)| *person == one.person) {
+        return WaitingKind::Person;
+    }
+    if one.due > opens {
+        return if one.doubts > 0 { WaitingKind::Uncertain } else { WaitingKind::Retry };
+    }
+    if opens > now || is_tried_again(&outlook.state) {
+        return WaitingKind::Channel;
+    }
+    let is_full = outlook.lanes[one.lane as usize].is_some() || outlook.full_froms.iter().any(|full| full.from == one.from);
+    if is_full { WaitingKind::Pace } else { WaitingKind::Turn }
+}
+
 fn put_off(recipient: &RecipientView, next_try: Option<Timestamp>) -> WaitingOn {
     if recipient.doubts > 0 {
         let text = with_words("the reply to the last hand-over was lost, so the next hop may have it", &recipient.said);

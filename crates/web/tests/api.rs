@@ -310,6 +310,19 @@ async fn a_list_is_filtered_by_every_field() {
         ("recipient=EVA@example.net", 1),
         ("created_after=2020-01-01T00:00:00Z", 2),
         ("created_before=2020-01-01T00:00:00Z", 0),
+        ("team=sales", 2),
+        ("lane=normal", 2),
+        ("lane=bulk", 0),
+        ("tag.none=1", 0),
+        ("recipient=@example.net", 1),
+        ("recipient=@example.com", 0),
+        ("from=ANA@example.com", 2),
+        ("from=luis@example.com", 0),
+        ("subject=hELL", 2),
+        ("subject=bye", 0),
+        ("waiting_on=turn", 2),
+        ("waiting_on=person", 0),
+        ("waiting_on=turn&subject=hello&from=ana@example.com&recipient=@example.net&status=queued&team=sales", 1),
         ("limit=1", 1),
     ] {
         let page = get(&router, &format!("/api/v1/messages?{query}")).await.json();
@@ -326,6 +339,15 @@ async fn a_wrong_filter_is_refused_and_names_what_there_is() {
         ("channel=none", "none"),
         ("person=nobody@example.com", "nobody@example.com"),
         ("created_after=yesterday", "RFC 3339"),
+        ("lane=slow", "bulk"),
+        ("team=none", "none"),
+        ("recipient=eva@", "@example.org"),
+        ("from=eva", "ana@example.com"),
+        ("subject=", "at least one letter"),
+        ("waiting_on=godot", "schedule"),
+        ("tag.=x", "tag.KEY"),
+        ("tag=x", "tag.KEY"),
+        ("lane=slow&status=lost", "lost"),
         ("limit=0", "1000"),
         ("limit=1001", "1000"),
         ("limit=few", "1000"),
@@ -338,6 +360,21 @@ async fn a_wrong_filter_is_refused_and_names_what_there_is() {
         let body = got.problem(422, "validation_failed");
         assert!(body["detail"].as_str().unwrap().contains(hint), "{query}: {}", got.text);
     }
+}
+
+#[tokio::test]
+async fn recipients_are_counted_by_state_of_a_channel_a_person_or_a_team() {
+    let (_fake, router) = local();
+    submitted(&router).await;
+    submit(&router, "?to=eva@example.net", &message("luis@example.com", "eva@example.net")).await;
+    for (query, count) in [("", 2), ("channel=team", 2), ("channel=capture", 0), ("person=luis@example.com", 1), ("team=sales", 2)]
+    {
+        let counts = get(&router, &format!("/api/v1/messages/counts?{query}")).await.json();
+        assert_eq!((&counts["recipients"]["queued"], &counts["total"]), (&count.into(), &count.into()), "{query}: {counts}");
+    }
+    let got = get(&router, "/api/v1/messages/counts?subject=x&tag.a=b&team=none").await;
+    let errors = got.problem(422, "validation_failed")["errors"].clone();
+    assert_eq!(errors.as_array().unwrap().len(), 3, "{errors}");
 }
 
 #[tokio::test]

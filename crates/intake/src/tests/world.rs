@@ -18,7 +18,7 @@ use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{
-    AcceptError, Accepted, AttemptRecord, Body, ChannelQueue, Commit, Filter, Head, KeptBack, Lease, Listing, MessageView,
+    AcceptError, Accepted, AttemptRecord, Body, ChannelQueue, Commit, Counted, Filter, Head, KeptBack, Lease, Listing, MessageView,
     NewMessage, Page, Party, Queue, Skip, Spool, Steer, StoreError, Suppression, Totals, Wake,
 };
 use tokio::sync::{Notify, oneshot};
@@ -237,7 +237,10 @@ impl Queue for Told {
         Ok(None)
     }
     fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {
-        Ok(Listing { messages: Vec::new(), has_more: false })
+        Ok(Listing { messages: Vec::new(), has_more: false, stopped: None })
+    }
+    fn counts(&self, _: &Counted) -> Result<[u64; 9], StoreError> {
+        Ok([0; 9])
     }
     fn queue(&self, _: Timestamp, _: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {
         Ok(Vec::new())

@@ -48,8 +48,13 @@ async fn apply(client: &Client, file: &Path, dry_run: bool, prune: bool, output:
 async fn message(client: &Client, what: Message, output: Output) -> Result<(), CommandError> {
     match what {
         Message::List(list) => {
-            let limit = list.limit.to_string();
-            show::messages(&client.get(LIST, &list_query(&list, &limit)).await?, output);
+            let query = list_query(&list);
+            let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            if list.count {
+                show::counts(&client.get(&format!("{LIST}/counts"), &query).await?, output);
+            } else {
+                show::messages(&client.get(LIST, &query).await?, output);
+            }
         }
         Message::Show { id, raw: true } => {
             client.get_bytes(&format!("{}/raw", path_of(&id)), |bytes| std::io::stdout().write_all(bytes)).await?;
@@ -124,18 +129,25 @@ fn path_of(id: &str) -> String {
     format!("{LIST}/{}", encoded(id))
 }
 
-fn list_query<'a>(list: &'a List, limit: &'a str) -> Vec<(&'static str, &'a str)> {
-    let mut query: Vec<(&'static str, &str)> = list.status.iter().map(|status| ("status", status.as_str())).collect();
+fn list_query(list: &List) -> Vec<(String, String)> {
+    let mut query: Vec<(String, String)> = list.status.iter().map(|status| ("status".to_owned(), status.clone())).collect();
+    query.extend(list.tag.iter().map(|(key, value)| (format!("tag.{key}"), value.clone())));
+    let limit = (!list.count).then(|| list.limit.to_string());
     let single = [
         ("channel", &list.channel),
         ("person", &list.person),
+        ("team", &list.team),
+        ("lane", &list.lane),
         ("recipient", &list.recipient),
+        ("from", &list.from),
+        ("subject", &list.subject),
+        ("waiting_on", &list.waiting_on),
         ("created_after", &list.created_after),
         ("created_before", &list.created_before),
         ("after", &list.after),
+        ("limit", &limit),
     ];
-    query.extend(single.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
-    query.push(("limit", limit));
+    query.extend(single.into_iter().filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), value))));
     query
 }
 

@@ -337,4 +337,6 @@ fn old_mail_is_forgotten_and_what_is_open_is_not() {
     assert_eq!(bench.queue.events_of(id(2), 0, 100).unwrap(), []);
     assert_eq!(bench.queue.message(id(1)).unwrap().unwrap().recipients[0].state, RecipientState::Held);
     assert_eq!(bench.queue.totals().accepted, 4, "the counts go on");
+    let counted = bench.queue.counts(&Counted::default()).unwrap();
+    assert_eq!(counted, [0, 0, 2, 0, 0, 0, 0, 0, 0], "the lists count what they have");
 }

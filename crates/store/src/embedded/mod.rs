@@ -41,7 +41,7 @@ use bytes::Bytes;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Envelope, Event, EventKind, Lane, MessageId, Move, Timestamp};
+use mail::{ChannelId, Envelope, Event, EventKind, Lane, MessageId, Move, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -220,6 +220,8 @@ struct Shared<D> {
     outbox_changed: Condvar,
     waker: Mutex<Option<Arc<dyn Wake>>>,
     readers: Mutex<Vec<Connection>>,
+    /// Held by whoever searches for long: all of them together keep one processor busy at most.
+    search: Mutex<()>,
     index_path: PathBuf,
     min_free: u64,
     policy: Policy,
@@ -343,6 +345,7 @@ impl<D: Disk> Embedded<D> {
             outbox_changed: Condvar::new(),
             waker: Mutex::default(),
             readers: Mutex::default(),
+            search: Mutex::default(),
             index_path,
             min_free: options.min_free,
             policy: Policy { keep_bodies: options.keep_bodies, slack: u64::from(options.segment_size), share: 2 },
@@ -445,6 +448,15 @@ impl<D: Disk> Embedded<D> {
         let result = query(&connection);
         guard(&self.shared.readers).push(connection);
         result
+    }
+
+    /// Open messages with a recipient of whom this is true.
+    fn waiting(&self, is_meant: impl Fn(&Waiting) -> bool) -> Vec<MessageId> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        while lock(&self.shared.open).add_waiting(from, COUNT_AT_ONCE, &is_meant, &mut found) {
+            from += COUNT_AT_ONCE;
+        }
+        found
     }
 
     /// The first of what is taken that can be read; what cannot is held.
@@ -1202,7 +1214,15 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
-        self.read(|connection| index::list(connection, filter, page))
+        self.read(|connection| {
+            let waiting = filter.waits.as_ref().map(|waits| self.waiting(|one| !one.state.is_final() && waits.are_meant(one)));
+            let in_states = |states: &[RecipientState]| self.waiting(|one| states.contains(&one.state));
+            index::list(connection, filter, page, waiting, &in_states, &self.shared.search)
+        })
+    }
+
+    fn counts(&self, of: &Counted) -> Result<[u64; 9], StoreError> {
+        self.read(|connection| index::counts(connection, of))
     }
 
     fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {

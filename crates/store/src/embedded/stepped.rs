@@ -479,6 +479,10 @@ impl Queue for Stepped {
         self.read()?.list(filter, page)
     }
 
+    fn counts(&self, of: &Counted) -> Result<[u64; 9], StoreError> {
+        self.read()?.counts(of)
+    }
+
     fn queue(&self, now: Timestamp, kept_back: &KeptBack) -> Result<Vec<ChannelQueue>, StoreError> {
         self.queue.queue(now, kept_back)
     }

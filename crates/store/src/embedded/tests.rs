@@ -163,12 +163,19 @@ fn the_times_of_a_message_outlive_a_restart_and_an_index_of_the_format_before() 
     bench.queue = None;
     let index = rusqlite::Connection::open(bench.folder.path().join("index.sqlite")).unwrap();
     let before = "ALTER TABLE messages DROP COLUMN since; ALTER TABLE messages DROP COLUMN scheduled_at;
-                  ALTER TABLE messages DROP COLUMN expires_at; PRAGMA user_version = 3;";
+                  ALTER TABLE messages DROP COLUMN expires_at; DROP TABLE counts; PRAGMA user_version = 3;
+                  UPDATE recipients SET address = substr(address, instr(address, '@') + 1) || '@' ||
+                  substr(address, 1, instr(address, '@') - 1);";
     index.execute_batch(before).unwrap();
     drop(index);
     bench.restart();
     assert_eq!(bench.queue().waiting_since(CHANNEL, hour(1), 9), [id(2)]);
-    assert_eq!(bench.queue().message(id(2)).unwrap().unwrap().expires_at, None);
+    let second = bench.queue().message(id(2)).unwrap().unwrap();
+    assert_eq!((second.expires_at, second.recipients[0].address.as_str()), (None, "eva@example.org"));
+    assert_eq!(bench.queue().counts(&Counted::default()).unwrap(), [1, 0, 0, 0, 0, 1, 0, 0, 0]);
+    let filter = Filter { recipient: Some("@example.org".into()), ..Filter::default() };
+    let listing = bench.queue().list(&filter, &Page { after: None, before: None, limit: 9 }).unwrap();
+    assert_eq!(listing.messages.len(), 2);
     bench.accept(NewMessage { expires_at: Some(hour(5)), ..message(3, &["luis@example.org"]) }).unwrap();
     bench.restart();
     assert_eq!(bench.queue().next_expiry(), Some(hour(5)));
@@ -436,6 +443,39 @@ fn pages_of_a_list_follow_each_other_and_filters_hold() {
     assert_eq!(found.messages.iter().map(|view| view.id).collect::<Vec<_>>(), [id(3)]);
     let filter = Filter { states: vec![RecipientState::Sent], ..Filter::default() };
     assert!(bench.queue().list(&filter, &Page { after: None, before: None, limit: 9 }).unwrap().messages.is_empty());
+}
+
+#[test]
+fn a_search_that_no_index_leads_stops_in_time_and_goes_on_from_there() {
+    let bench = Bench::new();
+    let many = |number: u32| {
+        let mut random = [0; 10];
+        random[6..].copy_from_slice(&number.to_be_bytes());
+        let subject = if number.is_multiple_of(699) { "Gr\u{dc}\u{df}e" } else { "nothing" };
+        NewMessage { id: MessageId::new(NOW, random), subject: subject.into(), ..message(1, &["luis@example.org"]) }
+    };
+    bench.queue().accept((0..700).map(many).collect()).wait().unwrap();
+    let filter = Filter { subject: Some("gr\u{fc}\u{df}".into()), ..Filter::default() };
+    for is_backwards in [false, true] {
+        let (mut cursor, mut found, mut stops) = (is_backwards.then_some(MessageId([0; 16])), Vec::new(), 0);
+        loop {
+            let (after, before) = if is_backwards { (None, cursor) } else { (cursor, None) };
+            let listing = bench.queue().list(&filter, &Page { after, before, limit: 9 }).unwrap();
+            found.extend(listing.messages.iter().map(|view| view.id));
+            assert_eq!(listing.has_more, listing.stopped.is_some());
+            let Some(stopped) = listing.stopped else { break };
+            (cursor, stops) = (Some(stopped), stops + 1);
+        }
+        let mut expected = [many(699).id, many(0).id];
+        if is_backwards {
+            expected.reverse();
+        }
+        assert_eq!((found, stops), (expected.to_vec(), 2));
+    }
+    // An index leads there at once.
+    let rare = Filter { recipient: Some("@example.net".into()), ..filter };
+    let listing = bench.queue().list(&rare, &Page { after: None, before: None, limit: 9 }).unwrap();
+    assert!(listing.messages.is_empty() && listing.stopped.is_none());
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) async fn list(
         let (listed, has_more) = whole_addresses(&*glance.queue(), &parties, after.as_deref(), limit)?;
         let next = listed.last().filter(|_| has_more).map(|last| last.address.clone());
         let data = listed.into_iter().map(|one| glance.suppression(one)).collect();
-        Ok(Page { data, has_more, next, prev: None })
+        Ok(Page { data, has_more, next, prev: None, looked_until: None })
     });
     Ok(Json(page.await?))
 }

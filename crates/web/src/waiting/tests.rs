@@ -254,3 +254,46 @@ fn mail_with_a_time_waits_for_it_whatever_its_channel_does() {
     let waits = reason(&queued(NOW.0), &over, &way(ChannelState::Active));
     assert!(waits.text.contains("its time was over") && waits.next_try.is_none(), "{waits:?}");
 }
+
+#[test]
+fn the_kind_that_lists_are_asked_for_is_the_kind_that_is_shown() {
+    let active = || way(ChannelState::Active);
+    let mut ways = vec![
+        active(),
+        limited("30 messages / 1 minute", 30, false, Lane::Normal),
+        way(unreachable(1_030_000)),
+        way(throttled(1_030_000)),
+        way(throttled(900_000)),
+        way(ChannelState::Paused { by: "ana".into() }),
+        way(ChannelState::Disabled),
+    ];
+    let mut kept = active();
+    kept.outlook.paused_people = vec![(PersonId(1), Timestamp(1_030_000), "550 no".into())];
+    let mut full = active();
+    let limit = limit("10 messages / 1 hour / from");
+    full.outlook.full_froms = vec![FullFrom { from: FromId::of("ana@example.com"), until: None, limit }];
+    ways.extend([kept, full]);
+    let times = [None, Some(Timestamp(999_000)), Some(Timestamp(1_001_000))];
+    for way in &ways {
+        for state in RecipientState::ALL.into_iter().filter(|state| !state.is_final()) {
+            for (due, doubts) in [(0, 0), (1_000_500, 0), (1_000_500, 1), (1_040_000, 0), (1_040_000, 2)] {
+                for (scheduled_at, expires_at) in times.into_iter().flat_map(|one| times.map(|other| (one, other))) {
+                    let shown = recipient(state, (state == RecipientState::Queued).then_some(due), doubts);
+                    let mail = Mail { scheduled_at, expires_at, ..mail(Lane::Normal, None) };
+                    let one = store::Waiting {
+                        channel: mail::ChannelId(1),
+                        person: PersonId(1),
+                        lane: Lane::Normal,
+                        from: FromId::of(mail.author),
+                        scheduled_at,
+                        expires_at,
+                        state,
+                        due: Timestamp(due),
+                        doubts,
+                    };
+                    assert_eq!(kind(&one, way), reason(&shown, &mail, way).kind, "{one:?} {way:?}");
+                }
+            }
+        }
+    }
+}

@@ -232,6 +232,46 @@ async fn what_was_suppressed_is_tried_again_once_its_address_is_off_the_list() {
     }
 }
 
+/// Eva has the team in charge, luis is of it; the message is ana's.
+#[tokio::test]
+async fn whoever_has_a_team_in_charge_sees_its_messages_and_nobody_else_does() {
+    let (_fake, router) = public();
+    let text = message("ana@example.com", "luis@example.org");
+    let id = by_token(&router, Method::POST, "/api/v1/messages/raw", ANA_TOKEN, &text).await.json()["id"].clone();
+    let id = id.as_str().unwrap();
+    for (token, query, count) in [
+        (EVA_TOKEN, "", 0),
+        (EVA_TOKEN, "?team=sales", 1),
+        (EVA_TOKEN, "?team=sales&person=ana@example.com", 1),
+        (EVA_TOKEN, "?team=sales&person=luis@example.com", 0),
+        (LUIS_TOKEN, "?team=sales", 0),
+        (LUIS_TOKEN, "?team=sales&person=luis@example.com", 0),
+        (ANA_TOKEN, "?team=sales", 1),
+    ] {
+        let listed = by_token(&router, Method::GET, &format!("/api/v1/messages{query}"), token, "").await.json();
+        assert_eq!(listed["data"].as_array().unwrap().len(), count, "{query}: {listed}");
+        let counted = by_token(&router, Method::GET, &format!("/api/v1/messages/counts{query}"), token, "").await.json();
+        assert_eq!(counted["total"], count, "{query}: {counted}");
+    }
+    for (token, query) in [
+        (LUIS_TOKEN, "?team=sales&person=ana@example.com"),
+        (LUIS_TOKEN, "?person=ana@example.com"),
+        (EVA_TOKEN, "?person=ana@example.com"),
+        (EVA_TOKEN, "?team=none"),
+    ] {
+        let got = by_token(&router, Method::GET, &format!("/api/v1/messages{query}"), token, "").await;
+        got.problem(422, "validation_failed");
+        by_token(&router, Method::GET, &format!("/api/v1/messages/counts{query}"), token, "")
+            .await
+            .problem(422, "validation_failed");
+    }
+    for part in ["", "/events"] {
+        let path = format!("/api/v1/messages/{id}{part}");
+        assert_eq!(by_token(&router, Method::GET, &path, EVA_TOKEN, "").await.status, 200);
+        by_token(&router, Method::GET, &path, LUIS_TOKEN, "").await.problem(404, "message_not_found");
+    }
+}
+
 #[tokio::test]
 async fn a_token_steers_its_own_messages_and_no_others() {
     let (fake, router) = public();
@@ -243,10 +283,8 @@ async fn a_token_steers_its_own_messages_and_no_others() {
             let path = format!("/api/v1/messages/{id}/{verb}");
             by_token(&router, Method::POST, &path, token, "").await.problem(404, "message_not_found");
         }
-        for part in ["events", "raw"] {
-            let path = format!("/api/v1/messages/{id}/{part}");
-            by_token(&router, Method::GET, &path, token, "").await.problem(404, "message_not_found");
-        }
+        let raw = format!("/api/v1/messages/{id}/raw");
+        by_token(&router, Method::GET, &raw, token, "").await.problem(404, "message_not_found");
         let listed = by_token(&router, Method::GET, "/api/v1/messages", token, "").await.json();
         assert_eq!(listed["data"].as_array().unwrap().len(), 0);
     }

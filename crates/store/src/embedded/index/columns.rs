@@ -30,3 +30,26 @@ pub(super) fn state_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Recipie
     let code: u8 = row.get(column)?;
     RecipientState::from_code(code).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, i64::from(code)))
 }
+
+/// An address as it stands in the index, its domain in front: so those of a domain stand together.
+pub(super) fn turned(address: &str) -> String {
+    address.rsplit_once('@').map_or_else(|| address.to_owned(), |(local, domain)| format!("{domain}@{local}"))
+}
+
+/// And back: a domain has no `@`.
+pub(super) fn turned_back(text: &str) -> String {
+    text.split_once('@').map_or_else(|| text.to_owned(), |(domain, local)| format!("{local}@{domain}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{turned, turned_back};
+
+    #[test]
+    fn a_turned_address_turns_back() {
+        for address in ["eva@example.org", "\"a@b\"@example.org", "\"@\"@[ipv6:2001:db8::1]", "postmaster", "\"\"@example.org"] {
+            assert_eq!(turned_back(&turned(address)), address);
+        }
+        assert_eq!(turned("\"a@b\"@example.org"), "example.org@\"a@b\"");
+    }
+}

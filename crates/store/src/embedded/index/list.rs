@@ -1,69 +1,188 @@
-//! Lists of messages.
+//! Lists of messages, newest first.
 
-use super::read::{MESSAGE, add_recipients, message_from};
-use crate::api::{Filter, Listing, Page, StoreError};
+use super::super::record::{lane_code, tags_from};
+use super::columns::turned;
+use super::read::message;
+use super::sources::{OpenIn, Source, Span, after, domain, shortest};
+use crate::api::{Filter, Listing, Page, StoreError, has_part};
+use mail::{MessageId, Timestamp};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// A page of messages, newest first.
-pub(crate) fn list(connection: &Connection, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
+/// Messages that are looked at for one page. Few enough in tests that one of them can see it end.
+const AT_MOST: usize = if cfg!(test) { 300 } else { 200_000 };
+/// How long they are looked at.
+const NO_LONGER: Duration = Duration::from_millis(500);
+/// The clock is read once for so many messages.
+const LOOK_AT_CLOCK: usize = 256;
+/// Who looks at more than these waits for a turn.
+const LONG: usize = 4_096;
+
+/// A page of messages: of all, or of those that wait as the filter says. Long searches take turns.
+pub(crate) fn list(
+    connection: &Connection,
+    filter: &Filter,
+    page: &Page,
+    waiting: Option<Vec<MessageId>>,
+    open: OpenIn<'_>,
+    turns: &Mutex<()>,
+) -> Result<Listing, StoreError> {
     let limit = page.limit.clamp(1, 1000);
-    let (sql, values) = select(filter, page, limit + 1);
-    let mut statement = connection.prepare(&sql)?;
-    let mut messages = statement.query_map(params_from_iter(values), message_from)?.collect::<Result<Vec<_>, _>>()?;
-    let has_more = messages.len() > limit;
-    messages.truncate(limit);
-    if page.before.is_some() {
+    let span = span(filter, page);
+    let source = match waiting {
+        Some(ids) => Some(Source::of(ids, span)),
+        None => shortest(connection, filter, span, open)?,
+    };
+    let mut found = match source {
+        Some(source) => search(connection, filter, source, limit, turns)?,
+        None => Found::default(),
+    };
+    let has_more = found.ids.len() > limit || found.stopped.is_some();
+    found.ids.truncate(limit);
+    let mut messages = Vec::with_capacity(found.ids.len());
+    for id in &found.ids {
+        messages.extend(message(connection, *id)?);
+    }
+    if span.oldest_first {
         messages.reverse();
     }
-    for message in &mut messages {
-        add_recipients(connection, message)?;
-    }
-    Ok(Listing { messages, has_more })
+    Ok(Listing { messages, has_more, stopped: found.stopped })
 }
 
-fn select(filter: &Filter, page: &Page, limit: usize) -> (String, Vec<Value>) {
-    let mut sql = format!("SELECT {MESSAGE} FROM messages WHERE 1");
-    let mut values: Vec<Value> = Vec::new();
-    let mut also = |condition: &str, value: Value| {
-        values.push(value);
-        sql.push_str(&format!(" AND {}", condition.replace('?', &format!("?{}", values.len()))));
-    };
-    if let Some(after) = page.after {
-        also("id < ?", Value::Blob(after.0.to_vec()));
-    }
-    if let Some(before) = page.before {
-        also("id > ?", Value::Blob(before.0.to_vec()));
-    }
-    if let Some(address) = &filter.recipient {
-        also("id IN (SELECT message FROM recipients WHERE address = ?)", Value::Text(address.to_lowercase()));
-    }
-    if let Some(channel) = filter.channel {
-        also("channel = ?", Value::Integer(i64::from(channel.0)));
-    }
-    if let Some(person) = filter.person {
-        also("person = ?", Value::Integer(i64::from(person.0)));
-    }
-    if let Some(after) = filter.after {
-        also("at >= ?", Value::Integer(after.0));
-    }
-    if let Some(before) = filter.before {
-        also("at < ?", Value::Integer(before.0));
-    }
-    if !filter.states.is_empty() {
-        let codes: Vec<String> = filter.states.iter().map(|state| state.code().to_string()).collect();
-        let (codes, rare) = (codes.join(","), filter.states.iter().all(|state| (4..8).contains(&state.code())));
-        sql.push_str(&if rare {
-            // Said as the partial index says it, so that it is used.
-            format!(" AND id IN (SELECT message FROM recipients WHERE state IN ({codes}) AND state > 3 AND state < 8)")
-        } else {
-            format!(" AND EXISTS (SELECT 1 FROM recipients WHERE message = id AND state IN ({codes}))")
-        });
-        if filter.states.iter().all(|state| !state.is_final()) {
-            sql.push_str(" AND open = 1");
+fn span(filter: &Filter, page: &Page) -> Span {
+    let at = |at: Timestamp| MessageId::new(Timestamp(at.0.max(0)), [0; 10]);
+    let from = filter.after.map(at).max(page.before.map(after)).unwrap_or(MessageId([0; 16]));
+    let to = filter.before.map(at).into_iter().chain(page.after).min().unwrap_or(MessageId([0xff; 16]));
+    Span { from, to, oldest_first: page.before.is_some() }
+}
+
+#[derive(Default)]
+struct Found {
+    ids: Vec<MessageId>,
+    stopped: Option<MessageId>,
+}
+
+/// Goes on until it has one more than the page takes, or has looked for long enough.
+fn search(
+    connection: &Connection,
+    filter: &Filter,
+    mut source: Source,
+    limit: usize,
+    turns: &Mutex<()>,
+) -> Result<Found, StoreError> {
+    let check = Check::new(filter);
+    let (mut began, mut turn) = (Instant::now(), None);
+    let (mut found, mut looked) = (Found::default(), 0);
+    while let Some(id) = source.next(connection)? {
+        looked += 1;
+        if looked == LONG {
+            turn = Some(turns.lock().unwrap_or_else(PoisonError::into_inner));
+            began = Instant::now();
+        }
+        if check.holds(connection, id)? {
+            found.ids.push(id);
+            if found.ids.len() > limit {
+                break;
+            }
+        }
+        if looked >= AT_MOST || (looked % LOOK_AT_CLOCK == 0 && began.elapsed() > NO_LONGER) {
+            found.stopped = Some(id);
+            break;
         }
     }
-    let order = if page.before.is_some() { "ASC" } else { "DESC" };
-    sql.push_str(&format!(" ORDER BY id {order} LIMIT {limit}"));
-    (sql, values)
+    drop(turn);
+    Ok(found)
+}
+
+/// What has to hold of a message, whatever led to it.
+struct Check<'a> {
+    filter: &'a Filter,
+    subject: Option<String>,
+    /// Something is asked of the message itself.
+    of_message: bool,
+    /// What is asked of one of its recipients, with the values.
+    of_recipient: Option<(String, Vec<Value>)>,
+}
+
+impl<'a> Check<'a> {
+    fn new(filter: &'a Filter) -> Self {
+        let Filter { channel, person, team, lane, tags, author, subject, .. } = filter;
+        let of_message = channel.is_some()
+            || person.is_some()
+            || team.is_some()
+            || lane.is_some()
+            || !tags.is_empty()
+            || author.is_some()
+            || subject.is_some();
+        let subject = subject.as_ref().map(|part| part.to_lowercase());
+        Self { filter, subject, of_message, of_recipient: of_recipient(filter) }
+    }
+
+    fn holds(&self, connection: &Connection, id: MessageId) -> Result<bool, StoreError> {
+        if self.of_message {
+            let mut statement = connection
+                .prepare_cached("SELECT channel, person, team, lane, author, subject, tags FROM messages WHERE id = ?1")?;
+            if statement.query_row([id.0], |row| self.holds_of_message(row)).optional()? != Some(true) {
+                return Ok(false);
+            }
+        }
+        let Some((sql, values)) = &self.of_recipient else { return Ok(true) };
+        let id = Value::Blob(id.0.to_vec());
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.exists(params_from_iter(std::iter::once(&id).chain(values)))?)
+    }
+
+    fn holds_of_message(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        let Filter { channel, person, team, lane, tags, author, .. } = self.filter;
+        let is = |at: usize, wanted: Option<u32>| match wanted {
+            Some(wanted) => row.get::<_, Option<u32>>(at).map(|found| found == Some(wanted)),
+            None => Ok(true),
+        };
+        if !(is(0, channel.map(|one| one.0))?
+            && is(1, person.map(|one| one.0))?
+            && is(2, team.map(|one| one.0))?
+            && is(3, lane.map(|lane| u32::from(lane_code(lane))))?)
+        {
+            return Ok(false);
+        }
+        if let Some(author) = author
+            && row.get_ref(4)?.as_str()? != author
+        {
+            return Ok(false);
+        }
+        if let Some(part) = &self.subject
+            && !has_part(row.get_ref(5)?.as_str()?, part)
+        {
+            return Ok(false);
+        }
+        if tags.is_empty() {
+            return Ok(true);
+        }
+        let known = tags_from(row.get_ref(6)?.as_blob()?);
+        Ok(tags.iter().all(|tag| known.contains(tag)))
+    }
+}
+
+/// One recipient has to be in one of the states, and to be the one that is asked for.
+fn of_recipient(filter: &Filter) -> Option<(String, Vec<Value>)> {
+    let (mut sql, mut values) = ("SELECT 1 FROM recipients WHERE message = ?1".to_owned(), Vec::new());
+    if !filter.states.is_empty() {
+        let codes: Vec<String> = filter.states.iter().map(|state| state.code().to_string()).collect();
+        sql.push_str(&format!(" AND state IN ({})", codes.join(",")));
+    }
+    if let Some(wanted) = &filter.recipient {
+        match domain(wanted) {
+            Some((from, to)) => {
+                sql.push_str(" AND +address >= ?2 AND +address < ?3");
+                values.extend([Value::Text(from), Value::Text(to)]);
+            }
+            None => {
+                sql.push_str(" AND +address = ?2");
+                values.push(Value::Text(turned(&wanted.to_lowercase())));
+            }
+        }
+    }
+    (!filter.states.is_empty() || filter.recipient.is_some()).then_some((sql, values))
 }

@@ -4,6 +4,8 @@ use super::super::open_set::{Change, Effects, Place};
 use super::super::record::{Meta, lane_code, surface_code, tags_bytes};
 use super::Entry;
 use super::beside::{write_base, write_rest, write_state};
+use super::columns::turned;
+use super::counts::Counts;
 use crate::api::{StoreError, Totals};
 use mail::{ChannelId, MessageId, Timestamp};
 use rusqlite::{Transaction, params};
@@ -14,14 +16,33 @@ struct Fresh<'a> {
     meta: &'a Meta,
     arrival: u64,
     place: Place,
-    changes: HashMap<u32, Change>,
+    changes: HashMap<u32, Latest<'a>>,
     channel: ChannelId,
+}
+
+/// What became of a recipient in this transaction, with the last words that were said.
+#[derive(Clone, Copy)]
+struct Latest<'a> {
+    change: &'a Change,
+    said: Option<&'a str>,
+    relay: Option<&'a str>,
+}
+
+impl<'a> Latest<'a> {
+    fn of(change: &'a Change, before: Option<&Self>) -> Self {
+        let said = change.said.as_deref().or(before.and_then(|before| before.said));
+        let relay = change.relay.as_deref().or(before.and_then(|before| before.relay));
+        Self { change, said, relay }
+    }
 }
 
 pub(super) fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], totals: &mut Totals) -> Result<(), StoreError> {
     let mut fresh: HashMap<MessageId, Fresh<'_>> = HashMap::new();
     let mut order = Vec::new();
-    let mut touched = Vec::new();
+    // Recipients of messages that are known, and messages of which nothing is open any more: each is written once.
+    let mut touched: BTreeMap<(MessageId, u32), Latest<'_>> = BTreeMap::new();
+    let mut closed = Vec::new();
+    let mut counts = Counts::default();
     // Many messages of one segment end in a transaction: each segment is written once.
     let mut ended: BTreeMap<u32, (Timestamp, Timestamp)> = BTreeMap::new();
     for entry in entries {
@@ -31,6 +52,7 @@ pub(super) fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], to
         }
         let Effects { new, changes, facts, channel, rerouted, accepted, moved, .. } = &entry.effects;
         write_rest(transaction, entry)?;
+        counts.learn(&entry.effects);
         totals.accepted += *accepted;
         totals.by_state[0] += *accepted;
         for (from, to) in moved {
@@ -44,13 +66,17 @@ pub(super) fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], to
         }
         for change in changes {
             match fresh.get_mut(&change.message) {
-                Some(message) => merge(message, change.clone()),
+                Some(message) => {
+                    let latest = Latest::of(change, message.changes.get(&change.index));
+                    message.changes.insert(change.index, latest);
+                }
                 None => {
-                    touched.push(change.message);
-                    update_recipient(transaction, change)?;
+                    let place = (change.message, change.index);
+                    touched.insert(place, Latest::of(change, touched.get(&place)));
                 }
             }
         }
+        closed.extend(entry.effects.ended.filter(|id| !fresh.contains_key(id)));
         if let Some((message, channel)) = rerouted {
             match fresh.get_mut(message) {
                 Some(message) => message.channel = *channel,
@@ -104,13 +130,13 @@ pub(super) fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], to
             )?
             .execute(params![segment, first.0, last.0])?;
     }
-    touched.sort_unstable();
-    touched.dedup();
-    for id in touched {
-        transaction
-            .prepare_cached("UPDATE messages SET open = 0 WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM recipients WHERE message = ?1 AND state <= 2)")?
-            .execute([id.0])?;
+    for latest in touched.values() {
+        update_recipient(transaction, latest)?;
     }
+    for id in closed {
+        transaction.prepare_cached("UPDATE messages SET open = 0 WHERE id = ?1")?.execute([id.0])?;
+    }
+    counts.write(transaction)?;
     Ok(())
 }
 
@@ -124,18 +150,10 @@ fn relocate(transaction: &Transaction<'_>, message: MessageId, place: Place) -> 
     Ok(())
 }
 
-fn merge(message: &mut Fresh<'_>, mut change: Change) {
-    if let Some(before) = message.changes.remove(&change.index) {
-        change.said = change.said.or(before.said);
-        change.relay = change.relay.or(before.relay);
-    }
-    message.changes.insert(change.index, change);
-}
-
 fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<(), StoreError> {
     let meta = message.meta;
     let count = meta.envelope.recipients.len();
-    let closed = message.changes.len() == count && message.changes.values().all(|change| change.state.is_final());
+    let closed = message.changes.len() == count && message.changes.values().all(|latest| latest.change.state.is_final());
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
@@ -177,11 +195,11 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
     }
     let due = meta.due;
     for (index, recipient) in meta.envelope.recipients.iter().enumerate() {
-        let address = recipient.path.to_string().to_lowercase();
+        let address = turned(&recipient.path.to_string().to_lowercase());
         let mut insert = transaction
             .prepare_cached("INSERT OR REPLACE INTO recipients VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?;
         match message.changes.get(&(index as u32)) {
-            Some(change) => insert.execute(params![
+            Some(Latest { change, said, relay }) => insert.execute(params![
                 meta.id.0,
                 index as u32,
                 address,
@@ -192,8 +210,8 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
                 change.doubts,
                 change.due.0,
                 change.first_attempt.0,
-                change.said.as_deref().unwrap_or_default(),
-                change.relay.as_deref().unwrap_or_default()
+                said.unwrap_or_default(),
+                relay.unwrap_or_default()
             ])?,
             None => insert.execute(params![meta.id.0, index as u32, address, 0, false, meta.at.0, 0, 0, due.0, 0, "", ""])?,
         };
@@ -211,7 +229,8 @@ fn insert_message(transaction: &Transaction<'_>, message: &Fresh<'_>) -> Result<
     Ok(())
 }
 
-fn update_recipient(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
+fn update_recipient(transaction: &Transaction<'_>, latest: &Latest<'_>) -> Result<(), StoreError> {
+    let Latest { change, said, relay } = latest;
     transaction
         .prepare_cached(
             "UPDATE recipients SET state = ?3, intended = ?4, since = ?5, attempts = ?6, doubts = ?7, due = ?8, first_attempt = ?9,
@@ -227,8 +246,8 @@ fn update_recipient(transaction: &Transaction<'_>, change: &Change) -> Result<()
             change.doubts,
             change.due.0,
             change.first_attempt.0,
-            change.said,
-            change.relay
+            said,
+            relay
         ])?;
     Ok(())
 }

@@ -4,14 +4,17 @@
 mod beside;
 mod carry;
 mod columns;
+mod counts;
 mod list;
 mod messages;
 mod read;
 mod retention;
 mod schema;
+mod sources;
 mod start;
 
 pub(crate) use self::carry::{add_words, ended_keys, spent_after, suppressions_after};
+pub(crate) use self::counts::counts;
 pub(crate) use self::list::list;
 pub(crate) use self::read::{events, events_of, events_of_channel, key, message, place, spent, suppressions};
 pub(crate) use self::start::Learned;

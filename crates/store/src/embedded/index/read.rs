@@ -3,7 +3,7 @@
 use super::super::open_set::Place;
 use super::super::record::{addresses_from, lane_of, party_of, surface_of, tags_from};
 use super::KnownKey;
-use super::columns::{id_at, place_at, state_at, time_at, units_at};
+use super::columns::{id_at, place_at, state_at, time_at, turned_back, units_at};
 use crate::api::{MessageView, Party, RecipientView, StoreError, Suppression};
 use mail::pace::Spent;
 use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
@@ -29,13 +29,13 @@ pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Resul
 
 pub(super) fn addresses(connection: &Connection, message: MessageId) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT address FROM recipients WHERE message = ?1")?;
-    let rows = statement.query_map([message.0], |row| row.get::<_, String>(0))?;
+    let rows = statement.query_map([message.0], |row| Ok(turned_back(row.get_ref(0)?.as_str()?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at + COALESCE((SELECT b.length FROM bodies b WHERE b.message = messages.id), 0), lane_reason, retry_of, author, scheduled_at, expires_at";
+const MESSAGE: &str = "id, at, person, team, token, surface, channel, lane, reverse_path, sender, subject, message_id, tags, length - body_at + COALESCE((SELECT b.length FROM bodies b WHERE b.message = messages.id), 0), lane_reason, retry_of, author, scheduled_at, expires_at";
 
-pub(super) fn message_from(row: &Row<'_>) -> rusqlite::Result<MessageView> {
+fn message_from(row: &Row<'_>) -> rusqlite::Result<MessageView> {
     Ok(MessageView {
         id: id_at(row, 0)?,
         accepted_at: Timestamp(row.get(1)?),
@@ -60,7 +60,7 @@ pub(super) fn message_from(row: &Row<'_>) -> rusqlite::Result<MessageView> {
     })
 }
 
-pub(super) fn add_recipients(connection: &Connection, message: &mut MessageView) -> Result<(), StoreError> {
+fn add_recipients(connection: &Connection, message: &mut MessageView) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT place, address, state, since, attempts, doubts, due, said, relay FROM recipients WHERE message = ?1 ORDER BY place",
     )?;
@@ -68,7 +68,7 @@ pub(super) fn add_recipients(connection: &Connection, message: &mut MessageView)
         let state = state_at(row, 2)?;
         Ok(RecipientView {
             index: row.get(0)?,
-            address: row.get(1)?,
+            address: turned_back(row.get_ref(1)?.as_str()?),
             state,
             since: Timestamp(row.get(3)?),
             attempts: row.get(4)?,

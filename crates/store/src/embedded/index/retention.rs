@@ -2,6 +2,7 @@
 
 use super::Index;
 use super::columns::id_at;
+use super::counts::Counts;
 use crate::api::StoreError;
 use mail::{MessageId, Timestamp};
 use rusqlite::params;
@@ -44,7 +45,9 @@ impl Index {
             let rows = statement.query_map(params![newest.0, before.0, FORGET_AT_ONCE], |row| id_at(row, 0))?;
             rows.collect::<Result<Vec<_>, _>>()?
         };
+        let mut counts = Counts::default();
         for id in &old {
+            counts.leave(&transaction, *id)?;
             for sql in [
                 "DELETE FROM recipients WHERE message = ?1",
                 "DELETE FROM events WHERE message = ?1",
@@ -60,6 +63,7 @@ impl Index {
                  AND at < ?1 LIMIT ?2)",
             )?
             .execute(params![before.0, FORGET_AT_ONCE])?;
+        counts.write(&transaction)?;
         transaction.commit()?;
         Ok(!old.is_empty() || events > 0)
     }

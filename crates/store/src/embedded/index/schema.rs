@@ -1,9 +1,10 @@
 //! What the index has, and how one of an earlier version becomes one of this.
 
+use super::columns::turned;
 use crate::api::StoreError;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 
 /// What format 4 added: the times of a message, and when it was accepted by the steady clock.
 const FROM_3_TO_4: &str = "
@@ -11,6 +12,22 @@ ALTER TABLE messages ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN scheduled_at INTEGER;
 ALTER TABLE messages ADD COLUMN expires_at INTEGER;
 UPDATE messages SET since = at;
+";
+
+/// What format 5 changed: addresses stand with their domain in front, and other indexes serve the lists.
+const FROM_4_TO_5: &str = "
+DROP INDEX IF EXISTS messages_person;
+DROP INDEX IF EXISTS messages_channel;
+DROP INDEX IF EXISTS messages_open;
+DROP INDEX IF EXISTS recipients_address;
+UPDATE recipients SET address = substr(address, instr(address, '@') + 1) || '@' || substr(address, 1, instr(address, '@') - 1)
+  WHERE instr(address, '@') > 0 AND length(address) - length(replace(address, '@', '')) = 1;
+";
+
+/// Recipients by whose mail of which channel it is, and by state: what format 5 keeps from then on.
+const COUNT: &str = "
+INSERT INTO counts SELECT m.person, COALESCE(m.team, -1), m.channel, r.state, COUNT(*)
+  FROM messages m JOIN recipients r ON r.message = m.id GROUP BY 1, 2, 3, 4;
 ";
 
 const SCHEMA: &str = "
@@ -22,15 +39,16 @@ CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
   offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL, arrival INTEGER NOT NULL,
   since INTEGER NOT NULL DEFAULT 0, scheduled_at INTEGER, expires_at INTEGER) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS messages_open ON messages (id) WHERE open = 1;
-CREATE INDEX IF NOT EXISTS messages_person ON messages (person);
-CREATE INDEX IF NOT EXISTS messages_channel ON messages (channel);
+CREATE INDEX IF NOT EXISTS messages_owner ON messages (person, team, author);
+CREATE INDEX IF NOT EXISTS messages_way ON messages (channel, lane, open);
 CREATE TABLE IF NOT EXISTS recipients (message BLOB NOT NULL, place INTEGER NOT NULL, address TEXT NOT NULL, state INTEGER NOT NULL,
   intended INTEGER NOT NULL, since INTEGER NOT NULL, attempts INTEGER NOT NULL, doubts INTEGER NOT NULL, due INTEGER NOT NULL,
   first_attempt INTEGER NOT NULL, said TEXT NOT NULL, relay TEXT NOT NULL, PRIMARY KEY (message, place)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS recipients_address ON recipients (address, message);
 CREATE TABLE IF NOT EXISTS segments (segment INTEGER PRIMARY KEY, first_ended INTEGER NOT NULL, last_ended INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS recipients_ended ON recipients (state, message) WHERE state > 3 AND state < 8;
+CREATE TABLE IF NOT EXISTS counts (person INTEGER NOT NULL, team INTEGER NOT NULL, channel INTEGER NOT NULL, state INTEGER NOT NULL,
+  recipients INTEGER NOT NULL, PRIMARY KEY (person, team, channel, state)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL, message BLOB, recipient INTEGER,
   channel INTEGER, detail TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_message ON events (message, sequence) WHERE message IS NOT NULL;
@@ -67,8 +85,31 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
     if format == 3 {
         transaction.execute_batch(FROM_3_TO_4)?;
     }
+    if (3..5).contains(&format) {
+        tracing::info!("the index of an earlier version is made anew in part: with much history this takes a while");
+        transaction.execute_batch(FROM_4_TO_5)?;
+        turn_quoted(&transaction)?;
+    }
     transaction.execute_batch(SCHEMA)?;
+    if (3..5).contains(&format) {
+        transaction.execute_batch(COUNT)?;
+    }
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()?;
+    Ok(())
+}
+
+/// Addresses with an `@` in their local part, which SQL alone cannot turn.
+fn turn_quoted(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare("SELECT message, place, address FROM recipients WHERE length(address) - length(replace(address, '@', '')) > 1")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, u32>(1)?, row.get::<_, String>(2)?)))?;
+    for (message, place, address) in rows.collect::<Result<Vec<_>, _>>()? {
+        connection.prepare_cached("UPDATE recipients SET address = ?3 WHERE message = ?1 AND place = ?2")?.execute(params![
+            message,
+            place,
+            turned(&address)
+        ])?;
+    }
     Ok(())
 }

@@ -15,14 +15,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 impl Index {
-    /// Gives every open message to `each`.
+    /// Gives every open message to `each`, channel by channel and lane by lane.
     pub(crate) fn load_open(&self, mut each: impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare(
+        let mut next_way = self
+            .connection
+            .prepare("SELECT channel, lane FROM messages WHERE (channel, lane) > (?1, ?2) ORDER BY channel, lane LIMIT 1")?;
+        let mut way = (-1_i64, 0_i64);
+        while let Some(next) = next_way.query_row(way, |row| Ok((row.get(0)?, row.get(1)?))).optional()? {
+            way = next;
+            self.load_open_of(way, &mut each)?;
+        }
+        Ok(())
+    }
+
+    fn load_open_of(&self, way: (i64, i64), each: &mut impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
             "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
              m.lane, m.team, m.person, m.author, m.arrival, m.since, m.scheduled_at, m.expires_at
-             FROM messages m INDEXED BY messages_open JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
+             FROM messages m INDEXED BY messages_way JOIN recipients r ON r.message = m.id
+             WHERE m.channel = ?1 AND m.lane = ?2 AND m.open = 1 ORDER BY m.id, r.place",
         )?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query(way)?;
         let mut open: Option<Standing> = None;
         let mut recipients = Vec::new();
         while let Some(row) = rows.next()? {

@@ -7,7 +7,7 @@ use crate::body::FileId;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, EventKind, Lane, MessageId, Move, RecipientState, Timestamp};
+use mail::{ChannelId, EventKind, Lane, MessageId, Move, PersonId, RecipientState, TeamId, Timestamp};
 
 /// The new values of one recipient.
 #[derive(Clone, Debug)]
@@ -35,6 +35,14 @@ pub(crate) struct Fact {
     pub recipient: Option<u32>,
     pub channel: Option<ChannelId>,
     pub detail: String,
+}
+
+/// Whose mail of which channel recipients are counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Group {
+    pub person: PersonId,
+    pub team: Option<TeamId>,
+    pub channel: ChannelId,
 }
 
 /// Everything a record did.
@@ -72,8 +80,12 @@ pub(crate) struct Effects {
     pub ended: Option<MessageId>,
     /// The segment that had it, and when it ended, by the last heartbeat.
     pub ended_in: Option<(u32, Timestamp)>,
-    /// From state, to state, as the log knows them.
+    /// From state, to state, as the log knows them, of each change.
     pub moved: Vec<(RecipientState, RecipientState)>,
+    /// Where known messages were counted before.
+    pub counted: [Option<(MessageId, Group)>; 2],
+    /// For a message that changes its channel: the states of its recipients before.
+    pub before: Vec<RecipientState>,
     pub wakes: Vec<Wakeup>,
 }
 

@@ -11,7 +11,7 @@ mod segments;
 mod slots;
 
 pub(crate) use self::cache::{Fresh, Shared};
-pub(crate) use self::effects::{Change, Effects, Wakeup};
+pub(crate) use self::effects::{Change, Effects, Group, Wakeup};
 pub(crate) use self::rows::Row;
 pub(crate) use self::segments::SegmentUse;
 
@@ -22,7 +22,7 @@ use super::bodies::Bodies;
 use super::lines::{Lines, Stand};
 use super::log::Position;
 use super::record::Meta;
-use crate::api::{ChannelQueue, KeptBack, LaneQueue, LeasedRecipient, Party, Spend, Totals};
+use crate::api::{ChannelQueue, KeptBack, LaneQueue, LeasedRecipient, Party, Spend, Totals, Waiting};
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{FromId, Lessons};
 use mail::steady::Heartbeat;
@@ -343,6 +343,29 @@ impl OpenSet {
             }
             entry.bytes += bytes;
             entry.oldest = Some(entry.oldest.map_or(accepted_at, |oldest| oldest.min(accepted_at)));
+        }
+        from + count < self.slots.len()
+    }
+
+    /// Adds the messages of the slots from `from` on with a recipient of whom this is true; true when there are more slots.
+    pub(crate) fn add_waiting(
+        &self,
+        from: usize,
+        count: usize,
+        is_meant: impl Fn(&Waiting) -> bool,
+        found: &mut Vec<MessageId>,
+    ) -> bool {
+        for (standing, open) in self.slots.from(from).take(count).flatten() {
+            let Standing { id, channel, person, lane, from, scheduled_at, expires_at, .. } = standing;
+            let scheduled_at = (scheduled_at != UNSCHEDULED).then_some(scheduled_at);
+            let expires_at = (expires_at != UNENDING).then_some(expires_at);
+            let mut rows = open.rows.get().iter().map(|row| {
+                let (state, due, doubts) = (rows::recorded(row), row.due, u32::from(row.doubts));
+                Waiting { channel, person, lane, from, scheduled_at, expires_at, state, due, doubts }
+            });
+            if rows.any(|one| is_meant(&one)) {
+                found.push(id);
+            }
         }
         from + count < self.slots.len()
     }

@@ -1,7 +1,7 @@
 //! What a record does to the open set.
 
 use super::super::record::{Base, Intend, Meta, Record, Settle, Snapshot, StoodRow};
-use super::effects::{Effects, Fact, channel_kind, kind_of, taught, word};
+use super::effects::{Effects, Fact, Group, channel_kind, kind_of, taught, word};
 use super::rows::{Row, change, leased, recorded};
 use super::{OpenSet, Place, Standing, standing};
 use crate::api::{Party, Spend, Suppression, Totals};
@@ -12,13 +12,33 @@ use mail::{ChannelId, EventKind, MessageId, Move, RecipientState, Timestamp};
 impl OpenSet {
     /// Does to the set what a record says. `sequence` is the record's own, `place` where it stands if it has a body.
     pub(crate) fn apply(&mut self, record: Record, sequence: u64, place: Option<Place>) -> Effects {
-        let effects = self.change(record, sequence, place);
+        let (counted, before) = self.counted(&record);
+        let effects = Effects { counted, before, ..self.change(record, sequence, place) };
         self.recorded[0] += effects.accepted;
         for (from, to) in &effects.moved {
             self.recorded[usize::from(from.code())] = self.recorded[usize::from(from.code())].saturating_sub(1);
             self.recorded[usize::from(to.code())] += 1;
         }
         effects
+    }
+
+    /// Under what the known messages of a record are counted, and the states of the one that changes its channel.
+    fn counted(&self, record: &Record) -> ([Option<(MessageId, Group)>; 2], Vec<RecipientState>) {
+        let group = |id: MessageId| {
+            let Standing { person, team, channel, .. } = self.standing(id)?;
+            Some((id, Group { person, team, channel }))
+        };
+        match record {
+            Record::Attempt { settle, intend } => {
+                let settled = settle.as_ref().and_then(|settle| group(settle.message));
+                ([settled, intend.as_ref().and_then(|intend| group(intend.message))], Vec::new())
+            }
+            Record::Steer { message, to, .. } => {
+                let rows = self.rows(*message).filter(|_| *to == Move::Reroute).unwrap_or_default();
+                ([group(*message), None], rows.iter().map(recorded).collect())
+            }
+            _ => ([None; 2], Vec::new()),
+        }
     }
 
     fn change(&mut self, record: Record, sequence: u64, place: Option<Place>) -> Effects {
