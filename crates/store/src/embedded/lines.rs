@@ -1,5 +1,6 @@
 //! One channel's mail in memory: what is not due yet, and what is, in three lanes of fair lines.
 
+use super::run::Run;
 use crate::api::{Skip, share};
 use mail::pace::FromId;
 use mail::{Lane, PersonId, TeamId, Timestamp};
@@ -102,7 +103,7 @@ impl Lines {
     pub(crate) fn all(&self, lane: Lane) -> impl Iterator<Item = (Key, u32)> {
         let queue = &self.lanes[place(lane)];
         let people = queue.teams.shares.values().flat_map(|(_, people)| people.shares.values());
-        let ready = people.flat_map(|(_, line)| line.froms.values()).flatten().map(|(key, slot)| (*key, *slot));
+        let ready = people.flat_map(|(_, line)| line.froms.values()).flat_map(Run::iter);
         queue.later.iter().map(|(key, (slot, _))| (*key, *slot)).chain(ready)
     }
 
@@ -140,13 +141,13 @@ impl Queue {
 #[derive(Default)]
 struct Line {
     heads: BTreeSet<(Key, FromId)>,
-    froms: HashMap<FromId, BTreeMap<Key, u32>>,
+    froms: HashMap<FromId, Run>,
 }
 
 impl Line {
     fn insert(&mut self, key: Key, slot: u32, from: FromId) {
         let mail = self.froms.entry(from).or_default();
-        let first = mail.first_key_value().map(|(first, _)| *first);
+        let first = mail.first().map(|(first, _)| first);
         mail.insert(key, slot);
         if first.is_none_or(|first| key < first) {
             first.map(|first| self.heads.remove(&(first, from)));
@@ -156,21 +157,22 @@ impl Line {
 
     fn remove(&mut self, key: Key, from: FromId) -> bool {
         let Some(mail) = self.froms.get_mut(&from) else { return false };
-        if mail.remove(&key).is_none() {
+        if !mail.remove(key) {
             return false;
         }
-        if self.heads.remove(&(key, from)) {
-            self.heads.extend(mail.first_key_value().map(|(first, _)| (*first, from)));
-        }
-        if mail.is_empty() {
+        let first = mail.first().map(|(first, _)| (first, from));
+        if first.is_none() {
             self.froms.remove(&from);
+        }
+        if self.heads.remove(&(key, from)) {
+            self.heads.extend(first);
         }
         true
     }
 
     fn first(&self, skip: &Skip) -> Option<u32> {
-        let (key, from) = self.heads.iter().find(|(_, from)| !skip.froms.contains(from))?;
-        self.froms.get(from)?.get(key).copied()
+        let (_, from) = self.heads.iter().find(|(_, from)| !skip.froms.contains(from))?;
+        self.froms.get(from)?.first().map(|(_, slot)| slot)
     }
 }
 

@@ -10,6 +10,7 @@ mod lines;
 mod log;
 mod open_set;
 mod record;
+mod run;
 #[cfg(feature = "simulation")]
 pub mod stepped;
 mod wire;
