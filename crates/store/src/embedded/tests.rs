@@ -600,6 +600,37 @@ fn a_check_finds_nothing_in_a_whole_folder_and_names_what_index_and_log_disagree
 }
 
 #[test]
+fn a_damaged_index_is_found_and_made_anew_once_it_is_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || Options { min_free: 0, ..Options::new(folder.path(), NOW) };
+    let queue = Embedded::open(options()).unwrap();
+    for number in 1..=200 {
+        queue.accept(vec![message(number, &["luis@example.org"])]).wait().unwrap();
+    }
+    drop(queue);
+    let index = folder.path().join("index.sqlite");
+    let checkpointed = Connection::open(&index).unwrap();
+    checkpointed.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(checkpointed);
+    let whole = std::fs::read(&index).unwrap();
+    for from in [0, whole.len() / 4, whole.len() / 2] {
+        let mut damaged = whole.clone();
+        damaged[from..].iter_mut().take(20_000).for_each(|byte| *byte = 0x5a);
+        std::fs::write(&index, damaged).unwrap();
+        let found = check(folder.path()).unwrap().illegal;
+        assert!(found.iter().any(|one| one.starts_with("index: ")), "{from}: {found:?}");
+    }
+    std::fs::write(&index, vec![0x5a; 50_000]).unwrap();
+    let refused = Embedded::open(options()).err().unwrap().to_string();
+    assert!(refused.contains("move index.sqlite") && refused.contains("from the log"), "{refused}");
+    std::fs::remove_file(&index).unwrap();
+    let queue = Embedded::open(options()).unwrap();
+    assert_eq!(queue.totals().by_state[0], 200);
+    drop(queue);
+    assert!(check(folder.path()).unwrap().is_clean());
+}
+
+#[test]
 fn people_of_a_lane_share_it_fairly_whoever_came_first() {
     let bench = Bench::new();
     for number in 1..=10 {

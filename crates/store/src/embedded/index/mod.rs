@@ -26,10 +26,17 @@ use mail::MessageId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::path::Path;
 
+/// What to do about an index that is damaged.
+const WITHOUT_INDEX: &str = "move index.sqlite and the files beside it that begin with its name away and start again: it is made \
+                             anew from the log, which has all that is open; older history is in the last backup";
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::ReadOnly) => Self::NoSpace(format!("index: {error}")),
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Io(format!("index: {error}; {WITHOUT_INDEX}"))
+            }
             _ => Self::Io(format!("index: {error}")),
         }
     }

@@ -3,7 +3,7 @@
 use super::super::open_set::{Row, SegmentUse, Standing, UNENDING, UNSCHEDULED};
 use super::super::record::{channel_state_from, heartbeat_from, kept_from, lane_of, lessons_from, party_of};
 use super::columns::{id_at, place_at, state_at, time_at, units_at};
-use super::{Index, progress};
+use super::{Index, WITHOUT_INDEX, progress};
 use crate::api::{Party, Spend, StoreError};
 use crate::body::FileId;
 use mail::channel::{ChannelState, Kept};
@@ -138,6 +138,10 @@ impl Learned {
     /// Reads an index without changing it.
     pub(crate) fn read(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let damage: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if damage != "ok" {
+            return Err(StoreError::Io(format!("index: {damage}; {WITHOUT_INDEX}")));
+        }
         let sequence = progress(&connection)?.known.sequence;
         let mut statement = connection.prepare(
             "SELECT m.id, r.state FROM messages m JOIN recipients r ON r.message = m.id WHERE m.open = 1 ORDER BY m.id, r.place",
