@@ -280,11 +280,13 @@ fn show_tokens(data_dir: &Path, made: &[MadeToken]) -> Result<()> {
     Ok(())
 }
 
-/// Makes a folder that nobody else may look into. One that is there keeps the rights it was given.
+/// Makes a folder that nobody else may look into. One that is there keeps the rights it was given, and must be writable.
 fn private_folder(folder: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("{}: cannot be made", folder.display()))
+    made.with_context(|| format!("{}: cannot be made", folder.display()))?;
+    let may_write = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
+    may_write.with_context(|| format!("{}: cannot be written, and a gateway keeps its mail there", folder.display()))
 }
 
 fn open_directory(data_dir: &Path, path: &Path, key: Option<&Path>) -> Result<DirectoryStore> {
