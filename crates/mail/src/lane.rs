@@ -10,6 +10,9 @@ pub const MANY_RECIPIENTS: usize = 50;
 const MAX_NAME: usize = 64;
 
 impl Lane {
+    /// All of them, most urgent first.
+    pub const ALL: [Self; 3] = [Self::Now, Self::Normal, Self::Bulk];
+
     /// The word for it: `now`, `normal` or `bulk`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -23,7 +26,7 @@ impl Lane {
     /// Reads [`Lane::name`], in any case.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Now, Self::Normal, Self::Bulk].into_iter().find(|lane| word.eq_ignore_ascii_case(lane.name()))
+        Self::ALL.into_iter().find(|lane| word.eq_ignore_ascii_case(lane.name()))
     }
 }
 

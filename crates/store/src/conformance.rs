@@ -45,7 +45,6 @@ const WAYS_OUT: [Move; 10] = [
     Move::Cancel,
     Move::Reroute,
 ];
-const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
 const AUTHORS: [&str; 3] = ["ana@example.com", "ana@example.com", "sales@example.com"];
 const WISHES: [Move; 6] = [Move::Cancel, Move::Hold, Move::Release, Move::Reroute, Move::Suppress, Move::Send];
 
@@ -145,7 +144,7 @@ impl Run {
             token: (b % 3 == 1).then_some(TokenId(2)),
             surface: Surface::Http,
             channel: CHANNELS[usize::from(b) / 4 % CHANNELS.len()],
-            lane: LANES[usize::from(c) % 3],
+            lane: Lane::ALL[usize::from(c) % 3],
             lane_reason: format!("because {c}"),
             retry_of: (c % 16 == 5).then(|| MessageId::new(Timestamp(1), [9; 10])),
             envelope: Envelope {
@@ -188,7 +187,7 @@ impl Run {
             bytes_as_one: NonZeroU64::new(u64::from(a) % 3 * if b < 16 { 1 } else { 100 }),
         };
         same("heads", &self.model.heads(channel, self.now, &skip), &queue.heads(channel, self.now, &skip))?;
-        for lane in &LANES[..1 + usize::from(b) % 3] {
+        for lane in &Lane::ALL[..1 + usize::from(b) % 3] {
             let most = if b % 5 == 4 { 1 } else { u32::MAX };
             let expected = self.model.lease(channel, *lane, self.now, most, &skip);
             let lease = queue.lease(channel, *lane, self.now, most, &skip);

@@ -410,7 +410,7 @@ impl State {
     }
 
     fn heads(&self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
-        [Lane::Now, Lane::Normal, Lane::Bulk].map(|lane| {
+        Lane::ALL.map(|lane| {
             let id = self.head(channel, lane, now, skip)?;
             let stored = self.messages.get(&id)?;
             let is_due = |row: &&Row| row.state == RecipientState::Queued && row.view.due.is_some_and(|due| due <= now);

@@ -422,7 +422,7 @@ proptest! {
         took in 0.01f64..0.3,
     ) {
         let mut world = World::new(&[&format!("{count} messages / 1 minute"), "5000 recipients / 24 hours", "3 connections"]);
-        let lanes = [Lane::Now, Lane::Normal, Lane::Bulk];
+        let lanes = Lane::ALL;
         let mut ahead = Ahead::default();
         (0..total).for_each(|_| ahead.add(u64::from(recipients), 1000));
         let estimate = forecast(&world.terms, world.ledger.clone(), lanes[lane], ahead, Duration::from_secs_f64(took), START);

@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Head as Waiting, Lease, Skip};
 
-const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
-
 /// What a worker does next.
 pub(super) enum Next {
     /// Hands this over, on this place in the pace.
@@ -46,7 +44,7 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
             }
             continue;
         }
-        let heads = LANES.map(|lane| waiting[lane as usize].as_ref().map(|head| pace.head(head, lane)));
+        let heads = Lane::ALL.map(|lane| waiting[lane as usize].as_ref().map(|head| pace.head(head, lane)));
         let mut ticket = match pace.take(&heads, now) {
             Ok(ticket) => ticket,
             Err(Choice::Wait(wait)) if pace.pass_by(&wait, &waiting, now) => continue,
@@ -83,7 +81,7 @@ pub(super) fn next(shared: &Arc<Shared>, way: &Way, row: &Channel) -> Next {
 
 /// The lane whose head fits no window, and what would fit.
 fn too_large(terms: &Terms, waiting: &[Option<Waiting>; 3]) -> Option<(Lane, u64)> {
-    let lanes = LANES.into_iter().map(|lane| (lane, terms.most_bytes(lane)));
+    let lanes = Lane::ALL.into_iter().map(|lane| (lane, terms.most_bytes(lane)));
     lanes.into_iter().find(|(lane, most)| waiting[*lane as usize].as_ref().is_some_and(|head| head.size_bytes > *most))
 }
 
@@ -104,7 +102,7 @@ pub(super) fn look(shared: &Shared, way: &Way, row: &Channel) -> [Option<Choice>
     };
     let waiting = shared.parts.queue.heads(way.channel, now, &skip);
     let pace = way.pace();
-    LANES.map(|lane| {
+    Lane::ALL.map(|lane| {
         let one = Head { cost: Units::transaction(1, 1), from: None };
         let head = waiting[lane as usize].as_ref().map_or(one, |head| pace.head(head, lane));
         let mut heads = [None, None, None];

@@ -404,7 +404,7 @@ impl Pace {
     ///
     /// It is when the smallest message could go: what comes later may be smaller than what waits, or come before it.
     pub(super) fn gates(&self, wait: &Wait, now: Timestamp) -> [Timestamp; 3] {
-        [Lane::Now, Lane::Normal, Lane::Bulk].map(|lane| {
+        Lane::ALL.map(|lane| {
             if lane < wait.lane {
                 return Timestamp(0);
             }

@@ -284,6 +284,3 @@ fn place(lane: Lane) -> usize {
         Lane::Bulk => 2,
     }
 }
-
-/// The lanes, most urgent first.
-pub(crate) const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];

@@ -886,7 +886,7 @@ pub(crate) fn lane_code(lane: Lane) -> u8 {
 
 /// And back.
 pub(crate) fn lane_of(code: u8) -> Option<Lane> {
-    [Lane::Now, Lane::Normal, Lane::Bulk].get(usize::from(code)).copied()
+    Lane::ALL.get(usize::from(code)).copied()
 }
 
 /// Bytes with their length, for the index.

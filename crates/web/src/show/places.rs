@@ -11,7 +11,7 @@ const FORECASTS: usize = 8;
 /// The places of these messages, which are queued on one channel.
 pub(super) fn of(gateway: &dyn Gateway, channel: ChannelId, messages: &[MessageId]) -> Vec<(MessageId, Place)> {
     let stands = gateway.queue().ahead(channel, messages, gateway.steady());
-    [Lane::Now, Lane::Normal, Lane::Bulk]
+    Lane::ALL
         .into_iter()
         .flat_map(|lane| {
             let in_lane = stands.iter().filter(|(_, other, _)| *other == lane);

@@ -8,13 +8,11 @@ use mail::pace::Ahead;
 use mail::{Lane, Timestamp, WaitingKind};
 use store::{ChannelQueue, LaneQueue};
 
-const LANES: [Lane; 3] = [Lane::Now, Lane::Normal, Lane::Bulk];
-
 impl Glance<'_> {
     /// The open mail of one channel.
     pub(crate) fn queue_line(&self, line: &ChannelQueue) -> QueueLine {
         let way = self.way(line.channel);
-        let lanes: Vec<QueueLane> = LANES.into_iter().filter_map(|lane| self.lane(line, lane, &way)).collect();
+        let lanes: Vec<QueueLane> = Lane::ALL.into_iter().filter_map(|lane| self.lane(line, lane, &way)).collect();
         let parked = way.outlook.state.open_at(self.clocks.steady);
         QueueLine {
             channel: way.name.clone(),

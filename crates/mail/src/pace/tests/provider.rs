@@ -191,7 +191,7 @@ proptest! {
         world.waiting[lane] = vec![Units::transaction(recipients, 1000); count as usize * 22];
         world.run(windows * window, slow);
         world.check();
-        let lanes = [Lane::Now, Lane::Normal, Lane::Bulk];
+        let lanes = Lane::ALL;
         let allowed = count - world.terms.kept_free(&world.terms.limits[0], lanes[lane]);
         // What is left of a window when no whole message fits is nobody's.
         let fits = allowed - allowed % u64::from(recipients);

@@ -1,6 +1,6 @@
 //! What goes next, and what waits for what.
 
-use super::super::lines::{LANES, Lines};
+use super::super::lines::Lines;
 use super::rows::{is_due, take};
 use super::{OpenSet, Standing, Taken, Wakeup};
 use crate::api::{Head, Skip};
@@ -12,7 +12,7 @@ impl OpenSet {
     pub(crate) fn heads(&mut self, channel: ChannelId, now: Timestamp, skip: &Skip) -> [Option<Head>; 3] {
         let ahead_ms = self.ahead_ms;
         let Some(lines) = self.lines.get_mut(&channel) else { return [None; 3] };
-        let slots = LANES.map(|lane| lines.first(lane, now, skip));
+        let slots = Lane::ALL.map(|lane| lines.first(lane, now, skip));
         let now = lines.reached();
         slots.map(|slot| {
             let standing = self.slots.standing(slot?)?;
@@ -81,7 +81,7 @@ impl OpenSet {
     pub(crate) fn ahead(&self, channel: ChannelId, messages: &[MessageId], now: Timestamp) -> Vec<(MessageId, Lane, Ahead)> {
         let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
         let mut found = Vec::new();
-        for lane in LANES {
+        for lane in Lane::ALL {
             let of_lane = messages.iter().filter_map(|id| {
                 let slot = self.slots.find(*id)?;
                 self.slots.standing(slot).filter(|standing| standing.channel == channel && standing.lane == lane)?;
@@ -95,7 +95,7 @@ impl OpenSet {
             wanted.sort_unstable();
             // What goes before the first of them, between it and the second, and so on: of the lane, and of more urgent ones.
             let mut between = vec![[Ahead::default(); 2]; wanted.len()];
-            let urgent = LANES.into_iter().filter(|other| *other < lane).flat_map(|other| lines.all(other));
+            let urgent = Lane::ALL.into_iter().filter(|other| *other < lane).flat_map(|other| lines.all(other));
             let before =
                 urgent.map(|((due, _), slot)| (wanted.partition_point(|((wanted, _), _)| (*wanted).max(now) < due), slot, 1));
             let own = lines.all(lane).map(|(key, slot)| (wanted.partition_point(|(wanted, _)| *wanted < key), slot, 0));
@@ -116,7 +116,7 @@ impl OpenSet {
     /// Messages that have been due since before a moment.
     pub(crate) fn overdue(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
         let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
-        let all = LANES.iter().flat_map(|lane| lines.all(*lane)).filter(|((due, _), _)| *due < before);
+        let all = Lane::ALL.iter().flat_map(|lane| lines.all(*lane)).filter(|((due, _), _)| *due < before);
         let mut found: Vec<_> = all.filter_map(|(_, slot)| self.slots.get(slot)).map(|open| open.id).collect();
         found.sort_unstable();
         found.truncate(limit);
@@ -126,7 +126,7 @@ impl OpenSet {
     /// Messages that could have left before a moment.
     pub(crate) fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
         let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
-        let all = LANES.iter().flat_map(|lane| lines.all(*lane));
+        let all = Lane::ALL.iter().flat_map(|lane| lines.all(*lane));
         let standing = all.filter_map(|(_, slot)| self.slots.standing(slot));
         let late = |one: &Standing| one.since.max(one.scheduled(self.ahead_ms)) < before;
         let mut found: Vec<_> = standing.filter(late).map(|one| one.id).collect();
@@ -175,18 +175,18 @@ impl OpenSet {
 
     pub(crate) fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {
         let lines = self.lines.get(&channel)?;
-        LANES.iter().filter_map(|lane| lines.next_due(*lane)).min()
+        Lane::ALL.iter().filter_map(|lane| lines.next_due(*lane)).min()
     }
 
     pub(crate) fn next_due_after(&self, channel: ChannelId, now: Timestamp) -> Option<Timestamp> {
         let lines = self.lines.get(&channel)?;
-        LANES.iter().filter_map(|lane| lines.next_later(*lane, now)).min()
+        Lane::ALL.iter().filter_map(|lane| lines.next_later(*lane, now)).min()
     }
 
     /// When the first message of each channel and lane is due.
     pub(crate) fn all_due(&self) -> Vec<Wakeup> {
         let of_channel =
-            |(channel, lines): (&ChannelId, &Lines)| LANES.map(|lane| lines.next_due(lane).map(|due| (*channel, lane, due)));
+            |(channel, lines): (&ChannelId, &Lines)| Lane::ALL.map(|lane| lines.next_due(lane).map(|due| (*channel, lane, due)));
         let mut all: Vec<Wakeup> = self.lines.iter().flat_map(of_channel).flatten().collect();
         all.sort_unstable();
         all
