@@ -86,6 +86,7 @@ const MOST_OPEN: usize = 64;
 /// A folder of the real file system.
 pub struct RealDisk {
     folder: PathBuf,
+    writes: bool,
     open: Mutex<HashMap<String, Arc<File>>>,
 }
 
@@ -99,7 +100,13 @@ impl RealDisk {
         if let Some(parent) = folder.parent() {
             File::open(parent)?.sync_all()?;
         }
-        Ok(Self { folder: folder.to_owned(), open: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), writes: true, open: Mutex::default() })
+    }
+
+    /// A folder in which nothing is written, and perhaps may not be.
+    #[must_use]
+    pub fn reading(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), writes: false, open: Mutex::default() }
     }
 
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
@@ -107,7 +114,7 @@ impl RealDisk {
         if let Some(file) = open.get(name) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.folder.join(name))?);
+        let file = Arc::new(OpenOptions::new().read(true).write(self.writes).open(self.folder.join(name))?);
         if open.len() >= MOST_OPEN {
             open.clear();
         }

@@ -5,6 +5,7 @@
 //! SQL stays in this crate.
 
 pub mod api;
+pub mod backup;
 mod body;
 pub mod conformance;
 pub mod directory;

@@ -2,6 +2,7 @@
 //! truth for itself; every change is one durable transaction.
 
 mod apply;
+mod copied;
 mod desired;
 mod rows;
 mod spec;
@@ -9,6 +10,7 @@ mod spec;
 mod tests;
 
 pub use self::apply::{Action, Applied, ApplyOptions, Change, MadeToken};
+pub(crate) use self::copied::opens_with;
 pub use self::desired::{DesiredChannel, DesiredDirectory, DesiredPerson, DesiredTeam, DesiredToken};
 
 use crate::seal::{SealError, Sealer, Secret};

@@ -44,7 +44,7 @@ pub fn check(folder: &Path) -> io::Result<Report> {
     std::fs::metadata(&log)?;
     let index = folder.join("index.sqlite");
     let known = index.exists().then(|| index::Learned::read(&index)).transpose();
-    let mut report = check_with(&RealDisk::open(&log)?, known.as_ref().ok().and_then(Option::as_ref))?;
+    let mut report = check_with(&RealDisk::reading(&log), known.as_ref().ok().and_then(Option::as_ref))?;
     if let Err(error) = known {
         report.illegal.push(error.to_string());
     }

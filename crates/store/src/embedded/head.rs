@@ -195,7 +195,10 @@ impl Keeper {
                 Ok(Next::Wait(shared.carry(|answer| Op::Base(head + 1, answer))))
             }
             Truncation::Based(head, sequence) if sequence <= durable => {
-                shared.remove_segment(head)?;
+                if !shared.remove_segment(head)? {
+                    self.truncation = Truncation::Based(head, sequence);
+                    return Ok(Next::Rest);
+                }
                 self.lengths.remove(&head);
                 Ok(Next::Again)
             }

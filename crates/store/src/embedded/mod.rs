@@ -1,5 +1,6 @@
 //! The durable queue in one folder: a log that is the truth, and an SQLite index that follows it.
 
+mod backup;
 mod bodies;
 mod check;
 mod core;
@@ -10,11 +11,14 @@ mod lines;
 mod log;
 mod open_set;
 mod record;
+mod restored;
 mod run;
 #[cfg(feature = "simulation")]
 pub mod stepped;
 mod wire;
 
+#[cfg(test)]
+mod backup_tests;
 #[cfg(test)]
 mod body_tests;
 #[cfg(test)]
@@ -22,12 +26,18 @@ mod crash_tests;
 #[cfg(test)]
 mod head_tests;
 #[cfg(test)]
+mod restored_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::check::{Report, check};
 #[doc(hidden)]
 pub use self::fuzz::log_record;
 pub use self::log::Findings;
+pub use self::restored::{RESTORED, adopt, is_unfinished};
+
+pub(crate) use self::backup::{Caught, Source, copy_database};
+pub(crate) use self::restored::{Origin, fill};
 
 use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
 use self::head::{Keeper, Next, Policy};
@@ -54,7 +64,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// The format of the folder that this version writes.
-const FORMAT: &str = "sendero queue 3\n";
+pub(crate) const FORMAT: &str = "sendero queue 3\n";
 /// Bytes of one batch, at most about.
 const BATCH_BYTES: usize = 8 << 20;
 /// Records the index may be behind before acceptance waits for it.
@@ -155,6 +165,9 @@ pub enum OpenError {
         /// What we know.
         known: &'static str,
     },
+    /// A restore into it was interrupted.
+    #[error("a restore into {0} did not finish; empty the data folder, and run 'sendero restore' again")]
+    Unfinished(PathBuf),
     /// The disk.
     #[error("{path}: {error}")]
     Io {
@@ -214,6 +227,10 @@ struct Shared<D> {
     bodies: Arc<D>,
     /// Files to be removed.
     spare: Mutex<Vec<FileId>>,
+    /// A backup is being taken: no segment and no file of a body is removed.
+    held_back: Mutex<bool>,
+    /// Where the log ends durably.
+    end: Mutex<Position>,
     open: Arc<Mutex<OpenSet>>,
     inbox: Mutex<Inbox>,
     inbox_changed: Condvar,
@@ -273,7 +290,7 @@ impl Embedded<RealDisk> {
     }
 }
 
-fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join("LOCK");
     let io = |error| OpenError::Io { path: path.clone(), error };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
@@ -329,6 +346,7 @@ impl<D: Disk> Embedded<D> {
         index_path: PathBuf,
         mut options: Options,
     ) -> Result<(Self, Core<D>, Index), OpenError> {
+        let restored = restored::found(&*disk, &options.folder)?;
         let mut index = Index::open(&index_path)?;
         let (mut core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
         let damaged = !findings.damaged.is_empty() || findings.missing_segments > 0;
@@ -339,6 +357,8 @@ impl<D: Disk> Embedded<D> {
             disk,
             bodies,
             spare: Mutex::default(),
+            held_back: Mutex::default(),
+            end: Mutex::default(),
             open,
             inbox: Mutex::default(),
             inbox_changed: Condvar::new(),
@@ -362,7 +382,12 @@ impl<D: Disk> Embedded<D> {
         });
         let queue = Self { shared, threads: Mutex::default(), findings, _lock: None };
         let log = options.folder.join("log");
-        queue.settle_interrupted(&mut core, &options).map_err(|error| OpenError::Io { path: log, error })?;
+        let settled = match &restored {
+            Some(origin) => queue.hold_restored(&mut core, &options, origin),
+            None => queue.settle_interrupted(&mut core, &options),
+        };
+        settled.map_err(|error| OpenError::Io { path: log, error })?;
+        *guard(&queue.shared.end) = core.log.end();
         Ok((queue, core, index))
     }
 
@@ -656,6 +681,7 @@ impl<D: Disk> Shared<D> {
         let index = Follower { sequence: self.indexed.load(Ordering::Relaxed), no_space: self.index_full.load(Ordering::Relaxed) };
         core.log.closed = self.closed_segment.load(Ordering::Relaxed);
         let step = core.step(ops, index);
+        *guard(&self.end) = core.log.end();
         self.syncs.fetch_add(1, Ordering::Relaxed);
         if step.no_space {
             *guard(&self.room) = Some(Room { until: Instant::now() + TRY_AGAIN, found: Err("the disk is full".into()) });
@@ -910,6 +936,9 @@ impl<D: Disk> Shared<D> {
 
     /// Lets the segments go that nobody needs any more, and forgets old mail.
     fn tidy(&self, keeper: &mut Keeper) {
+        if self.is_held_back() {
+            return;
+        }
         // First: on a full disk it may be what lets everything else go on.
         self.remove_bodies_that_rested();
         loop {
@@ -983,7 +1012,12 @@ impl<D: Disk> Shared<D> {
         self.closed_segment.store(segment, Ordering::Relaxed);
     }
 
-    fn remove_segment(&self, segment: u32) -> Result<(), StoreError> {
+    /// Removes a segment; false while a backup holds it back.
+    fn remove_segment(&self, segment: u32) -> Result<bool, StoreError> {
+        let held_back = guard(&self.held_back);
+        if *held_back {
+            return Ok(false);
+        }
         let io = |error: std::io::Error| StoreError::Io(format!("segment {segment}: {error}"));
         match self.disk.remove(&log::name_of(segment)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
@@ -992,7 +1026,7 @@ impl<D: Disk> Shared<D> {
         lock(&self.open).segments.remove(&segment);
         self.forget(Forget::Segments(segment + 1));
         tracing::info!(segment, "the oldest segment of the log is gone");
-        Ok(())
+        Ok(true)
     }
 }
 

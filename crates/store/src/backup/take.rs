@@ -1,0 +1,171 @@
+//! Takes a backup, of a gateway that runs or of one that does not.
+
+use super::manifest::{FORMAT, LogEnd, Manifest};
+use super::target::{Room, Target};
+use super::{BackupError, DIRECTORY, ID, Tell};
+use crate::api::StoreError;
+use crate::disk::Disk;
+use crate::embedded::{self, Caught, Embedded, Source};
+use mail::Timestamp;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What is to be done.
+pub struct Plan {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Where the backup is to be; nothing may be there.
+    pub folder: PathBuf,
+    /// Bytes that are left free on the disk of the data.
+    pub min_free: u64,
+    /// When it is taken, by the wall clock.
+    pub at: Timestamp,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Summary {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Its files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages that were open.
+    pub open_messages: u64,
+    /// Their recipients that were.
+    pub open_recipients: u64,
+    /// Where the log was cut: segment and offset.
+    pub log_end: (u32, u32),
+    /// Milliseconds that it took.
+    pub took_ms: u64,
+    /// What an administrator should look into, in words.
+    pub warnings: Vec<String>,
+}
+
+/// Takes a backup while mail comes in and leaves. Meanwhile nothing is removed from the queue.
+///
+/// # Errors
+/// See [`BackupError`]; nothing of it is left then.
+pub fn of_running<D: Disk>(queue: &Embedded<D>, plan: &Plan, tell: Tell<'_>) -> Result<Summary, BackupError> {
+    take(queue.source().ok_or(BackupError::Running)?, plan, None, tell)
+}
+
+/// Takes a backup of a data folder that no gateway has; none can start meanwhile.
+///
+/// # Errors
+/// See [`BackupError`]; nothing of it is left then.
+pub fn of_stopped(plan: &Plan, tell: Tell<'_>) -> Result<Summary, BackupError> {
+    let queue = plan.data_dir.join("queue");
+    if !queue.join("log").exists() {
+        return Err(BackupError::Nothing(plan.data_dir.clone()));
+    }
+    take(Source::stopped(&queue)?, plan, None, tell)
+}
+
+/// The order matters: the index first, so that it is never ahead of the log; the bodies when it is known which are
+/// named; the directory last, so that it knows every channel of the log.
+pub(crate) fn take<D: Disk>(source: Source<D>, plan: &Plan, room: Option<Room>, tell: Tell<'_>) -> Result<Summary, BackupError> {
+    let begun = Instant::now();
+    let mut target = Target::begin(&plan.folder, &plan.data_dir, plan.min_free, room)?;
+    let directory = plan.data_dir.join(DIRECTORY);
+    target.progress.total_bytes = needed(&source, &directory)?;
+    target.make_room(target.progress.total_bytes)?;
+    target.tell("history", 0, tell)?;
+    if source.index.exists() {
+        let path = target.place("queue/index.sqlite")?;
+        source.copy_index(&path).map_err(|error| full(&target, error))?;
+        let bytes = length(&path);
+        target.tell("history", bytes, tell)?;
+    }
+    let end = source.end()?;
+    for (name, bytes) in source.segments(end)? {
+        let read = |at, length| source.log.read_at(&name, at, length);
+        target.copy(&format!("queue/log/{name}"), bytes, "log", read, tell)?;
+        source.log.close(&name);
+    }
+    let format = embedded::FORMAT.as_bytes();
+    target.copy("queue/format", format.len() as u64, "log", |_, _| Ok(format.to_vec()), tell)?;
+    let caught = Caught::up(&target.path("queue"))?;
+    let mut warnings = copy_bodies(&source, &caught, &mut target, tell)?;
+    if caught.is_damaged {
+        warnings.push("the log is damaged, and so is the backup of it: see 'sendero store check'".to_owned());
+    }
+    let (open_messages, open_recipients) = (caught.open_messages, caught.open_recipients);
+    caught.finish(&target.path("queue")).map_err(|error| full(&target, error))?;
+    target.tell("directory", 0, tell)?;
+    let path = target.place(DIRECTORY)?;
+    embedded::copy_database(&directory, &path).map_err(|error| full(&target, error))?;
+    copy_id(&plan.data_dir, &mut target, tell)?;
+    drop(source);
+    let files = target.entries(tell)?;
+    let manifest = Manifest {
+        format: FORMAT,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        at: plan.at,
+        queue_format: embedded::FORMAT.trim_ascii_end().to_owned(),
+        log_end: LogEnd { segment: end.segment, offset: end.offset },
+        open_messages,
+        open_recipients,
+        files,
+    };
+    let folder = target.finish(&manifest)?;
+    Ok(Summary {
+        folder,
+        files: manifest.files.len() as u64,
+        bytes: manifest.bytes(),
+        open_messages,
+        open_recipients,
+        log_end: (end.segment, end.offset),
+        took_ms: u64::try_from(begun.elapsed().max(Duration::from_millis(1)).as_millis()).unwrap_or(u64::MAX),
+        warnings,
+    })
+}
+
+/// Bytes that it will have, about.
+fn needed<D: Disk>(source: &Source<D>, directory: &Path) -> Result<u64, BackupError> {
+    let log: u64 = source.segments(source.end()?)?.iter().map(|(_, bytes)| bytes).sum();
+    let bodies: u64 = source.files()?.iter().map(|(_, bytes)| bytes).sum();
+    Ok(log + bodies + length(&source.index) + length(directory))
+}
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |found| found.len())
+}
+
+fn full(target: &Target, error: StoreError) -> BackupError {
+    match error {
+        StoreError::NoSpace(why) => BackupError::NoRoom { folder: target.folder().to_owned(), why },
+        other => other.into(),
+    }
+}
+
+/// Copies the files that open mail has, and those that are still kept; says which are missing.
+fn copy_bodies<D: Disk>(
+    source: &Source<D>,
+    caught: &Caught,
+    target: &mut Target,
+    tell: Tell<'_>,
+) -> Result<Vec<String>, BackupError> {
+    for (name, bytes) in source.files()? {
+        if !caught.names(&name)? {
+            continue;
+        }
+        let read = |at, length| source.bodies.read_at(&name, at, length);
+        target.copy(&format!("queue/bodies/{name}"), bytes, "bodies", read, tell)?;
+        source.bodies.close(&name);
+    }
+    let is_missing = |name: &String| !target.path(&format!("queue/bodies/{name}")).exists();
+    let missing = caught.open_files().into_iter().filter(is_missing);
+    Ok(missing.map(|name| format!("queue/bodies/{name} is missing: the message that it is of will be held")).collect())
+}
+
+fn copy_id(data_dir: &Path, target: &mut Target, tell: Tell<'_>) -> Result<(), BackupError> {
+    match std::fs::read(data_dir.join(ID)) {
+        // The settings name the key.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(BackupError::at(&data_dir.join(ID))(error)),
+        Ok(id) => target.copy(ID, id.len() as u64, "directory", |_, _| Ok(id.clone()), tell),
+    }
+}

@@ -1,0 +1,209 @@
+//! What a backup takes from a queue, while it is in use or not: its index, its log up to a durable place, and the
+//! files of bodies that those name.
+
+use super::index::Index;
+use super::log::{self, Position};
+use super::{Embedded, OpenError, Options, Shared, guard, lock, lock_folder, recover};
+use crate::api::StoreError;
+use crate::body::{FileId, file_name, file_of};
+use crate::disk::{Disk, RealDisk};
+use mail::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a copy waits for those who write.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A queue that is being copied: nothing of it is removed as long as this is there.
+pub(crate) struct Source<D: Disk> {
+    pub log: Arc<D>,
+    pub bodies: Arc<D>,
+    pub index: PathBuf,
+    held: Held<D>,
+}
+
+enum Held<D: Disk> {
+    /// A gateway writes to it, and removes nothing.
+    Running(Arc<Shared<D>>),
+    /// Nobody has it but us.
+    Stopped(#[expect(dead_code, reason = "the lock is held as long as this is there")] File),
+}
+
+impl<D: Disk> Embedded<D> {
+    /// The queue, to be copied while it is in use; `None` while somebody else does.
+    pub(crate) fn source(&self) -> Option<Source<D>> {
+        let shared = Arc::clone(&self.shared);
+        {
+            let mut held_back = guard(&shared.held_back);
+            if std::mem::replace(&mut *held_back, true) {
+                return None;
+            }
+        }
+        tracing::info!("a backup begins: segments of the log and files of bodies stay until it ends");
+        let (log, bodies, index) = (Arc::clone(&shared.disk), Arc::clone(&shared.bodies), shared.index_path.clone());
+        Some(Source { log, bodies, index, held: Held::Running(shared) })
+    }
+}
+
+impl Source<RealDisk> {
+    /// The queue of a folder that no gateway has.
+    ///
+    /// # Errors
+    /// In use, made by another version, or the disk.
+    pub(crate) fn stopped(folder: &Path) -> Result<Self, OpenError> {
+        let io = |error| OpenError::Io { path: folder.to_owned(), error };
+        std::fs::metadata(folder.join("log")).map_err(io)?;
+        let lock = lock_folder(folder)?;
+        super::check_format(folder)?;
+        let log = Arc::new(RealDisk::reading(&folder.join("log")));
+        super::restored::found(&*log, folder)?;
+        let bodies = Arc::new(RealDisk::reading(&folder.join("bodies")));
+        Ok(Self { log, bodies, index: folder.join("index.sqlite"), held: Held::Stopped(lock) })
+    }
+}
+
+impl<D: Disk> Source<D> {
+    /// Where the log ends: what lies before is durable. After a crash the last batch may be torn there.
+    pub(crate) fn end(&self) -> io::Result<Position> {
+        if let Held::Running(shared) = &self.held {
+            return Ok(*guard(&shared.end));
+        }
+        let Some(segment) = log::segments(&*self.log)?.last().copied() else { return Ok(Position::default()) };
+        let length = self.log.length(&log::name_of(segment))?;
+        Ok(Position { segment, offset: u32::try_from(length).unwrap_or(u32::MAX) })
+    }
+
+    /// The segments up to a place, oldest first, each with so many bytes of it.
+    pub(crate) fn segments(&self, end: Position) -> io::Result<Vec<(String, u64)>> {
+        let before = log::segments(&*self.log)?.into_iter().filter(|segment| *segment <= end.segment);
+        let length = |segment| {
+            let name = log::name_of(segment);
+            let length = if segment == end.segment { u64::from(end.offset) } else { self.log.length(&name)? };
+            Ok((name, length))
+        };
+        before.map(length).collect()
+    }
+
+    /// The files of bodies that are there, each with its length.
+    pub(crate) fn files(&self) -> io::Result<Vec<(String, u64)>> {
+        let names = match self.bodies.list() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names?,
+        };
+        let mut files = Vec::new();
+        for name in names.into_iter().filter(|name| file_of(name).is_some()) {
+            match self.bodies.length(&name) {
+                // What a client left half-sent.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                length => files.push((name, length?)),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Copies the index as of now; what it knows, the log has had before.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn copy_index(&self, to: &Path) -> Result<(), StoreError> {
+        if self.index.exists() { copy_database(&self.index, to) } else { Ok(()) }
+    }
+}
+
+impl<D: Disk> Drop for Held<D> {
+    fn drop(&mut self) {
+        if let Self::Running(shared) = self {
+            *guard(&shared.held_back) = false;
+            tracing::info!("a backup has ended: segments of the log and files of bodies go again in their time");
+        }
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    /// A backup is being taken.
+    pub(super) fn is_held_back(&self) -> bool {
+        *guard(&self.held_back)
+    }
+}
+
+/// Writes a database as one file, as of one moment, whoever writes to it meanwhile.
+///
+/// # Errors
+/// SQLite's.
+pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let connection = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(PATIENCE)?;
+    let target = to.to_str().ok_or_else(|| StoreError::Io(format!("{}: the path is not UTF-8", to.display())))?;
+    connection.execute("VACUUM INTO ?1", [target])?;
+    Ok(())
+}
+
+/// A copied queue whose index knows all of its log.
+pub(crate) struct Caught {
+    pub open_messages: u64,
+    pub open_recipients: u64,
+    /// The log is damaged somewhere: files of bodies may be named where it cannot be read.
+    pub is_damaged: bool,
+    /// The files that open mail has.
+    open: HashSet<FileId>,
+    index: Index,
+}
+
+impl Caught {
+    /// Lets the index of a copied queue learn the rest of its log, and cuts off what is torn at its end.
+    ///
+    /// # Errors
+    /// It would not open.
+    pub(crate) fn up(folder: &Path) -> Result<Self, OpenError> {
+        let io = |error| OpenError::Io { path: folder.to_owned(), error };
+        let path = folder.join("index.sqlite");
+        let mut index = Index::open(&path)?;
+        let options = Options { reserve: 0, min_free: 0, cache_bytes: 0, ..Options::new(folder, Timestamp(0)) };
+        let log = Arc::new(RealDisk::open(&folder.join("log")).map_err(io)?);
+        let (core, findings) = recover(log, &mut index, &path, &options)?;
+        let is_damaged = !findings.damaged.is_empty() || findings.missing_segments > 0;
+        let open = lock(&core.open);
+        let totals = open.totals;
+        let open_recipients = mail::RecipientState::ALL.iter().zip(totals.by_state).filter(|(state, _)| !state.is_final());
+        Ok(Self {
+            open_messages: totals.open_messages,
+            open_recipients: open_recipients.map(|(_, count)| count).sum(),
+            is_damaged,
+            open: open.bodies.of_open().map(|(_, file, _)| file).collect(),
+            index,
+        })
+    }
+
+    /// True for the file of a body that is named: its mail is open, or ended and still kept.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn names(&self, file: &str) -> Result<bool, StoreError> {
+        let Some(id) = file_of(file) else { return Ok(false) };
+        if self.is_damaged || self.open.contains(&id) {
+            return Ok(true);
+        }
+        Ok(self.index.resting(id)?.is_some())
+    }
+
+    /// The files that open mail has.
+    pub(crate) fn open_files(&self) -> Vec<String> {
+        self.open.iter().map(|file| file_name(*file)).collect()
+    }
+
+    /// Leaves the index as one file.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn finish(self, folder: &Path) -> Result<(), StoreError> {
+        drop(self.index);
+        let connection = Connection::open(folder.join("index.sqlite"))?;
+        let mode: String = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0))?;
+        if mode == "delete" { Ok(()) } else { Err(StoreError::Io(format!("index: its journal mode stays {mode}"))) }
+    }
+}

@@ -1,0 +1,179 @@
+//! A queue that was restored from a backup, or copied by hand: another gateway may have sent what is open in it.
+//!
+//! A file beside the segments says so until every open message is held by a record of the log. Nothing is leased
+//! before that. A second file stands there while a restore is filling the folder: such a queue does not open.
+
+use super::core::{Core, Owed, lock};
+use super::{Embedded, Follower, OpenError, Options, REPLY_MAY_TAKE, check_format, guard, lock_folder};
+use crate::api::{AttemptRecord, Settled, Settlement, Spend, Spending, Steer};
+use crate::disk::{Disk, RealDisk};
+use mail::pace::Spent;
+use mail::{Move, Timestamp};
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Says that what is open must be held, and why.
+const MARK: &str = "restored";
+/// Says that not everything is there yet.
+const FILLING: &str = "restoring";
+/// Messages that are held in one batch.
+const HOLD_AT_ONCE: usize = 4096;
+/// Bytes of a mark, at most.
+const LONG_MARK: usize = 200;
+
+/// How the last words about a recipient begin that was held because its queue was restored.
+pub const RESTORED: &str = "held by the gateway, because it was restored";
+
+/// Where a queue comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A backup that was taken then.
+    Backup(Timestamp),
+    /// A folder that was copied by hand and adopted then.
+    Copy(Timestamp),
+    /// As the mark has it; empty when that was lost.
+    Said(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backup(at) => write!(f, "restored from the backup of {at}"),
+            Self::Copy(at) => write!(f, "restored by a copy of its folder, adopted {at}"),
+            Self::Said(words) if words.starts_with("restored") => f.write_str(words),
+            Self::Said(_) => f.write_str("restored"),
+        }
+    }
+}
+
+/// Marks the queue of a folder whose gateway is stopped: at its next start every open message is held.
+///
+/// Doing it again changes nothing.
+///
+/// # Errors
+/// In use, no queue, made by another version, or the disk.
+pub fn adopt(folder: &Path, now: Timestamp) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { path: folder.to_owned(), error };
+    std::fs::metadata(folder.join("log")).map_err(io)?;
+    let _lock = lock_folder(folder)?;
+    check_format(folder)?;
+    let log = RealDisk::open(&folder.join("log")).map_err(io)?;
+    match found(&log, folder)? {
+        Some(_) => Ok(()),
+        None => mark(&log, &Origin::Copy(now)).map_err(io),
+    }
+}
+
+/// True for the folder of a queue into which a restore did not finish.
+#[must_use]
+pub fn is_unfinished(folder: &Path) -> bool {
+    folder.join("log").join(FILLING).exists()
+}
+
+/// Fills a new log: whatever happens meanwhile, it does not open, or everything in it is held.
+///
+/// # Errors
+/// Those of `copy`, and the disk's.
+pub(crate) fn fill<D: Disk, E: From<io::Error>>(log: &D, origin: &Origin, copy: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    log.create(FILLING)?;
+    log.sync_folder()?;
+    mark(log, origin)?;
+    copy()?;
+    log.sync_folder()?;
+    log.remove(FILLING)?;
+    log.sync_folder()?;
+    Ok(())
+}
+
+fn mark<D: Disk>(log: &D, origin: &Origin) -> io::Result<()> {
+    match log.create(MARK) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    log.write_at(MARK, 0, origin.to_string().as_bytes())?;
+    log.sync(MARK)?;
+    log.sync_folder()
+}
+
+/// Whether the queue is to be held, and why.
+///
+/// # Errors
+/// Not everything is there, or the disk.
+pub(crate) fn found<D: Disk>(log: &D, folder: &Path) -> Result<Option<Origin>, OpenError> {
+    let io = |error| OpenError::Io { path: folder.join("log"), error };
+    let names = log.list().map_err(io)?;
+    let has = |name: &str| names.iter().any(|one| one == name);
+    if has(FILLING) {
+        return Err(OpenError::Unfinished(folder.to_owned()));
+    }
+    if !has(MARK) {
+        return Ok(None);
+    }
+    let bytes = log.read_at(MARK, 0, LONG_MARK).map_err(io)?;
+    Ok(Some(Origin::Said(String::from_utf8_lossy(&bytes).trim_matches(['\0', '\n', ' ']).to_owned())))
+}
+
+impl<D: Disk> Embedded<D> {
+    /// Holds everything that is open, durably, and then forgets that the queue was restored.
+    pub(super) fn hold_restored(&self, core: &mut Core<D>, options: &Options, origin: &Origin) -> io::Result<()> {
+        let owed = restored(core, options, origin);
+        tracing::warn!(orders = owed.len(), "held: everything that is open, because the queue was {origin}");
+        for piece in owed.chunks(HOLD_AT_ONCE) {
+            core.owed = piece.to_vec();
+            let step = core.step(Vec::new(), Follower::default());
+            if let Some(why) = step.failed {
+                return Err(io::Error::other(why));
+            }
+            if !core.owed.is_empty() {
+                // It must not begin before: mail would leave that was perhaps sent.
+                return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk has no room to hold what was restored"));
+            }
+            let mut outbox = guard(&self.shared.outbox);
+            outbox.taken += step.entries.len() as u64;
+            outbox.entries.extend(step.entries);
+        }
+        self.shared.disk.remove(MARK)?;
+        self.shared.disk.sync_folder()
+    }
+}
+
+/// The orders that hold everything that is open: first what was being handed over, then what waited.
+fn restored<D: Disk>(core: &Core<D>, options: &Options, origin: &Origin) -> Vec<Owed> {
+    let open = lock(&core.open);
+    let steady = (options.steady)(open.heartbeat.as_ref());
+    let handed = open.interrupted().into_iter().map(|one| {
+        let spending = one.spend.map_or(Spending::Uncounted, |Spend { account, from, units }| {
+            Spending::Spent(Spent { account, from, units, age_from: steady.plus(REPLY_MAY_TAKE) })
+        });
+        let said = format!("held by the gateway, because it was {origin} while it was being handed over: perhaps it was sent");
+        let recipients = one.rows.iter().map(|(index, _)| Settled {
+            index: *index,
+            to: Move::Hold,
+            due: steady,
+            counts: true,
+            said: mail::Diagnostic::own(None, said.clone()),
+            cause: Some(mail::Cause::Interrupted),
+            suppress: None,
+        });
+        let settle = Settlement {
+            message: one.message,
+            channel: one.channel,
+            at: options.now,
+            relay: String::new(),
+            spending,
+            recipients: recipients.collect(),
+        };
+        Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() })
+    });
+    let waited = open.queued_before(u64::MAX).into_iter().map(|message| {
+        let by = format!("the gateway, because it was {origin}; perhaps it was sent since");
+        Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at: options.now })
+    });
+    handed.chain(waited).collect()
+}
+
+#[cfg(test)]
+pub(super) fn mark_for_tests<D: Disk>(log: &D, origin: &Origin) {
+    mark(log, origin).expect("the disk of a test");
+}
