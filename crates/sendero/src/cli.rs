@@ -78,6 +78,16 @@ pub enum Command {
     /// Look at the settings
     #[command(subcommand)]
     Config(Config),
+    /// Write a copy of everything that is kept into a new folder, while the gateway runs or not
+    Backup {
+        /// The folder; it must not be there
+        folder: PathBuf,
+    },
+    /// Put a backup into an empty data folder; what is open in it is held
+    Restore {
+        /// The backup's folder
+        folder: PathBuf,
+    },
     /// Look at what is kept on disk
     #[command(subcommand)]
     Store(Store),
@@ -233,13 +243,20 @@ pub enum Message {
         #[arg(long, value_name = "ADDRESS")]
         recipient: Vec<String>,
     },
-    /// Let a held message go on
+    /// Let a held message go on, or all that are held because they were restored
     Release {
         /// The message's id
-        id: String,
+        #[arg(required_unless_present = "restored", conflicts_with = "restored")]
+        id: Option<String>,
         /// Only this recipient; may be given several times
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", conflicts_with = "restored")]
         recipient: Vec<String>,
+        /// Everything that is held because it was restored from a backup or adopted
+        #[arg(long)]
+        restored: bool,
+        /// Of that, only what is on this channel
+        #[arg(long, value_name = "NAME", requires = "restored")]
+        channel: Option<String>,
     },
     /// Try again what failed, expired or was cancelled, as a new message
     Retry {
@@ -354,6 +371,12 @@ pub enum Config {
 /// What to do with the disk.
 #[derive(Debug, Subcommand)]
 pub enum Store {
-    /// Compare the log with its index, and every record with the table of states
-    Check,
+    /// Compare the log with its index, and every record with the table of states; of a backup its checksums, too
+    Check {
+        /// A backup, or another data folder [default: the data folder]
+        folder: Option<PathBuf>,
+    },
+    /// After a data folder was copied by hand: hold what is open in it at the next start, since the gateway it was copied
+    /// from may have sent it
+    Adopt,
 }

@@ -1,6 +1,7 @@
 //! What the commands do, and how the process ends.
 
 mod ask;
+mod backup;
 mod explain;
 pub mod send;
 mod serve;
@@ -8,7 +9,7 @@ mod serve;
 use crate::cli::{Cli, Command, Config, Output, Store};
 use crate::client::{Client, ClientError};
 use crate::settings::{Flags, Loaded, Settings, SettingsError, load};
-use crate::{logging, show, tour};
+use crate::{logging, tour};
 use std::process::ExitCode;
 
 /// No gateway runs, as sysexits.h has it: a service is unavailable.
@@ -86,13 +87,17 @@ fn run(cli: Cli) -> Result<ExitCode, CommandError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Explain(what) => explain::explain(&what, &loaded.settings.replies, cli.output),
-        Command::Store(Store::Check) => check_store(&loaded, cli.output),
-        command => {
-            let named = loaded.file.is_some() || loaded.settings.data_dir != Settings::defaults().data_dir;
-            let client = Client::new(loaded.settings.socket()).of_any_user(named);
-            block_on(ask::ask(&client, command, cli.output))
-        }
+        Command::Store(Store::Check { folder }) => backup::check(&loaded.settings, folder.as_deref(), cli.output),
+        Command::Store(Store::Adopt) => backup::adopt(&loaded.settings, cli.output),
+        Command::Restore { folder } => backup::restore(&loaded.settings, &folder, cli.output),
+        Command::Backup { folder } => backup::backup(&client(&loaded), &loaded.settings, &folder, cli.output),
+        command => block_on(ask::ask(&client(&loaded), command, cli.output)),
     }
+}
+
+fn client(loaded: &Loaded) -> Client {
+    let named = loaded.file.is_some() || loaded.settings.data_dir != Settings::defaults().data_dir;
+    Client::new(loaded.settings.socket()).of_any_user(named)
 }
 
 fn serve_logged(loaded: Loaded, apply: Option<&std::path::Path>) -> Result<ExitCode, CommandError> {
@@ -124,11 +129,4 @@ fn check_settings(loaded: &Loaded) -> Result<(), CommandError> {
     println!("{file}: no problem found");
     println!("data folder: {}", settings.data_dir.display());
     Ok(())
-}
-
-fn check_store(loaded: &Loaded, output: Output) -> Result<ExitCode, CommandError> {
-    let folder = loaded.settings.data_dir.join("queue");
-    let report = store::embedded::check(&folder).map_err(|problem| CommandError::about(folder.display(), problem))?;
-    show::store_report(&report, output);
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,5 +1,6 @@
 //! The wiring: store, directory, doors, scheduler and HTTP side of one running gateway.
 
+use crate::backups::Backups;
 use crate::directory_wire;
 use crate::metrics;
 use crate::scheduler::{Parts, Scheduler, Suppressed};
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::directory::{ApplyOptions, DesiredDirectory, DirectoryError, DirectoryStore, MadeToken};
-use store::embedded::{Embedded, Options};
+use store::embedded::{Embedded, OpenError, Options, is_unfinished};
 use store::seal::{Sealer, default_key_path};
 use store::{KeptBack, Queue};
 use tokio::net::{TcpListener, UnixListener};
@@ -57,6 +58,7 @@ pub struct Gateway {
     pub scheduler: Scheduler,
     smarthosts: Arc<SmarthostTransport>,
     clock: Arc<Steady>,
+    backups: Arc<Backups>,
     about: About,
 }
 
@@ -89,7 +91,9 @@ impl Gateway {
         let clock = Arc::new(Steady::default());
         let broken = Broken::default();
         let rules = Arc::new(settings.replies.load()?);
-        let (queue, directory) = open_data(settings, &rules, &clock, &broken, desired).await?;
+        let (store, directory) = open_data(settings, &rules, &clock, &broken, desired).await?;
+        let queue: Arc<dyn Queue> = store.clone();
+        let backups = Arc::new(Backups::new(store, &settings.data_dir, settings.queue.min_free, master_key_file(settings)?));
         look_for_notices_channel(settings, &directory);
         let tls = Arc::new(open_tls(settings)?);
         let limits = settings.limits;
@@ -133,7 +137,7 @@ impl Gateway {
             notices_channel: settings.notices.as_ref().map(|notices| notices.channel.clone()),
             notices: settings.notices.as_ref().map(|notices| format!("by channel '{}', from {}", notices.channel, notices.from)),
         };
-        let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, about });
+        let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, backups, about });
         let connections = Connections::new(limits.http_connections, stop.clone());
         // The command line has places of its own: whoever fills those of the network does not lock it out.
         let local_connections = Connections::new(LOCAL_CONNECTIONS, stop.clone());
@@ -187,12 +191,17 @@ impl Running {
         tracing::info!(grace_s = STOP_GRACE.as_secs(), "stopping: no new mail, open transactions may end");
         self.stop.cancel();
         self.doors.close();
+        let backups = Arc::clone(&self.gateway.backups);
+        let backup_ended = tokio::task::spawn_blocking(move || backups.stop());
         tokio::join!(
             self.gateway.scheduler.stop(STOP_GRACE),
             self.doors.wait(),
             self.connections.ended(),
             self.local_connections.ended()
         );
+        if backup_ended.await.is_err() {
+            tracing::error!("the backup did not end in order");
+        }
         // What was spent until now is known to be older than a machine that is off from here on.
         beat(&self.gateway.clock, &self.gateway.queue).await;
         let queue = Arc::clone(&self.gateway.queue);
@@ -218,7 +227,7 @@ async fn open_data(
     clock: &Arc<Steady>,
     broken: &Broken,
     desired: Option<DesiredDirectory>,
-) -> Result<(Arc<dyn Queue>, Arc<DirectoryStore>)> {
+) -> Result<(Arc<Embedded>, Arc<DirectoryStore>)> {
     let data_dir = settings.data_dir.clone();
     let key = settings.master_key_file.clone();
     let kept = settings.queue.clone();
@@ -228,6 +237,10 @@ async fn open_data(
     tokio::task::spawn_blocking(move || {
         // The directory is opened first, and changed only once the queue's lock is ours.
         let folder = data_dir.join("queue");
+        if is_unfinished(&folder) {
+            // Before a directory and a key are made beside it.
+            return Err(OpenError::Unfinished(folder).into());
+        }
         private_folder(&folder)?;
         let path = data_dir.join("directory.sqlite");
         let directory = Arc::new(open_directory(&data_dir, &path, key.as_deref())?.with_rules(rules));
@@ -247,7 +260,7 @@ async fn open_data(
             }),
             ..Options::new(folder, now)
         };
-        let queue: Arc<dyn Queue> = Arc::new(Embedded::open(options)?);
+        let queue = Arc::new(Embedded::open(options)?);
         if let Some(desired) = desired {
             let options = ApplyOptions { dry_run: false, prune: false, by: "serve --apply".into(), now };
             let applied = directory.apply(&desired, &options)?;
@@ -287,6 +300,15 @@ fn private_folder(folder: &Path) -> Result<()> {
     made.with_context(|| format!("{}: cannot be made", folder.display()))?;
     let may_write = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
     may_write.with_context(|| format!("{}: cannot be written, and a gateway keeps its mail there", folder.display()))
+}
+
+/// Where the master key of the data lies.
+fn master_key_file(settings: &Settings) -> Result<PathBuf> {
+    let path = match &settings.master_key_file {
+        Some(key) => key.clone(),
+        None => default_key_path(&settings.data_dir)?,
+    };
+    Ok(std::path::absolute(path)?)
 }
 
 fn open_directory(data_dir: &Path, path: &Path, key: Option<&Path>) -> Result<DirectoryStore> {
@@ -529,6 +551,14 @@ impl web::Gateway for Gateway {
                 Err(_) => Err(Problem::new(500, "internal_error", "the directory's answer was lost; the log says why")),
             }
         })
+    }
+
+    fn begin_backup(&self, folder: PathBuf) -> Result<web::view::Backup, Problem> {
+        self.backups.begin(folder)
+    }
+
+    fn backup(&self) -> Option<web::view::Backup> {
+        self.backups.last()
     }
 
     fn metrics(&self) -> String {

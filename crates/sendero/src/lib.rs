@@ -1,5 +1,6 @@
 //! The program: settings, wiring, scheduler loop, metrics, command line.
 
+mod backups;
 pub mod cli;
 pub mod client;
 pub mod commands;

@@ -1,9 +1,11 @@
 //! How answers look on a terminal, and as JSON for programs.
 
+mod backups;
 mod channels;
 mod explained;
 mod waiting;
 
+pub(crate) use backups::{adopted, backup, released, restored};
 pub(crate) use channels::{channel, channel_detail, channels};
 pub(crate) use explained::explained;
 pub(crate) use waiting::{estimate, queue, retried, suppressions, unsuppressed};
@@ -13,6 +15,7 @@ use crate::commands::send::Sent;
 use comfy_table::{ContentArrangement, Table, presets};
 use mail::{RecipientState, Timestamp, WaitingKind, WaitingOn};
 use serde::Serialize;
+use store::backup::Manifest;
 use store::embedded::Report;
 use web::view;
 
@@ -238,7 +241,7 @@ fn held(status: &view::Status) -> String {
     }
 }
 
-pub(crate) fn store_report(report: &Report, output: Output) {
+pub(crate) fn store_report(report: &Report, backup: Option<&(Manifest, Vec<String>)>, output: Output) {
     let damaged: Vec<String> = report
         .findings
         .damaged
@@ -253,8 +256,23 @@ pub(crate) fn store_report(report: &Report, output: Output) {
             "torn_bytes": report.findings.torn_bytes,
             "damaged": damaged,
             "illegal": report.illegal,
-            "clean": report.is_clean(),
+            "clean": report.is_clean() && backup.is_none_or(|(_, problems)| problems.is_empty()),
+            "backup": backup.map(|(manifest, problems)| serde_json::json!({
+                "at": manifest.at,
+                "program": manifest.program,
+                "files": manifest.files.len(),
+                "bytes": manifest.bytes(),
+                "problems": problems,
+            })),
         }));
+    }
+    let damaged_files = backup.map(|(_, problems)| problems.as_slice()).unwrap_or_default();
+    if let Some((manifest, _)) = backup {
+        line("backup of", &format!("{}, by version {}", time(manifest.at), manifest.program));
+        line("files", &format!("{}, {}", manifest.files.len(), size(manifest.bytes())));
+    }
+    for text in damaged_files {
+        line("file", text);
     }
     line("records", &report.records.to_string());
     line("messages", &report.messages.to_string());
@@ -268,7 +286,7 @@ pub(crate) fn store_report(report: &Report, output: Output) {
     for text in &report.illegal {
         line("illegal", text);
     }
-    print(if report.is_clean() { "no problem found" } else { "problems found" });
+    print(if report.is_clean() && damaged_files.is_empty() { "no problem found" } else { "problems found" });
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The handlers, by what they are about.
 
+pub(crate) mod backup;
 pub(crate) mod body;
 pub(crate) mod channels;
 pub(crate) mod estimates;

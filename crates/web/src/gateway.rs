@@ -1,7 +1,7 @@
 //! What the HTTP side needs from the rest of the program, as one trait.
 
 use crate::problem::Problem;
-use crate::view::{Applied, ListenerView, TestReport};
+use crate::view::{Applied, Backup, ListenerView, TestReport};
 use intake::{AcceptRefusal, Arrival, Submitted};
 use mail::channel::ChannelMove;
 use mail::envelope::{Recipient, Ret};
@@ -9,6 +9,7 @@ use mail::limits::Limit;
 use mail::pace::{Ahead, FromId, Lessons, Why};
 use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surface, Timestamp, TokenId};
 use smtp::{ForwardPath, ReversePath};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use store::{KeptBack, Queue};
@@ -76,6 +77,15 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Makes the directory what the request says, all or nothing.
     fn apply(&self, request: ApplyRequest) -> Answer<'_, Result<Applied, Problem>>;
+
+    /// Begins a backup into a folder of the gateway's machine. It goes on when this has answered.
+    ///
+    /// # Errors
+    /// Another one is being taken.
+    fn begin_backup(&self, folder: PathBuf) -> Result<Backup, Problem>;
+
+    /// The backup that is being taken, or the last one since the start.
+    fn backup(&self) -> Option<Backup>;
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;

@@ -76,6 +76,8 @@ impl Surface {
             .route("/suppressions/{address}", delete(api::suppressions::remove))
             .route("/status", get(api::instance::status))
             .route("/apply", post(api::instance::apply))
+            .route("/backup", get(api::backup::show).post(api::backup::begin))
+            .route("/restored/release", post(api::backup::release))
             .route("/channels", get(api::channels::list))
             .route("/channels/{name}", get(api::channels::show))
             .route("/channels/{name}/test", post(api::channels::test))

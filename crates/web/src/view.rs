@@ -2,10 +2,12 @@
 //!
 //! Fields are only ever added. Times are RFC 3339 with offset.
 
+mod backup;
 mod channels;
 mod queue;
 mod wishes;
 
+pub use backup::*;
 pub use channels::*;
 pub use queue::*;
 pub use wishes::*;

@@ -1,6 +1,7 @@
 //! The API as its callers see it: every path, what is wrong with each, and who may see what.
 #![allow(clippy::unwrap_used)]
 
+mod backups;
 mod gateway;
 mod views;
 

@@ -28,6 +28,8 @@ pub(super) async fn ask(client: &Client, command: Command, output: Output) -> Re
         | Command::Explain(_)
         | Command::Config(_)
         | Command::Store(_)
+        | Command::Backup { .. }
+        | Command::Restore { .. }
         | Command::CaptureServer => {
             return Err(CommandError::Other("this command asks no gateway".to_owned()));
         }
@@ -65,7 +67,13 @@ async fn message(client: &Client, what: Message, output: Output) -> Result<(), C
         }
         Message::Cancel { id, recipient } => steer(client, &id, "cancel", &of_recipients(&recipient), output).await?,
         Message::Hold { id, recipient } => steer(client, &id, "hold", &of_recipients(&recipient), output).await?,
-        Message::Release { id, recipient } => steer(client, &id, "release", &of_recipients(&recipient), output).await?,
+        Message::Release { id: Some(id), recipient, .. } => {
+            steer(client, &id, "release", &of_recipients(&recipient), output).await?;
+        }
+        Message::Release { id: None, channel, .. } => {
+            let query: Vec<(&str, &str)> = channel.iter().map(|name| ("channel", name.as_str())).collect();
+            show::released(client.post("/api/v1/restored/release", &query, Content::Nothing).await?, output);
+        }
         Message::Retry { id, recipient } => {
             let path = format!("{}/retry", path_of(&id));
             show::retried(&client.post(&path, &of_recipients(&recipient), Content::Nothing).await?, output);

@@ -19,7 +19,7 @@ use store::{
     AcceptError, AttemptRecord, Body, Idempotency, KeptBack, NewMessage, Party, Queue, Settled, Settlement, Skip, Spending,
 };
 use web::gateway::{About, Answer, LaneWait, LimitUse, Outlook, Repeat};
-use web::view::{Applied, TestReport, TestStep};
+use web::view::{Applied, Backup, BackupState, TestReport, TestStep};
 use web::{ApplyRequest, Gateway, Principal, Problem, Receipt, Submission};
 
 pub const ANA_TOKEN: &str = "ana-token-with-enough-letters";
@@ -52,6 +52,7 @@ struct Shared {
     kept_back: Mutex<Vec<(PersonId, Timestamp, String)>>,
     tested: Mutex<String>,
     applied: Mutex<Option<serde_json::Value>>,
+    backup: Mutex<Option<Backup>>,
 }
 
 impl Fake {
@@ -71,6 +72,7 @@ impl Fake {
             kept_back: Mutex::default(),
             tested: Mutex::default(),
             applied: Mutex::default(),
+            backup: Mutex::default(),
         };
         Self { shared: Arc::new(shared), _folder: folder }
     }
@@ -121,6 +123,14 @@ impl Fake {
             recipients: vec![settled],
         };
         queue.record(AttemptRecord { settle: Some(settlement), ..AttemptRecord::default() }).await.unwrap();
+    }
+
+    /// A message is held for this reason.
+    pub async fn hold(&self, message: &str, reason: &str) {
+        let by = format!("the gateway, because it was {reason}");
+        let (message, at) = (message.parse().unwrap(), self.shared.now());
+        let order = store::Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at };
+        self.shared.queue.steer(order).await.unwrap();
     }
 
     pub fn set_state(&self, state: ChannelState) {
@@ -297,6 +307,20 @@ impl Shared {
     }
 }
 
+fn running(folder: std::path::PathBuf) -> Backup {
+    Backup {
+        folder,
+        started_at: Timestamp(BEGAN),
+        state: BackupState::Running,
+        step: "log".into(),
+        done_bytes: 1,
+        total_bytes: 2,
+        summary: None,
+        problem: None,
+        master_key_file: "/keys/master.key".into(),
+    }
+}
+
 impl Gateway for Shared {
     fn now(&self) -> Timestamp {
         Timestamp(BEGAN + 60_000)
@@ -449,6 +473,18 @@ impl Gateway for Shared {
     fn apply(&self, request: ApplyRequest) -> Answer<'_, Result<Applied, Problem>> {
         *self.applied.lock().unwrap() = Some(request.directory);
         Box::pin(std::future::ready(Ok(Applied { dry_run: request.dry_run, ..Applied::default() })))
+    }
+
+    fn begin_backup(&self, folder: std::path::PathBuf) -> Result<Backup, Problem> {
+        let mut backup = self.backup.lock().unwrap();
+        if backup.is_some() {
+            return Err(Problem::new(409, "backup_running", "a backup is being taken already"));
+        }
+        Ok(backup.insert(running(folder)).clone())
+    }
+
+    fn backup(&self) -> Option<Backup> {
+        self.backup.lock().unwrap().clone()
     }
 
     fn metrics(&self) -> String {
