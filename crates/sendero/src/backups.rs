@@ -121,7 +121,7 @@ fn take(queue: &Embedded, plan: &Plan, shared: &Shared) {
             });
         }
         Err(error) => {
-            tracing::error!(folder = %plan.folder.display(), %error, "no backup was taken");
+            tracing::warn!(folder = %plan.folder.display(), %error, "no backup was taken");
             shared.note(|backup| {
                 backup.state = BackupState::Failed;
                 backup.problem = Some(error.to_string());

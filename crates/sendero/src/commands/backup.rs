@@ -90,7 +90,7 @@ pub(super) fn restore(settings: &Settings, folder: &Path, output: Output) -> Res
     let mut line = Line::default();
     let done = put_back(folder, &settings.data_dir, settings.master_key_file.as_deref(), &mut |progress| line.progress(progress));
     drop(line);
-    let restored = done.map_err(|problem| CommandError::about("not restored", problem))?;
+    let restored = done.map_err(|problem| CommandError::Other(problem.to_string()))?;
     show::restored(&restored, &settings.data_dir, output);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,94 @@
+#!/bin/bash
+# Makes backup.md: docs/transcripts/backup.sh SENDERO > docs/transcripts/backup.md
+# Runs in /srv/mail, which must not be there, and removes it at the end.
+set -u
+sendero() { "$program" "$@" 2>&1; }
+program=$(realpath "$1")
+mkdir /srv/mail || exit 1
+cd /srv/mail || exit 1
+trap 'touch stop; kill -9 $gateway 2>/dev/null; wait; rm -rf /srv/mail' EXIT
+
+say() { printf '\n%s\n' "$*"; }
+run() { printf '\n    $ %s\n' "$*"; eval "$*" 2>&1 | sed 's/^/    /'; }
+serve() {
+    printf '\n    $ sendero serve 2>>gateway.log &\n'
+    "$program" serve --apply directory.toml 2>>gateway.log &
+    gateway=$!
+    until sendero status >/dev/null; do sleep 0.1; done
+}
+
+cat > sendero.toml <<'TOML'
+hostname = "mail.example.com"
+submission = []
+[queue]
+min_free = "64MiB"
+[secrets]
+master_key_file = "/srv/mail/keys/master.key"
+TOML
+cat > directory.toml <<'TOML'
+[[team]]
+name = "sales"
+domains = ["example.com"]
+[[person]]
+email = "ana@example.com"
+teams = ["sales"]
+[[channel]]
+name = "office"
+owner = "team:sales"
+transport = "capture"
+default = true
+limits = ["600 messages / 1 minute"]
+TOML
+mkdir keys backups
+head -c 300000 /dev/urandom > report.bin
+
+echo '# A backup under load, and its way back'
+say 'Made by `docs/transcripts/backup.sh`: every command was run, and every answer is the program'"'"'s.'
+say 'A gateway with one channel that may hand over 600 messages in a minute, while four programs send faster than that;'
+echo 'each tenth message has 300 KB attached, so its body is a file of its own.'
+serve
+send() {
+    for number in $(seq 1 400); do
+        [ -e stop ] && return
+        attach=(); [ $((number % 10)) = 0 ] && attach=(--attach report.bin)
+        sendero send --from ana@example.com --to "luis$number@example.org" --subject "offer $1-$number" --text hello "${attach[@]}" >/dev/null
+    done
+}
+(for sender in 1 2 3 4; do send $sender & done; wait) & load=$!
+while [ "$(sendero message list --limit 900 --output json | grep -c '"id"')" -lt 800 ]; do sleep 0.5; done
+run 'sendero status | grep -A12 accepted'
+say '## The backup'
+run 'sendero backup backups/monday'
+run 'find backups/monday -type f | grep -v bodies | sort; ls backups/monday/queue/bodies | wc -l'
+run 'sendero backup backups/monday'
+run 'sendero backup sendero-data/monday'
+say 'Mail went on coming in and leaving:'
+run 'sendero status | grep -A12 accepted'
+run 'sendero store check backups/monday'
+say '## The disk is lost'
+touch stop
+{ kill -9 $gateway; wait $gateway $load; } 2>/dev/null
+say 'The gateway is killed, its data folder is gone. First two mistakes: a backup with one changed byte, and no key.'
+run 'mv sendero-data lost; cp -r backups/monday changed; printf X | dd of=changed/queue/log/0000000001.seg bs=1 seek=5000 conv=notrunc status=none'
+run 'sendero restore changed'
+run 'mv keys/master.key keys/away; sendero restore backups/monday; mv keys/away keys/master.key'
+run 'ls -d sendero-data'
+say 'Then as it should be:'
+run 'sendero restore backups/monday'
+run 'sendero restore backups/monday'
+serve
+run 'sendero queue'
+run 'sendero message list --status held --limit 3'
+first=$(sendero message list --status held --limit 1 --output json | sed -n 's/.*"id": "\(msg_[^"]*\)".*/\1/p' | head -1)
+run "sendero message show $first"
+say '## Let it go on'
+say 'What the mail log of the next hop shows as taken after the backup is cancelled; everything else is released.'
+run "sendero message cancel $first"
+run 'sendero message release --restored --channel office'
+run 'sendero message release --restored'
+while sendero queue | grep -q office; do sleep 1; done
+say 'When the pace has let them through:'
+run 'sendero status | grep -A12 accepted'
+run 'sendero store check'
+say 'The log of the gateway says what was held back meanwhile:'
+run "grep -E 'backup|restored' gateway.log | cut -c1-200"
