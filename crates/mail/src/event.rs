@@ -102,11 +102,13 @@ pub enum EventKind {
     JobProgress = 66,
     /// A bulk send ended.
     JobCompleted = 67,
+    /// An address was forgotten in mail that had ended.
+    AddressForgotten = 80,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::MessageQueued,
         Self::MessageCaptured,
         Self::MessageUncertain,
@@ -145,6 +147,7 @@ impl EventKind {
         Self::JobPaused,
         Self::JobProgress,
         Self::JobCompleted,
+        Self::AddressForgotten,
     ];
 
     /// The number in the log.
@@ -201,6 +204,7 @@ impl EventKind {
             Self::JobPaused => "job.paused",
             Self::JobProgress => "job.progress",
             Self::JobCompleted => "job.completed",
+            Self::AddressForgotten => "address.forgotten",
         }
     }
 }

@@ -88,6 +88,17 @@ pub enum Command {
         /// The backup's folder
         folder: PathBuf,
     },
+    /// Forget an address in mail that has ended: bodies go, its history stays under a pseudonym
+    Forget {
+        /// The address
+        address: String,
+        /// Take it off the lists of addresses that are not written to, too
+        #[arg(long)]
+        with_suppressions: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Look at what is kept on disk
     #[command(subcommand)]
     Store(Store),

@@ -3,6 +3,7 @@
 mod ask;
 mod backup;
 mod explain;
+mod forget;
 pub mod send;
 mod serve;
 

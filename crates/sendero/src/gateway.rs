@@ -59,6 +59,7 @@ pub struct Gateway {
     smarthosts: Arc<SmarthostTransport>,
     clock: Arc<Steady>,
     backups: Arc<Backups>,
+    pub(crate) store: Arc<Embedded>,
     about: About,
 }
 
@@ -93,7 +94,8 @@ impl Gateway {
         let rules = Arc::new(settings.replies.load()?);
         let (store, directory) = open_data(settings, &rules, &clock, &broken, desired).await?;
         let queue: Arc<dyn Queue> = store.clone();
-        let backups = Arc::new(Backups::new(store, &settings.data_dir, settings.queue.min_free, master_key_file(settings)?));
+        let backups =
+            Arc::new(Backups::new(store.clone(), &settings.data_dir, settings.queue.min_free, master_key_file(settings)?));
         look_for_notices_channel(settings, &directory);
         let tls = Arc::new(open_tls(settings)?);
         let limits = settings.limits;
@@ -137,7 +139,7 @@ impl Gateway {
             notices_channel: settings.notices.as_ref().map(|notices| notices.channel.clone()),
             notices: settings.notices.as_ref().map(|notices| format!("by channel '{}', from {}", notices.channel, notices.from)),
         };
-        let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, backups, about });
+        let gateway = Arc::new(Gateway { queue, directory, intake, scheduler, smarthosts, clock, backups, store, about });
         let connections = Connections::new(limits.http_connections, stop.clone());
         // The command line has places of its own: whoever fills those of the network does not lock it out.
         let local_connections = Connections::new(LOCAL_CONNECTIONS, stop.clone());
@@ -559,6 +561,10 @@ impl web::Gateway for Gateway {
 
     fn backup(&self) -> Option<web::view::Backup> {
         self.backups.last()
+    }
+
+    fn forget(&self, wish: web::gateway::Forget) -> Answer<'_, Result<web::view::Forgotten, Problem>> {
+        Box::pin(crate::forget::forget(self, wish))
     }
 
     fn metrics(&self) -> String {

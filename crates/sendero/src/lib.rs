@@ -7,6 +7,7 @@ pub mod commands;
 pub mod compose;
 pub mod directory_file;
 pub mod directory_wire;
+mod forget;
 pub mod gateway;
 pub mod logging;
 pub mod metrics;

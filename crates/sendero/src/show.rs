@@ -3,11 +3,13 @@
 mod backups;
 mod channels;
 mod explained;
+mod forgotten;
 mod waiting;
 
 pub(crate) use backups::{adopted, backup, released, restored};
 pub(crate) use channels::{channel, channel_detail, channels};
 pub(crate) use explained::explained;
+pub(crate) use forgotten::{forgotten, to_forget};
 pub(crate) use waiting::{estimate, queue, retried, suppressions, unsuppressed};
 
 use crate::cli::Output;

@@ -191,6 +191,28 @@ fn a_restore_that_did_not_finish_is_no_data_folder() {
     assert!(site.refused(&["--data-dir", "other", "restore", "directory.toml"]).contains("no whole backup"));
 }
 
+#[test]
+fn an_address_is_forgotten_once_its_mail_has_ended_and_somebody_said_yes() {
+    let site = Site::new();
+    let gateway = site.serve(&["--apply", "directory.toml"]);
+    let [first, second, third] = site.send_three();
+    assert!(site.refused(&["forget", "luis@example.org", "--yes"]).contains(&second), "its mail is open");
+    for id in [&second, &third] {
+        site.said(&["message", "cancel", id]);
+    }
+    let said = site.refused(&["forget", "luis@example.org"]);
+    assert!(said.contains("3 ended messages") && said.contains("--yes"), "{said}");
+    assert!(site.said(&["message", "show", &first]).contains("luis@example.org"));
+    let forgotten = site.json(&["forget", "luis@example.org", "--yes"]);
+    assert_eq!((&forgotten["messages"], &forgotten["log_is_clean"]), (&3.into(), &true.into()), "{forgotten}");
+    let shown = site.said(&["message", "show", &first]);
+    assert!(!shown.contains("luis") && shown.contains(forgotten["pseudonym"].as_str().unwrap()), "{shown}");
+    assert_eq!(site.ask(&["message", "show", "--raw", &first]).status.code(), Some(1));
+    assert_eq!(site.json(&["forget", "LUIS@example.org", "--yes"])["messages"], 0);
+    gateway.stop();
+    assert!(site.said(&["store", "check"]).contains("no problem found"));
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -286,6 +286,14 @@ impl Sealer {
         tag.as_ref().try_into().expect("HMAC-SHA256 has 32 bytes")
     }
 
+    /// What stands for an address that is forgotten: the same for the same address, and it cannot be turned back without
+    /// the key.
+    #[must_use]
+    pub fn pseudonym(&self, address: &str) -> String {
+        let tag = hmac::sign(&self.tokens, format!("forgotten address {address}").as_bytes());
+        format!("forgotten-{}@forgotten.invalid", hex(&tag.as_ref()[..8]))
+    }
+
     /// Random bytes.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod body;
 pub(crate) mod channels;
 pub(crate) mod estimates;
+pub(crate) mod forget;
 pub(crate) mod instance;
 pub(crate) mod lists;
 pub(crate) mod messages;

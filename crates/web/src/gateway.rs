@@ -1,14 +1,14 @@
 //! What the HTTP side needs from the rest of the program, as one trait.
 
 use crate::problem::Problem;
-use crate::view::{Applied, Backup, ListenerView, TestReport};
+use crate::view::{Applied, Backup, Forgotten, ListenerView, TestReport};
 use intake::{AcceptRefusal, Arrival, Submitted};
 use mail::channel::ChannelMove;
 use mail::envelope::{Recipient, Ret};
 use mail::limits::Limit;
 use mail::pace::{Ahead, FromId, Lessons, Why};
 use mail::{ChannelId, ChannelState, Directory, Lane, MessageId, PersonId, Surface, Timestamp, TokenId};
-use smtp::{ForwardPath, ReversePath};
+use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -86,6 +86,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// The backup that is being taken, or the last one since the start.
     fn backup(&self) -> Option<Backup>;
+
+    /// Forgets an address in mail that has ended, or says what that would be. Durable when it resolves.
+    fn forget(&self, wish: Forget) -> Answer<'_, Result<Forgotten, Problem>>;
 
     /// The metrics in the text format of Prometheus.
     fn metrics(&self) -> String;
@@ -254,6 +257,19 @@ pub struct Repeat {
     pub envid: Option<String>,
     /// Its bytes, as they are handed over.
     pub body: store::Body,
+}
+
+/// An address to be forgotten.
+#[derive(Clone, Debug)]
+pub struct Forget {
+    /// It.
+    pub address: Mailbox,
+    /// Take it off the lists of addresses that are not written to, too.
+    pub with_suppressions: bool,
+    /// Only look.
+    pub dry_run: bool,
+    /// Who wishes it.
+    pub by: String,
 }
 
 /// What was accepted.

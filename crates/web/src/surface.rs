@@ -77,6 +77,7 @@ impl Surface {
             .route("/status", get(api::instance::status))
             .route("/apply", post(api::instance::apply))
             .route("/backup", get(api::backup::show).post(api::backup::begin))
+            .route("/forget", post(api::forget::forget))
             .route("/restored/release", post(api::backup::release))
             .route("/channels", get(api::channels::list))
             .route("/channels/{name}", get(api::channels::show))

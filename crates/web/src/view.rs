@@ -4,11 +4,13 @@
 
 mod backup;
 mod channels;
+mod forget;
 mod queue;
 mod wishes;
 
 pub use backup::*;
 pub use channels::*;
+pub use forget::*;
 pub use queue::*;
 pub use wishes::*;
 

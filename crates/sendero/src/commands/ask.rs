@@ -20,6 +20,9 @@ pub(super) async fn ask(client: &Client, command: Command, output: Output) -> Re
         Command::Message(what) => message(client, what, output).await?,
         Command::Estimate(what) => estimate(client, what, output).await?,
         Command::Suppression(what) => suppression(client, what, output).await?,
+        Command::Forget { address, with_suppressions, yes } => {
+            super::forget::forget(client, address, with_suppressions, yes, output).await?;
+        }
         Command::Queue => show::queue(&client.get::<Vec<view::QueueLine>>("/api/v1/queue", &[]).await?, output),
         Command::Channel(what) => return channel(client, what, output).await,
         Command::Status => show::status(&client.get::<view::Status>("/api/v1/status", &[]).await?, output),

@@ -19,6 +19,7 @@ use mail::classify::Rules;
 use mail::directory::TokenSurface;
 use mail::{ChannelId, Directory, PersonId, Surface, Timestamp, TokenId};
 use rusqlite::{Connection, OptionalExtension, params};
+use smtp::Mailbox;
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -233,6 +234,12 @@ impl DirectoryStore {
         let options = ApplyOptions { dry_run: false, prune: false, by: by.to_owned(), now };
         // Made by somebody else in between, it has no secret for us.
         self.apply(&desired, &options)?.made_tokens.pop().map(|made| made.secret).ok_or_else(taken)
+    }
+
+    /// What stands for an address that is forgotten.
+    #[must_use]
+    pub fn pseudonym(&self, address: &Mailbox) -> String {
+        self.sealer.pseudonym(&address.key())
     }
 
     /// Who signs in with this name and secret at that door.

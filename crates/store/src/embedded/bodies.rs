@@ -59,6 +59,11 @@ impl Bodies {
         self.resting.push(Resting { file, since, segment });
     }
 
+    /// Nobody asks for these files any more.
+    pub(crate) fn forget(&mut self, files: &HashSet<FileId>) {
+        self.resting.retain(|one| !files.contains(&one.file));
+    }
+
     /// Every open message with the length of its file.
     pub(crate) fn of_open(&self) -> impl Iterator<Item = (MessageId, FileId, u64)> + '_ {
         self.open.iter().map(|(message, (file, length))| (*message, *file, *length))

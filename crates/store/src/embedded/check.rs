@@ -187,6 +187,7 @@ fn read(
         }
         Record::Kept { .. }
         | Record::Carried(_)
+        | Record::Forget(_)
         | Record::Channel { .. }
         | Record::Lessons { .. }
         | Record::Beat { .. }

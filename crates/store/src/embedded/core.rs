@@ -6,7 +6,7 @@ use super::head;
 use super::index::{self, Entry, KnownKey};
 use super::log::{AppendError, Batch, Log, Position};
 use super::open_set::{Effects, Fresh, OpenSet, Place, Shared, Wakeup};
-use super::record::{Base, Carried, Intend, Meta, Record, Settle, SettledRow};
+use super::record::{Base, Carried, Forgotten, Intend, Meta, Record, Settle, SettledRow};
 use crate::api::{
     AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError, Totals,
 };
@@ -41,6 +41,8 @@ pub(crate) enum Op {
     Move(u32, Vec<Moved>, oneshot::Sender<Result<u64, StoreError>>),
     /// What ended mail leaves behind, to be written again.
     Carry(Box<Carried>, oneshot::Sender<Result<u64, StoreError>>),
+    /// An address is forgotten in mail that has ended; what it says of segments is set here.
+    Forget(Box<Forgotten>, oneshot::Sender<Result<u64, StoreError>>),
     /// Segments before this one are not needed any more.
     Base(u32, oneshot::Sender<Result<u64, StoreError>>),
 }
@@ -76,6 +78,7 @@ impl Op {
             Self::Kept(_, kept, ..) => 512 + 256 * (kept.people.len() + kept.senders.len()),
             Self::Move(_, moved, _) => moved.iter().map(|moved| moved.body.len() + 512).sum(),
             Self::Carry(carried, _) => 128 * (carried.keys.len() + carried.spent.len() + carried.suppressed.len()),
+            Self::Forget(forgotten, _) => 256 + 48 * forgotten.messages.len(),
             Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) | Self::Base(..) => 256,
         }
     }
@@ -94,7 +97,9 @@ impl Op {
             }
             Self::Unsuppress(_, answer) => drop(answer.send(Err(closed()))),
             Self::Steer(_, answer) => drop(answer.send(Err(closed()))),
-            Self::Move(.., answer) | Self::Carry(_, answer) | Self::Base(_, answer) => drop(answer.send(Err(closed()))),
+            Self::Move(.., answer) | Self::Carry(_, answer) | Self::Base(_, answer) | Self::Forget(_, answer) => {
+                drop(answer.send(Err(closed())))
+            }
         }
     }
 
@@ -353,9 +358,19 @@ impl<D: Disk> Core<D> {
             Op::Carry(mut carried, answer) => {
                 {
                     let open = lock(&self.open);
+                    // It was read from the index, which may not have known yet.
+                    carried.keys.retain(|one| !open.forgotten.contains(&one.message));
                     carried.suppressed.retain(|one| open.suppressed.contains(&(one.party, one.address.clone())));
                 }
                 self.write(Record::Carried(carried), None, written);
+                staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
+            }
+            Op::Forget(mut forgotten, answer) => {
+                // It begins a new segment, so that the ones before it can go.
+                let end = self.log.end();
+                self.log.closed = end.segment;
+                forgotten.below = if end.offset > 0 { end.segment } else { end.segment.saturating_sub(1) };
+                self.write(Record::Forget(forgotten), None, written);
                 staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
             }
             Op::Base(below, answer) => {
@@ -554,6 +569,7 @@ impl<D: Disk> Core<D> {
             }
             step.wakes.append(&mut effects.wakes);
             step.spare.extend(effects.spare);
+            step.spare.extend(effects.forgotten.iter().flat_map(|gone| gone.messages.iter().filter_map(|message| message.file)));
             self.ended.extend(effects.ended.map(|message| (one.sequence, message)));
             let last = number + 1 == count;
             step.entries.push(Entry { sequence: one.sequence, batch, end, ends_batch: last, effects });
@@ -663,6 +679,7 @@ fn subjects(op: &Op) -> [Option<MessageId>; 2] {
         | Op::Unsuppress(..)
         | Op::Move(..)
         | Op::Carry(..)
+        | Op::Forget(..)
         | Op::Base(..) => [None, None],
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Standing<'a> {
     pub lengths: &'a BTreeMap<u32, u64>,
     pub uses: &'a BTreeMap<u32, SegmentUse>,
     pub today: Timestamp,
+    /// Segments up to this one say something that was forgotten.
+    pub purged: u32,
     /// There is little room on the disk: ended mail goes before its time.
     pub short: bool,
 }
@@ -66,7 +68,14 @@ impl Standing<'_> {
     /// The oldest segment, when it is to go now.
     pub(crate) fn goes(&self, policy: Policy) -> Option<u32> {
         let (head, newest) = (*self.lengths.first_key_value()?.0, *self.lengths.last_key_value()?.0);
-        if head == newest || self.keeps(head, policy) {
+        if head == newest {
+            return None;
+        }
+        if head <= self.purged {
+            // Whatever else is in it, and whatever it costs.
+            return Some(head);
+        }
+        if self.keeps(head, policy) {
             return None;
         }
         if self.used(head).open == 0 {
@@ -226,7 +235,7 @@ impl Keeper {
                 self.stuck = open.place(id).filter(|place| place.position.segment == head).map(|_| (head, id));
             }
             let today = open.today();
-            let standing = Standing { lengths: &self.lengths, uses: &open.segments, today, short };
+            let standing = Standing { lengths: &self.lengths, uses: &open.segments, today, purged: open.purged, short };
             (standing.goes(self.policy), standing.closes(self.policy))
         };
         if closes {

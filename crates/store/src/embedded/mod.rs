@@ -4,6 +4,7 @@ mod backup;
 mod bodies;
 mod check;
 mod core;
+mod forget;
 mod fuzz;
 mod head;
 mod index;
@@ -24,6 +25,8 @@ mod body_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod forget_tests;
+#[cfg(test)]
 mod head_tests;
 #[cfg(test)]
 mod restored_tests;
@@ -31,6 +34,7 @@ mod restored_tests;
 mod tests;
 
 pub use self::check::{Report, check};
+pub use self::forget::{ForgetAddress, ForgetError, Forgot};
 #[doc(hidden)]
 pub use self::fuzz::log_record;
 pub use self::log::Findings;
@@ -583,6 +587,7 @@ fn recover<D: Disk>(
     open.bodies = bodies::Bodies::new(index.open_bodies()?);
     open.states = index.channel_states()?;
     open.segments = index.segments()?;
+    open.purged = forget::purged(&index::reader(index_path)?)?;
     open.lessons = index.lessons()?;
     open.kept = index.kept()?;
     open.heartbeat = index.heartbeat()?;

@@ -3,6 +3,7 @@
 //! The first byte says what a record is; its meaning never changes.
 
 use self::carried::{put_base, put_carried, put_snapshot, take_base, take_carried, take_snapshot};
+use self::forgotten::{put_forgotten, take_forgotten};
 use super::wire::{Input, put_bytes, put_number, put_option, put_text};
 use crate::api::{Idempotency, NewMessage, Party, Spend};
 use crate::body::FileName;
@@ -15,8 +16,10 @@ use smtp::{ForwardPath, Mailbox, ReversePath};
 use std::time::Duration;
 
 mod carried;
+mod forgotten;
 
 pub(crate) use self::carried::{Base, Carried, CarriedKey, Snapshot, StoodRow, addresses_bytes, addresses_from};
+pub(crate) use self::forgotten::{Forgotten, ForgottenMessage};
 
 const ACCEPT: u8 = 1;
 const ATTEMPT: u8 = 2;
@@ -27,6 +30,7 @@ const BEAT: u8 = 6;
 const UNSUPPRESS: u8 = 7;
 const ACCEPT_SPOOLED: u8 = 8;
 const KEPT: u8 = 9;
+const FORGET: u8 = 10;
 const SNAPSHOT: u8 = 20;
 const BASE: u8 = 21;
 const CARRIED: u8 = 22;
@@ -56,6 +60,8 @@ pub(crate) enum Record {
     Base(Box<Base>),
     /// What ended mail leaves behind, written again.
     Carried(Box<Carried>),
+    /// An address is forgotten in mail that has ended.
+    Forget(Box<Forgotten>),
 }
 
 /// All of an accepted message but its body.
@@ -169,6 +175,10 @@ impl Record {
                 out.push(CARRIED);
                 put_carried(out, carried);
             }
+            Self::Forget(forgotten) => {
+                out.push(FORGET);
+                put_forgotten(out, forgotten);
+            }
             Self::Attempt { settle, intend } => {
                 out.push(ATTEMPT);
                 put_option(out, settle.as_ref(), put_settle);
@@ -251,6 +261,7 @@ impl Record {
             }
             BASE => Self::Base(Box::new(take_base(&mut input)?)),
             CARRIED => Self::Carried(Box::new(take_carried(&mut input)?)),
+            FORGET => Self::Forget(Box::new(take_forgotten(&mut input)?)),
             ATTEMPT => Self::Attempt { settle: input.option(take_settle)?, intend: input.option(take_intend)? },
             STEER => Self::Steer {
                 message: take_id(&mut input)?,

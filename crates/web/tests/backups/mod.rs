@@ -43,6 +43,8 @@ async fn backups_and_what_was_restored_are_nothing_for_the_network() {
     assert_eq!(begin(&public, r#"{"folder": "/backups/today"}"#).await.0, 404);
     assert_eq!(ask(&public, Method::GET, "/backup", "", "").await.0, 404);
     assert_eq!(ask(&public, Method::POST, "/restored/release", "", "").await.0, 404);
+    let forget = r#"{"address": "luis@example.org"}"#;
+    assert_eq!(ask(&public, Method::POST, "/forget", "application/json", forget).await.0, 404);
 }
 
 #[tokio::test]
@@ -67,4 +69,16 @@ async fn what_was_restored_is_released_at_once_and_what_a_person_holds_is_not() 
     let state = async |id: &str| ask(&local, Method::GET, &format!("/messages/{id}"), "", "").await.1["status"].clone();
     assert_eq!((state(&ids[0]).await, state(&ids[2]).await), ("queued".into(), "held".into()));
     assert_eq!(release("").await.1["messages"], 0, "again there is nothing");
+}
+
+#[tokio::test]
+async fn an_address_to_be_forgotten_is_one() {
+    let fake = Fake::new();
+    let local = Surface::new(fake.shared()).local();
+    let forget = async |body: &str| ask(&local, Method::POST, "/forget", "application/json", body).await;
+    let (status, forgotten) = forget(r#"{"address": "luis@example.org", "with_suppressions": true}"#).await;
+    assert_eq!((status, &forgotten["suppressions_removed"], &forgotten["dry_run"]), (200, &true.into(), &false.into()));
+    for body in [r#"{"address": "luis"}"#, r#"{"addres": "luis@example.org"}"#, "{}"] {
+        assert_eq!(forget(body).await.0, 422, "{body}");
+    }
 }

@@ -32,12 +32,12 @@ pub(super) fn state_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Recipie
 }
 
 /// An address as it stands in the index, its domain in front: so those of a domain stand together.
-pub(super) fn turned(address: &str) -> String {
+pub(crate) fn turned(address: &str) -> String {
     address.rsplit_once('@').map_or_else(|| address.to_owned(), |(local, domain)| format!("{domain}@{local}"))
 }
 
 /// And back: a domain has no `@`.
-pub(super) fn turned_back(text: &str) -> String {
+pub(crate) fn turned_back(text: &str) -> String {
     text.split_once('@').map_or_else(|| text.to_owned(), |(domain, local)| format!("{local}@{domain}"))
 }
 

@@ -137,6 +137,10 @@ pub(super) fn write_entries(transaction: &Transaction<'_>, entries: &[Entry], to
         transaction.prepare_cached("UPDATE messages SET open = 0 WHERE id = ?1")?.execute([id.0])?;
     }
     counts.write(transaction)?;
+    // Last: what was accepted in this transaction may have ended in it, too.
+    for forgotten in entries.iter().filter_map(|entry| entry.effects.forgotten.as_deref()) {
+        super::super::forget::write(transaction, forgotten)?;
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod sources;
 mod start;
 
 pub(crate) use self::carry::{add_words, ended_keys, spent_after, suppressions_after};
+pub(crate) use self::columns::{turned, turned_back};
 pub(crate) use self::counts::counts;
 pub(crate) use self::list::list;
 pub(crate) use self::read::{events, events_of, events_of_channel, key, message, place, spent, suppressions};
@@ -73,6 +74,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "cache_size", -8192)?;
+    // What is written over is gone, so that what is forgotten is.
+    connection.query_row("PRAGMA secure_delete = FAST", [], |_| Ok(()))?;
     connection.busy_timeout(std::time::Duration::from_secs(20))?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())

@@ -91,6 +91,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
         turn_quoted(&transaction)?;
     }
     transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(super::super::forget::SCHEMA)?;
     if (3..5).contains(&format) {
         transaction.execute_batch(COUNT)?;
     }

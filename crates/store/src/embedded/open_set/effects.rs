@@ -1,6 +1,6 @@
 //! Everything that a record does to the open set, as the index and those who wait learn it.
 
-use super::super::record::{Base, CarriedKey, Meta};
+use super::super::record::{Base, CarriedKey, Forgotten, Meta};
 use super::Place;
 use crate::api::{Party, Spend, Suppression};
 use crate::body::FileId;
@@ -73,6 +73,8 @@ pub(crate) struct Effects {
     /// The state beside messages, as a whole.
     pub base: Option<Box<Base>>,
     pub keys: Vec<CarriedKey>,
+    /// What is forgotten of ended mail.
+    pub forgotten: Option<Box<Forgotten>>,
     /// With the sequence of the record that said it first.
     pub carried_spent: Vec<(u64, Spent)>,
     pub accepted: u64,

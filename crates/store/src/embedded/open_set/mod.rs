@@ -27,7 +27,7 @@ use mail::channel::{ChannelState, Kept};
 use mail::pace::{FromId, Lessons};
 use mail::steady::Heartbeat;
 use mail::{ChannelId, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What the message is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,10 @@ pub(crate) struct OpenSet {
     /// Recipients by state, as the log knows them: a lease alone is not in it.
     pub(crate) recorded: [u64; 9],
     pub(crate) segments: BTreeMap<u32, SegmentUse>,
+    /// Segments up to this one say something that was forgotten; they go whatever else is in them. 0 when none does.
+    pub(crate) purged: u32,
+    /// Ended mail in which an address was forgotten since the start.
+    pub(crate) forgotten: HashSet<MessageId>,
     /// The latest time that a record named, for a queue without heartbeats.
     latest: Timestamp,
     cache: Cache,

@@ -1,6 +1,6 @@
 //! What a record does to the open set.
 
-use super::super::record::{Base, Intend, Meta, Record, Settle, Snapshot, StoodRow};
+use super::super::record::{Base, Forgotten, Intend, Meta, Record, Settle, Snapshot, StoodRow};
 use super::effects::{Effects, Fact, Group, channel_kind, kind_of, taught, word};
 use super::rows::{Row, change, leased, recorded};
 use super::{OpenSet, Place, Standing, standing};
@@ -58,6 +58,7 @@ impl OpenSet {
                 effects
             }
             Record::Steer { message, recipients, to, channel, by, at } => self.steer(message, &recipients, to, channel, &by, at),
+            Record::Forget(forgotten) => self.forget(forgotten),
             Record::Channel { channel, state, at } => self.channel(channel, state, at),
             Record::Lessons { channel, lessons, at } => self.learn(channel, lessons, at),
             Record::Kept { channel, kept, told, at } => self.keep_back(channel, kept, told, at),
@@ -70,6 +71,17 @@ impl OpenSet {
                 Effects { unsuppressed: Some((party, address)), ..Effects::default() }
             }
         }
+    }
+
+    /// Drops the files of what is forgotten; the segments that have the rest go as soon as they can.
+    fn forget(&mut self, forgotten: Box<Forgotten>) -> Effects {
+        self.purged = self.purged.max(forgotten.below);
+        self.forgotten.extend(forgotten.messages.iter().map(|message| message.id));
+        let files = forgotten.messages.iter().filter_map(|message| message.file).collect();
+        self.bodies.forget(&files);
+        let (kind, at) = (EventKind::AddressForgotten, forgotten.at);
+        let fact = |detail: &String| Fact { kind, at, message: None, recipient: None, channel: None, detail: detail.clone() };
+        Effects { facts: forgotten.told.iter().map(fact).collect(), forgotten: Some(forgotten), ..Effects::default() }
     }
 
     /// The state beside messages, as it is now. Where the log begins behind the first record, it is learned from here;

@@ -1,0 +1,40 @@
+//! An address that is forgotten.
+
+use super::{json, line, print};
+use crate::cli::Output;
+use web::view::Forgotten;
+
+/// What would be forgotten, on standard error, since a person is asked next.
+pub(crate) fn to_forget(found: &Forgotten, address: &str, with_suppressions: bool) {
+    let Forgotten { messages, sent, suppressions, .. } = found;
+    eprintln!("{address}: {messages} ended messages, {sent} of them from it; on {suppressions} lists of addresses not written to");
+    eprintln!("Their bodies, subjects and last words go, the address becomes {}.", found.pseudonym);
+    if *suppressions > 0 {
+        let fate =
+            if with_suppressions { "It is taken off the lists, and may be written to again." } else { "It stays on the lists." };
+        eprintln!("{fate}");
+    }
+}
+
+pub(crate) fn forgotten(forgotten: &Forgotten, output: Output) {
+    if output == Output::Json {
+        return json(forgotten);
+    }
+    line("forgotten", &format!("{} messages, {} of them from it", forgotten.messages, forgotten.sent));
+    line("now called", &forgotten.pseudonym);
+    line("files", &format!("{} of bodies removed", forgotten.files));
+    let lists = match (forgotten.suppressions, forgotten.suppressions_removed) {
+        (0, _) => String::new(),
+        (count, true) => format!("taken off {count} lists of addresses that are not written to"),
+        (count, false) => format!("stays on {count} lists of addresses that are not written to (--with-suppressions takes it off)"),
+    };
+    line("suppressed", &lists);
+    line(
+        "log",
+        match forgotten.log_is_clean {
+            true => "its last bytes are gone",
+            false => "its last bytes go when open mail beside them has been written again; ask again to see when they are gone",
+        },
+    );
+    print("Backups that were taken before still have it, and the delivery log on standard error.");
+}
