@@ -4,6 +4,7 @@ mod backup;
 mod bodies;
 mod check;
 mod core;
+mod folder;
 mod forget;
 mod fuzz;
 mod head;
@@ -41,9 +42,11 @@ pub use self::log::Findings;
 pub use self::restored::{RESTORED, adopt, is_unfinished};
 
 pub(crate) use self::backup::{Caught, Source, copy_database};
+pub(crate) use self::folder::{FORMAT, lock_folder};
 pub(crate) use self::restored::{Origin, fill};
 
 use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
+use self::folder::check_format;
 use self::head::{Keeper, Next, Policy};
 use self::index::Index;
 use self::log::{Frame, Position};
@@ -67,8 +70,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// The format of the folder that this version writes.
-pub(crate) const FORMAT: &str = "sendero queue 3\n";
 /// Bytes of one batch, at most about.
 const BATCH_BYTES: usize = 8 << 20;
 /// Records the index may be behind before acceptance waits for it.
@@ -292,39 +293,6 @@ impl Embedded<RealDisk> {
         queue._lock = Some(lock);
         Ok(queue)
     }
-}
-
-pub(crate) fn lock_folder(folder: &Path) -> Result<File, OpenError> {
-    let path = folder.join("LOCK");
-    let io = |error| OpenError::Io { path: path.clone(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(folder.to_owned())),
-        Err(error) => Err(io(error.into())),
-    }
-}
-
-fn check_format(folder: &Path) -> Result<(), OpenError> {
-    let path = folder.join("format");
-    let io = |error| OpenError::Io { path: path.clone(), error };
-    match std::fs::read_to_string(&path) {
-        Ok(found) if found == FORMAT => Ok(()),
-        Ok(found) => {
-            Err(OpenError::Format { folder: folder.to_owned(), found: found.trim().to_owned(), known: FORMAT.trim_ascii_end() })
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_format(folder).map_err(io),
-        Err(error) => Err(io(error)),
-    }
-}
-
-fn write_format(folder: &Path) -> std::io::Result<()> {
-    let fresh = folder.join("format.new");
-    let mut file = File::create(&fresh)?;
-    std::io::Write::write_all(&mut file, FORMAT.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, folder.join("format"))?;
-    File::open(folder)?.sync_all()
 }
 
 impl<D: Disk> Embedded<D> {
