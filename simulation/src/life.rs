@@ -191,6 +191,7 @@ fn parts(world: &Arc<World>, office: &Office, queue: &Arc<Stepped>) -> Parts {
         hash_addresses: false,
         hostname: "gateway.example.com".into(),
         notices: None,
+        announced: Arc::default(),
     }
 }
 

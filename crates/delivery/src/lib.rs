@@ -134,6 +134,11 @@ pub trait Session: Send {
     /// True when the next hop takes wishes about delivery reports on and reports itself (RFC 3461), or is final.
     fn offers_dsn(&self) -> bool;
 
+    /// The largest message in bytes that the next hop announced it takes (RFC 1870); `None` when it set no limit.
+    fn max_size(&self) -> Option<u64> {
+        None
+    }
+
     /// For an idle session: resolves when the next hop closed it or said something, so that it is of
     /// no more use; else never. Safe to drop at any moment.
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()>;

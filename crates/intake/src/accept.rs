@@ -4,8 +4,10 @@
 //! the same answer and the same channel everywhere. The steps: measure it, read and stamp it, choose
 //! the channel, make it durable, answer.
 
+mod begin;
 mod repeat;
 
+pub use begin::NextHops;
 pub use repeat::Repeat;
 
 use crate::arrival::{Arrival, Submitted};
@@ -16,7 +18,6 @@ use crate::people::People;
 use crate::refusal::AcceptRefusal;
 use aws_lc_rs::digest;
 use mail::header::{WishError, Wishes};
-use mail::pace::{Lessons, Terms};
 use mail::resolve::{Refusal, Request, Route, resolve};
 use mail::rewrite::{Prepared, Stamp, prepare};
 use mail::when::{Times, When, WhenError};
@@ -139,19 +140,36 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     counters: Arc<IntakeCounters>,
     suppressed: Option<Arc<dyn Suppressed>>,
+    next_hops: Option<Arc<dyn NextHops>>,
+    told: begin::Told,
 }
 
 impl Intake {
     /// A way into this queue, for these people.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>, people: Arc<dyn People>, settings: IntakeSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { queue, people, settings, clock, counters: Arc::default(), suppressed: None }
+        Self {
+            queue,
+            people,
+            settings,
+            clock,
+            counters: Arc::default(),
+            suppressed: None,
+            next_hops: None,
+            told: Default::default(),
+        }
     }
 
     /// Somebody tells of recipients to whom nothing is sent.
     #[must_use]
     pub fn telling(self, suppressed: Arc<dyn Suppressed>) -> Self {
         Self { suppressed: Some(suppressed), ..self }
+    }
+
+    /// Somebody knows what next hops said of themselves.
+    #[must_use]
+    pub fn knowing(self, next_hops: Arc<dyn NextHops>) -> Self {
+        Self { next_hops: Some(next_hops), ..self }
     }
 
     /// What holds for every door.
@@ -206,7 +224,12 @@ impl Intake {
     fn settled(&self, told: Option<Told>, result: Result<&Receipt, &AcceptRefusal>) {
         match result {
             Ok(receipt) => self.counters.accepted(receipt.replayed),
-            Err(refusal) => self.counters.refused(refusal.is_permanent()),
+            Err(refusal) => {
+                self.counters.refused(refusal.is_permanent());
+                if matches!(refusal, AcceptRefusal::OverCap(_)) {
+                    self.counters.over_cap();
+                }
+            }
         }
         match (told, result) {
             (Some(told), Ok(receipt)) => told.accepted(receipt, &self.people.directory()),
@@ -230,7 +253,9 @@ impl Intake {
         let teller = self.suppressed.as_ref().filter(|_| !message.suppressed.is_empty());
         let listed = teller.map(|_| message.clone());
         let report = teller.and_then(|teller| teller.report(&message));
-        let accepted = self.queue.accept(iter::once(message).chain(report).collect()).await?;
+        let principal = Principal { person: message.person, token: message.token };
+        let accepted = self.queue.accept(iter::once(message).chain(report).collect()).await;
+        let accepted = accepted.map_err(|error| self.not_accepted(error, principal))?;
         let first = accepted.first().ok_or(AcceptRefusal::Closed)?;
         if let (Some(teller), Some(message), false) = (teller, listed, first.replayed) {
             teller.log(&message);
@@ -303,7 +328,9 @@ impl Intake {
     /// Every message comes by here: what its channel can never take is refused, and who must not be written to is found.
     fn compose(&self, draft: Draft, read: Prepared) -> Result<NewMessage, AcceptRefusal> {
         let Draft { id, at, principal, surface, route, lane, mut envelope, body } = draft;
-        self.fits_channel(route.channel, lane, body.len())?;
+        if let Some(channel) = self.people.directory().channel(route.channel) {
+            self.fits_channel(channel, lane, body.len())?;
+        }
         let suppressed = self.suppressed(Party::of(route.team, principal.person), &envelope);
         if read.eight_bit {
             envelope.body = BodyType::EightBitMime;
@@ -344,16 +371,6 @@ impl Intake {
         let recipients = envelope.recipients.iter().enumerate();
         let listed = recipients.filter(|(_, recipient)| self.queue.is_suppressed(party, &recipient.path.mailbox().key()));
         listed.map(|(place, _)| place as u32).collect()
-    }
-
-    /// What fits into no window of the channel would wait for ever.
-    fn fits_channel(&self, channel: ChannelId, lane: Lane, found: u64) -> Result<(), Refusal> {
-        let directory = self.people.directory();
-        let terms = directory.channel(channel).map(|row| Terms::new(row, &Lessons::default()));
-        match terms.map(|terms| terms.most_bytes(lane)).filter(|most| found > *most) {
-            Some(most) => Err(Refusal::TooLarge { found, most }),
-            None => Ok(()),
-        }
     }
 
     fn measure(&self, surface: Surface, envelope: &Envelope, submitted: &Submitted) -> Result<(), Refusal> {

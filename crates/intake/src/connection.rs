@@ -149,6 +149,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<'_, S> {
                     }
                     self.session.verified(verdict.map(|principal| connection.principal = Some(principal)));
                 }
+                Action::Begin(size) => {
+                    let verdict = match connection.principal {
+                        Some(principal) => connection.door.begin(principal, connection.peer, size).await,
+                        None => Err(nobody()),
+                    };
+                    self.session.begun(verdict);
+                }
                 Action::Piece(piece) => {
                     if let Err(reply) = connection.take(piece).await {
                         self.session.give_up(reply);

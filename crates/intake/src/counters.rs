@@ -9,6 +9,7 @@ pub struct IntakeCounters {
     replayed: AtomicU64,
     refused: AtomicU64,
     deferred: AtomicU64,
+    over_cap: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
     connections_refused: AtomicU64,
@@ -27,6 +28,8 @@ pub struct IntakeCounts {
     pub refused: u64,
     /// Submissions that may be taken later.
     pub deferred: u64,
+    /// Those of them that were put off because of a cap of open mail.
+    pub over_cap: u64,
     /// SMTP connections that were let in.
     pub connections: u64,
     /// SMTP connections open now.
@@ -49,6 +52,7 @@ impl IntakeCounters {
             replayed: read(&self.replayed),
             refused: read(&self.refused),
             deferred: read(&self.deferred),
+            over_cap: read(&self.over_cap),
             connections: read(&self.connections),
             connections_open: read(&self.connections_open),
             connections_refused: read(&self.connections_refused),
@@ -64,6 +68,11 @@ impl IntakeCounters {
     /// A message was refused, for good or until later.
     pub(crate) fn refused(&self, for_good: bool) {
         add(if for_good { &self.refused } else { &self.deferred });
+    }
+
+    /// What was put off was so because of a cap of open mail.
+    pub(crate) fn over_cap(&self) {
+        add(&self.over_cap);
     }
 
     pub(crate) fn opened(&self) {

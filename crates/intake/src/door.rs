@@ -73,6 +73,11 @@ impl Door {
         ask(&mut self.guard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a message of this size may come.
+    pub(crate) async fn begin(&self, principal: Principal, peer: Option<IpAddr>, size: Option<u64>) -> Result<(), Reply> {
+        self.intake.begin(principal, size).await.map_err(|refusal| self.refused(principal, peer, None, &refusal))
+    }
+
     /// Takes a message, the first of whose bytes may have arrived before; the answer is what the client is told.
     pub(crate) async fn store(
         &self,

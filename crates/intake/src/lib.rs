@@ -21,7 +21,7 @@ pub mod people;
 pub mod refusal;
 pub mod tls;
 
-pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, Principal, Receipt, Repeat, Trace};
+pub use accept::{ExplicitWishes, Incoming, Intake, IntakeSettings, NextHops, Principal, Receipt, Repeat, Trace};
 pub use arrival::{Arrival, Large, Submitted};
 pub use clock::{Clock, random_message_id, wall_clock};
 pub use counters::IntakeCounters;
@@ -30,7 +30,7 @@ pub use listener::{Bind, Bound, Listener, Login, Mode};
 pub use log::Source;
 pub use network::Network;
 pub use people::People;
-pub use refusal::AcceptRefusal;
+pub use refusal::{AcceptRefusal, Reached};
 pub use tls::ServerTls;
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Why a submission was not accepted, and what each surface says of it.
 
-use mail::MessageId;
+use crate::accept::Principal;
 use mail::resolve::Refusal;
+use mail::{Directory, MessageId};
 use smtp::Reply;
-use store::AcceptError;
+use std::fmt;
+use store::{AcceptError, CapUnit, Holder, OverCap};
 
 /// Why a submission was not accepted. Its text says what happened, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +24,78 @@ pub enum AcceptRefusal {
     /// No space to keep it. Trying later may help.
     #[error("there is no space to keep the message; try again later")]
     NoSpace,
+    /// Somebody has as much open mail as they may. Trying later may help.
+    #[error("{0}")]
+    OverCap(Box<Reached>),
     /// The store is closing, or has failed. Trying later may help.
     #[error("the message was not stored; try again later")]
     Closed,
+}
+
+/// A cap of open mail that is reached. Its text says which, how much is open, how to see it and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Which, and how much is open.
+    pub over: OverCap,
+    /// Whose open mail it is, for people.
+    pub whose: String,
+    /// The address of the person who submits.
+    pub person: String,
+}
+
+impl Reached {
+    pub(crate) fn new(over: OverCap, principal: Principal, directory: &Directory) -> Self {
+        let person = directory.person(principal.person).map(|person| person.email.to_string());
+        let person = person.unwrap_or_else(|| principal.person.to_string());
+        let whose = match over.holder {
+            Holder::Token(id) => match directory.token(id) {
+                Some(token) => format!("token '{}' of {person}", token.name),
+                None => format!("your token, of {person},"),
+            },
+            Holder::Person(_) => person.clone(),
+            Holder::Team(id) | Holder::Member(id, _) => match directory.team(id) {
+                Some(team) => format!("team '{}'", team.name),
+                None => "your team".to_owned(),
+            },
+        };
+        Self { over, whose, person }
+    }
+
+    /// The name of the setting.
+    #[must_use]
+    pub fn setting(&self) -> &'static str {
+        match (self.over.holder, self.over.unit) {
+            (Holder::Token(_), CapUnit::Messages) => "queue.open_messages_per_token",
+            (Holder::Person(_), CapUnit::Messages) => "queue.open_messages_per_person",
+            (Holder::Team(_) | Holder::Member(..), CapUnit::Messages) => "queue.open_messages_per_team",
+            (Holder::Token(_), CapUnit::Bytes) => "queue.open_bytes_per_token",
+            (Holder::Person(_), CapUnit::Bytes) => "queue.open_bytes_per_person",
+            (Holder::Team(_) | Holder::Member(..), CapUnit::Bytes) => "queue.open_bytes_per_team",
+        }
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { over, whose, person } = self;
+        let unit = match over.unit {
+            CapUnit::Messages => "messages",
+            CapUnit::Bytes => "bytes",
+        };
+        let kept = match over.holder {
+            _ if !over.is_kept => "",
+            Holder::Team(_) => "; what is left is kept for urgent mail and for members who have little",
+            _ => "; what is left is kept for urgent mail",
+        };
+        write!(
+            f,
+            "{whose} has {} {unit} of mail that has not left, and may have {} ({}){kept}; send it again when some has left. \
+             'sendero message list --person {person} --status queued' shows what waits; your administrator can raise the limit",
+            over.open,
+            over.most,
+            self.setting()
+        )
+    }
 }
 
 impl AcceptRefusal {
@@ -35,6 +106,7 @@ impl AcceptRefusal {
             Self::Mail(refusal) => refusal.code(),
             Self::KeyReused { .. } => "idempotency_key_reused",
             Self::NoSpace => "storage_full",
+            Self::OverCap(_) => "gateway_rate_limited",
             Self::Closed => "dependency_unavailable",
         }
     }
@@ -46,6 +118,7 @@ impl AcceptRefusal {
             Self::Mail(refusal) => refusal.http_status(),
             Self::KeyReused { .. } => 422,
             Self::NoSpace => 507,
+            Self::OverCap(_) => 429,
             Self::Closed => 503,
         }
     }
@@ -55,7 +128,7 @@ impl AcceptRefusal {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Mail(_) | Self::KeyReused { .. } => true,
-            Self::NoSpace | Self::Closed => false,
+            Self::NoSpace | Self::OverCap(_) | Self::Closed => false,
         }
     }
 }
@@ -65,7 +138,8 @@ impl From<AcceptError> for AcceptRefusal {
         match error {
             AcceptError::NoSpace(_) => Self::NoSpace,
             AcceptError::KeyReused { key, id } => Self::KeyReused { key, id },
-            AcceptError::Closed(_) => Self::Closed,
+            // Whoever knows names says more: see `Intake::not_accepted`.
+            AcceptError::OverCap(_) | AcceptError::Closed(_) => Self::Closed,
         }
     }
 }
@@ -75,6 +149,7 @@ impl From<&AcceptRefusal> for Reply {
         match refusal {
             AcceptRefusal::Mail(refusal) => refusal.reply(),
             AcceptRefusal::KeyReused { .. } => Self::new(554, (5, 5, 0), refusal.to_string()),
+            AcceptRefusal::OverCap(_) => Self::new(451, (4, 7, 1), refusal.to_string()),
             AcceptRefusal::NoSpace => Self::new(452, (4, 3, 1), refusal.to_string()),
             AcceptRefusal::Closed => Self::new(451, (4, 3, 0), refusal.to_string()),
         }

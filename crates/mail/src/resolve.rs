@@ -65,6 +65,19 @@ pub fn resolve(directory: &Directory, request: &Request<'_>) -> Result<Route, Re
     chosen.map(route).ok_or_else(|| Refusal::NoChannel { author: author.clone() })
 }
 
+/// Every channel that [`resolve`] could choose for mail of this person, whoever its authors are and whatever it asks for.
+#[must_use]
+pub fn within_reach(directory: &Directory, person: PersonId, token: Option<TokenId>) -> Vec<&Channel> {
+    let Ok(sender) = Sender::find(directory, person, token) else { return Vec::new() };
+    let usable = |channel: &&Channel| !channel.disabled && sender.shares(channel);
+    if let Some(fixed) = sender.token.and_then(|token| token.channel) {
+        return directory.channel(fixed).filter(usable).into_iter().collect();
+    }
+    let teams = sender.person.teams.iter().map(|team| Owner::Team(*team));
+    let owners = [Owner::Person(person)].into_iter().chain(teams).chain([Owner::Instance]);
+    owners.flat_map(|owner| directory.channels_of(owner)).filter(usable).collect()
+}
+
 /// Checks again, before mail leaves, that its sender may still use this channel.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use crate::backups::Backups;
 use crate::directory_wire;
 use crate::metrics;
-use crate::scheduler::{Parts, Scheduler, Suppressed};
+use crate::scheduler::{Announced, Parts, Scheduler, Suppressed};
 use crate::settings::Settings;
 use crate::steady::{BEAT_EVERY, Steady};
 use anyhow::{Context, Result};
@@ -111,8 +111,9 @@ impl Gateway {
             directory: directory.clone(),
             hash_addresses: settings.log.hash_addresses,
         };
+        let announced = Arc::new(Announced::default());
         let intake = Intake::new(queue.clone(), directory.clone(), intake_settings, clock.clone());
-        let intake = Arc::new(intake.telling(Arc::new(suppressed)));
+        let intake = Arc::new(intake.telling(Arc::new(suppressed)).knowing(announced.clone()));
         let smarthosts = Arc::new(smarthosts(settings)?);
         let stop = CancellationToken::new();
         let caps = Caps::new(limits.connections, limits.connections_per_address);
@@ -124,7 +125,8 @@ impl Gateway {
         let local = open_socket(&settings.socket(), &mut others)?;
         let mut listeners = open_doors(settings, &door, &doors, &stop).await?;
         listeners.append(&mut others);
-        let scheduler = Scheduler::start(parts(settings, &queue, &directory, &smarthosts, &rules, &clock))
+        let parts = parts(settings, &queue, &directory, &smarthosts, &rules, &clock);
+        let scheduler = Scheduler::start(Parts { announced, ..parts })
             .context("what channels have spent of their limits cannot be read, so nothing may leave: try `sendero store check`")?;
         doors.spawn(keep_time(clock.clone(), queue.clone(), scheduler.clone(), stop.clone()));
         let follower = scheduler.clone();
@@ -251,6 +253,7 @@ async fn open_data(
             move |channel: ChannelId| rows.channel(channel).is_some_and(|row| row.on_uncertain == mail::channel::OnUncertain::Ask);
         let options = Options {
             min_free: kept.min_free,
+            caps: Box::new(move |room| kept.open.of(room)),
             keep_bodies: kept.keep_bodies,
             keep_history: kept.keep_history,
             uncertain_retry: kept.first_retry,
@@ -361,6 +364,7 @@ fn parts(
         hash_addresses: settings.log.hash_addresses,
         hostname: settings.hostname.clone(),
         notices: settings.notices.clone(),
+        announced: Arc::default(),
     }
 }
 
@@ -510,6 +514,16 @@ impl web::Gateway for Gateway {
         Box::pin(std::future::ready(principal))
     }
 
+    fn begin(&self, who: Principal, surface: Surface, size: Option<u64>) -> Answer<'_, Result<(), Problem>> {
+        let principal = principal(who);
+        Box::pin(async move {
+            self.intake.begin(principal, size).await.map_err(|refusal| {
+                self.intake.refused(intake::Source { principal, surface, peer: None, envelope: None }, &refusal);
+                refused(&refusal)
+            })
+        })
+    }
+
     fn arrive(&self, submission: &Submission) -> intake::Arrival {
         let envelope = envelope(submission.reverse_path.clone(), &submission.recipients);
         let times = mail::when::Times { scheduled_at: submission.scheduled_at, expires_at: submission.expires_at };
@@ -568,7 +582,9 @@ impl web::Gateway for Gateway {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.queue.totals(), &self.intake.counters().read(), self.scheduler.counters(), &self.channel_figures())
+        let totals = self.queue.totals();
+        let arriving = self.queue.arriving_bytes();
+        metrics::text(&totals, arriving, &self.intake.counters().read(), self.scheduler.counters(), &self.channel_figures())
     }
 }
 

@@ -25,7 +25,13 @@ pub struct ChannelFigures {
 
 /// The text that Prometheus reads.
 #[must_use]
-pub fn text(totals: &Totals, intake: &IntakeCounts, scheduler: &Counters, channels: &[ChannelFigures]) -> String {
+pub fn text(
+    totals: &Totals,
+    arriving_bytes: u64,
+    intake: &IntakeCounts,
+    scheduler: &Counters,
+    channels: &[ChannelFigures],
+) -> String {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let mut registry = Registry::with_prefix("sendero");
     counter(&mut registry, "messages_accepted", "Messages accepted since the start", intake.accepted);
@@ -43,7 +49,14 @@ pub fn text(totals: &Totals, intake: &IntakeCounts, scheduler: &Counters, channe
     gauge(&mut registry, "connections_open", "SMTP connections at this moment", intake.connections_open);
     gauge(&mut registry, "workers", "Connections to next hops at this moment, busy or idle", read(&scheduler.workers));
     gauge(&mut registry, "open_messages", "Messages with an open recipient", totals.open_messages);
-    gauge(&mut registry, "open_bytes", "Bytes of open messages", totals.open_bytes);
+    gauge(&mut registry, "open_bytes", "Bytes of open messages, as stored", totals.open_bytes);
+    gauge(&mut registry, "arriving_bytes", "Bytes on the disk of large messages that are coming in", arriving_bytes);
+    counter(
+        &mut registry,
+        "submissions_over_cap",
+        "Submissions put off since the start because of a cap of open mail",
+        intake.over_cap,
+    );
     let states = RecipientState::ALL.into_iter().map(RecipientState::name).zip(totals.by_state);
     let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count));
     labelled(&mut registry, "recipients", "Recipients by state; they add up to all accepted", states);
@@ -103,8 +116,9 @@ mod tests {
         totals.by_state[0] = 3;
         totals.by_state[3] = 2;
         let intake = IntakeCounts { accepted: 4, ..IntakeCounts::default() };
-        let text = text(&totals, &intake, &Counters::default(), &[]);
+        let text = text(&totals, 77, &intake, &Counters::default(), &[]);
         assert!(text.contains("sendero_messages_accepted_total 4"), "{text}");
+        assert!(text.contains("sendero_arriving_bytes 77"), "{text}");
         assert!(text.contains("sendero_recipients_accepted_total 5"), "{text}");
         assert!(text.contains("sendero_recipients{state=\"queued\"} 3"), "{text}");
         assert!(text.contains("sendero_recipients{state=\"sent\"} 2"), "{text}");
@@ -117,7 +131,7 @@ mod tests {
         lanes[Lane::Bulk as usize].due.transactions = 4;
         lanes[Lane::Bulk as usize].kept_back.transactions = 2;
         let channel = ChannelFigures { name: "office \"a\"".into(), state: "throttled", lanes, oldest_seconds: 77 };
-        let text = text(&Totals::default(), &IntakeCounts::default(), &Counters::default(), &[channel]);
+        let text = text(&Totals::default(), 0, &IntakeCounts::default(), &Counters::default(), &[channel]);
         for line in [
             r#"sendero_channel_state{channel="office \"a\"",state="throttled"} 1"#,
             r#"sendero_channel_open{channel="office \"a\"",lane="bulk"} 6"#,

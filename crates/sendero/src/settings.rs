@@ -4,11 +4,13 @@
 
 #[doc(hidden)]
 pub mod fuzzing;
+mod open_caps;
 mod read;
 mod replies;
 mod sources;
 mod units;
 
+pub use self::open_caps::OpenCaps;
 pub use self::replies::Replies;
 pub use self::sources::{Flags, Loaded, load};
 
@@ -90,6 +92,8 @@ pub struct Queue {
     pub keep_bodies: Duration,
     /// What became of mail is known so long after its end.
     pub keep_history: Duration,
+    /// How much open mail one token, one person and one team may have.
+    pub open: OpenCaps,
 }
 
 /// How reports and notices of the gateway itself leave.
@@ -178,6 +182,7 @@ impl Settings {
                 first_retry,
                 min_free: reader.value("queue.min_free", units::size).unwrap_or(512 << 20),
                 keep_bodies: reader.value("queue.keep_bodies", units::duration).unwrap_or(Duration::from_secs(7 * 86_400)),
+                open: OpenCaps::read(reader),
                 keep_history: reader.value("queue.keep_history", read::history).unwrap_or(Duration::from_secs(90 * 86_400)),
             },
             replies: Replies { rules: reader.path("replies.rules") },

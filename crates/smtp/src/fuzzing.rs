@@ -111,6 +111,12 @@ fn answer(session: &mut Session, login: Login, earlier: &mut Vec<u8>) -> bool {
                 let good = credentials.user.len().is_multiple_of(2);
                 session.verified(if good { Ok(()) } else { Err(Reply::new(535, (5, 7, 8), "no")) });
             }
+            // Every other size that is told is too much now, and every third for ever.
+            Action::Begin(size) => session.begun(match size.unwrap_or(1) % 6 {
+                0 | 2 | 4 => Err(Reply::new(451, (4, 7, 1), "later")),
+                3 => Err(Reply::new(552, (5, 3, 4), "too large")),
+                _ => Ok(()),
+            }),
             Action::Piece(piece) => {
                 assert!(!piece.is_empty());
                 earlier.extend(piece);

@@ -70,6 +70,9 @@ pub enum Action {
     StartTls,
     /// Check these, then call [`Session::verified`].
     Verify(Credentials),
+    /// A message is announced, with its size in bytes where the client declared one (RFC 1870): say with
+    /// [`Session::begun`] whether it may come.
+    Begin(Option<u64>),
     /// Keep this part of the message that is coming in, behind those that came before; or say
     /// [`Session::give_up`]. [`Action::Store`] follows with the rest, or [`Action::Forget`].
     Piece(Vec<u8>),
@@ -289,6 +292,23 @@ impl Session {
         }
     }
 
+    /// The answer to [`Action::Begin`].
+    pub fn begun(&mut self, result: Result<(), Reply>) {
+        self.state = State::Command;
+        match result {
+            Ok(()) => self.reply(&Reply::new(250, (2, 1, 0), "ok")),
+            Err(reply) => {
+                self.transaction = None;
+                if reply.is_transient() {
+                    // Not an error of the client.
+                    self.reply(&reply);
+                } else {
+                    self.refuse(&reply);
+                }
+            }
+        }
+    }
+
     /// The answer to [`Action::Store`].
     pub fn stored(&mut self, reply: &Reply) {
         self.idle_commands = 0;
@@ -439,7 +459,7 @@ impl Session {
                 self.helo = Some((name, false));
                 self.reply(&Reply::plain(250, self.config.hostname.clone()));
             }
-            Command::Mail(path, parameters) => self.mail(path, parameters),
+            Command::Mail(path, parameters) => return self.mail(path, parameters),
             Command::Rcpt(path, parameters) => self.rcpt(path, parameters),
             Command::Data => self.begin_data(),
             Command::Bdat { size, last } => self.begin_chunk(size, last),

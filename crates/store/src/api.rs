@@ -1,6 +1,7 @@
 //! What the rest of Sendero sees of the store.
 
 use crate::body::{Body, Spool};
+use crate::caps::{Holder, MailCaps, OpenMail, OverCap};
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
@@ -24,7 +25,9 @@ use std::task::{Context, Poll};
 pub trait Queue: Send + Sync + 'static {
     /// Makes messages durable and queues them, all or none, in one write.
     ///
-    /// A message whose idempotency key is known replays: see [`Accepted::replayed`].
+    /// A message whose idempotency key is known replays: see [`Accepted::replayed`]. What would go over a cap of open
+    /// mail is refused, judged in the order of the log: many at once do not pass it together. What replays, and what the
+    /// gateway itself says, is never refused for that.
     fn accept(&self, batch: Vec<NewMessage>) -> Commit<Result<Vec<Accepted>, AcceptError>>;
 
     /// Begins a file for what follows the header section of a message that is too large to be kept whole. May wait
@@ -140,11 +143,23 @@ pub trait Queue: Send + Sync + 'static {
     /// Counts of recipients by state since the folder began, and of what is open. From memory.
     fn totals(&self) -> Totals;
 
+    /// The caps of open mail.
+    fn caps(&self) -> MailCaps;
+
+    /// What somebody has that is open. From memory.
+    fn open_mail(&self, holder: Holder) -> OpenMail;
+
+    /// Bytes of large messages that are coming in and are part of no message yet.
+    fn arriving_bytes(&self) -> u64;
+
     /// Ok while submissions may be accepted.
     ///
     /// # Errors
     /// Why not.
     fn accepting(&self) -> Result<(), AcceptError>;
+
+    /// Reading: whether any submission of this person may replay.
+    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError>;
 
     /// Reading: one message with the state of each recipient, or `None`.
     fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError>;
@@ -367,6 +382,9 @@ pub enum AcceptError {
         /// The message it stands for.
         id: MessageId,
     },
+    /// Somebody has as much open mail as they may. Later may help, when some of it has left.
+    #[error("{0:?}")]
+    OverCap(OverCap),
     /// The store has failed or is closing. Later may help, when it has been started again.
     #[error("the store takes nothing: {0}")]
     Closed(String),

@@ -4,7 +4,7 @@ use crate::api::{AcceptError, StoreError};
 use crate::disk::is_no_space;
 use bytes::Bytes;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A message of up to so many bytes is kept whole; of a larger one, what follows its header is a file of its own.
@@ -81,10 +81,42 @@ pub trait BodyFile: Send + Sync {
 struct Claim {
     file: Arc<dyn BodyFile>,
     kept: AtomicBool,
+    arriving: Arriving,
+}
+
+/// Bytes of files that are part of no message yet.
+#[derive(Clone, Default)]
+pub(crate) struct Gauge(Arc<AtomicU64>);
+
+impl Gauge {
+    /// As many as there are now.
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One file's part of a gauge.
+#[derive(Default)]
+struct Arriving {
+    gauge: Gauge,
+    bytes: AtomicU64,
+}
+
+impl Arriving {
+    fn more(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.gauge.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It is part of a message, or gone.
+    fn end(&self) {
+        self.gauge.0.fetch_sub(self.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.arriving.end();
         if !*self.kept.get_mut() {
             self.file.remove();
         }
@@ -216,6 +248,7 @@ impl Body {
     pub(crate) fn set_kept(&self, kept: bool) {
         if let Self::Spooled { rest, .. } = self {
             rest.claim.kept.store(kept, Ordering::Release);
+            rest.claim.arriving.end();
         }
     }
 }
@@ -223,7 +256,7 @@ impl Body {
 impl Rest {
     /// The file that a record names.
     pub(crate) fn stored(named: FileName, file: Arc<dyn BodyFile>) -> Self {
-        Self { named, claim: Arc::new(Claim { file, kept: AtomicBool::new(true) }) }
+        Self { named, claim: Arc::new(Claim { file, kept: AtomicBool::new(true), arriving: Arriving::default() }) }
     }
 
     /// Its length in bytes.
@@ -328,10 +361,9 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Writes into this file, which is new and empty.
-    #[must_use]
-    pub fn new(file: Arc<dyn BodyFile>) -> Self {
-        let claim = Arc::new(Claim { file, kept: AtomicBool::new(false) });
+    /// Writes into this file, which is new and empty. What it has counts in the gauge, until it is part of a message.
+    pub(crate) fn new(file: Arc<dyn BodyFile>, gauge: Gauge) -> Self {
+        let claim = Arc::new(Claim { file, kept: AtomicBool::new(false), arriving: Arriving { gauge, ..Arriving::default() } });
         Self { claim, length: 0, sum: crc32fast::Hasher::new(), eight_bit: false, end: [0; 2] }
     }
 
@@ -339,7 +371,7 @@ impl Spool {
     #[must_use]
     pub fn in_memory() -> Self {
         let id = random_id();
-        Self::new(Arc::new(InMemory { id, bytes: Mutex::default() }))
+        Self::new(Arc::new(InMemory { id, bytes: Mutex::default() }), Gauge::default())
     }
 
     /// Appends a piece. Belongs on a thread that may block.
@@ -349,6 +381,7 @@ impl Spool {
     pub fn write(&mut self, piece: &[u8]) -> Result<(), AcceptError> {
         self.claim.file.write_at(self.length, piece).map_err(refused)?;
         self.length += piece.len() as u64;
+        self.claim.arriving.more(piece.len() as u64);
         self.sum.update(piece);
         self.eight_bit |= !piece.is_ascii();
         for byte in &piece[piece.len().saturating_sub(2)..] {

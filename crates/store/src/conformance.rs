@@ -4,6 +4,7 @@
 //! target) needs to know nothing about calls, and can shorten a failing one.
 
 use crate::api::*;
+use crate::caps::{Holder, MailCaps};
 use crate::model::Model;
 use mail::channel::{ChannelState, Kept, Sender, SenderRefused};
 use mail::pace::{FromId, LearnedCap, LearnedPace, Lessons, Spent, Units};
@@ -26,6 +27,10 @@ pub const UNCERTAIN_RETRY: Duration = Duration::from_secs(60);
 pub trait Bed {
     /// It.
     fn queue(&self) -> &dyn Queue;
+    /// Its caps of open mail.
+    fn caps(&self) -> MailCaps {
+        MailCaps::default()
+    }
     /// Ends it without warning, and starts it again at `now`.
     fn restart(&mut self, now: Timestamp);
 }
@@ -45,6 +50,15 @@ const WAYS_OUT: [Move; 10] = [
     Move::Cancel,
     Move::Reroute,
 ];
+const HOLDERS: [Holder; 7] = [
+    Holder::Token(TokenId(2)),
+    Holder::Person(PersonId(0)),
+    Holder::Person(PersonId(1)),
+    Holder::Team(TeamId(0)),
+    Holder::Team(TeamId(1)),
+    Holder::Member(TeamId(0), PersonId(0)),
+    Holder::Member(TeamId(1), PersonId(1)),
+];
 const AUTHORS: [&str; 3] = ["ana@example.com", "ana@example.com", "sales@example.com"];
 const WISHES: [Move; 6] = [Move::Cancel, Move::Hold, Move::Release, Move::Reroute, Move::Suppress, Move::Send];
 
@@ -53,7 +67,7 @@ const WISHES: [Move; 6] = [Move::Cancel, Move::Hold, Move::Release, Move::Rerout
 /// # Errors
 /// The first difference, in words.
 pub fn run(history: &[[u8; 4]], bed: &mut dyn Bed) -> Result<(), String> {
-    let mut run = Run { model: Model::default(), now: Timestamp(1_795_593_600_000), number: 0, leases: Vec::new() };
+    let mut run = Run { model: Model::capped(bed.caps()), now: Timestamp(1_795_593_600_000), number: 0, leases: Vec::new() };
     let mut listener = listen(bed);
     for (step, call) in history.iter().enumerate() {
         let due_before = CHANNELS.map(|channel| bed.queue().next_due(channel));
@@ -353,6 +367,12 @@ impl Run {
         for kept_back in [&kept_back, &KeptBack::new()] {
             same("queue", &model.queue(self.now, kept_back), &queue.queue(self.now, kept_back))?;
         }
+        for holder in HOLDERS {
+            same("open mail", &(holder, model.open_mail(holder)), &(holder, queue.open_mail(holder)))?;
+        }
+        for person in [PersonId(0), PersonId(1)] {
+            same("knows_keys", &model.knows_keys(person), &queue.knows_keys(person))?;
+        }
         same("lessons", &model.lessons(), &queue.lessons())?;
         same("next_expiry", &model.next_expiry(), &queue.next_expiry())?;
         same("kept", &model.kept(), &queue.kept())?;
@@ -512,6 +532,7 @@ fn same<T: Debug>(what: &str, expected: &T, found: &T) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::caps::OpenMail;
     use crate::disk::fake::FakeDisk;
     use crate::embedded::{Embedded, Options};
     use proptest::prelude::*;
@@ -530,14 +551,15 @@ mod tests {
     }
 
     struct OnDisk {
+        caps: MailCaps,
         disk: FakeDisk,
         folder: tempfile::TempDir,
         queue: Option<Embedded<FakeDisk>>,
     }
 
     impl OnDisk {
-        fn new() -> Self {
-            let mut bed = Self { disk: FakeDisk::default(), folder: tempfile::tempdir().unwrap(), queue: None };
+        fn new(caps: MailCaps) -> Self {
+            let mut bed = Self { caps, disk: FakeDisk::default(), folder: tempfile::tempdir().unwrap(), queue: None };
             bed.restart(Timestamp(1));
             bed
         }
@@ -548,9 +570,15 @@ mod tests {
             self.queue.as_ref().unwrap()
         }
 
+        fn caps(&self) -> MailCaps {
+            self.caps
+        }
+
         fn restart(&mut self, now: Timestamp) {
             self.queue = None;
+            let caps = self.caps;
             let options = Options {
+                caps: Box::new(move |_| caps),
                 min_free: 0,
                 segment_size: 2000,
                 cache_bytes: 2000,
@@ -572,7 +600,14 @@ mod tests {
 
         #[test]
         fn the_durable_queue_does_what_the_model_does(history in prop::collection::vec(any::<[u8; 4]>(), 0..60)) {
-            prop_assert_eq!(run(&history, &mut OnDisk::new()), Ok(()));
+            prop_assert_eq!(run(&history, &mut OnDisk::new(MailCaps::default())), Ok(()));
+        }
+
+        #[test]
+        fn caps_refuse_what_goes_over_them_by_a_count_by_hand(history in prop::collection::vec(any::<[u8; 4]>(), 0..60)) {
+            let most = |messages, bytes| OpenMail { messages, bytes };
+            let caps = MailCaps { token: most(3, u64::MAX), person: most(u64::MAX, 1500), team: most(4, 900) };
+            prop_assert_eq!(run(&history, &mut OnDisk::new(caps)), Ok(()));
         }
     }
 

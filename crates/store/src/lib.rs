@@ -7,6 +7,7 @@
 pub mod api;
 pub mod backup;
 mod body;
+pub mod caps;
 pub mod conformance;
 pub mod directory;
 pub mod disk;
@@ -18,3 +19,4 @@ pub mod seal;
 
 pub use api::*;
 pub use body::{Body, BodyFile, FileId, Pieces, Rest, Spool, WHOLE_UP_TO};
+pub use caps::{CapUnit, Claim, Holder, MailCaps, OpenMail, OverCap};

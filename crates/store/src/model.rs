@@ -2,6 +2,7 @@
 
 use crate::api::*;
 use crate::body::{Body, Spool};
+use crate::caps::{Claim, Holder, MailCaps, OpenMail};
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, FromId, Lessons, Spent, Units};
 use mail::steady::{Credit, Heartbeat};
@@ -55,6 +56,7 @@ struct State {
     /// Some message expires; where none does nobody looks for it.
     any_expires: bool,
     closed: bool,
+    caps: MailCaps,
     /// The disk has no room for outcomes.
     full: bool,
 }
@@ -102,6 +104,12 @@ pub struct Model(Mutex<State>);
 impl Model {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A queue with these caps of open mail.
+    #[must_use]
+    pub fn capped(caps: MailCaps) -> Self {
+        Self(Mutex::new(State { caps, ..State::default() }))
     }
 
     /// Whether the disk has room for outcomes: while it has none they are refused with [`StoreError::NoSpace`].
@@ -325,10 +333,31 @@ impl State {
             };
             accepted.push(Accepted { id, replayed: true });
         }
+        for (place, message) in stored.iter().enumerate() {
+            if let Some(claim) = Claim::of(message) {
+                let open = |holder| self.open_mail(holder, &stored[..place]);
+                self.caps.judge(&claim, open).map_err(AcceptError::OverCap)?;
+            }
+        }
         for message in stored {
             self.store(message);
         }
         Ok(accepted)
+    }
+
+    /// What somebody has that is open, with these messages, counted one by one.
+    fn open_mail(&self, holder: Holder, more: &[NewMessage]) -> OpenMail {
+        let open = self.messages.values().filter(|stored| stored.is_open()).map(|stored| &stored.new);
+        let of = |message: &&NewMessage| match holder {
+            Holder::Token(token) => message.token == Some(token),
+            Holder::Person(person) => message.person == person,
+            Holder::Team(team) => message.team == Some(team),
+            Holder::Member(team, person) => message.team == Some(team) && message.person == person,
+        };
+        open.chain(more).filter(of).fold(OpenMail::default(), |all, message| OpenMail {
+            messages: all.messages + 1,
+            bytes: all.bytes + message.body.len(),
+        })
     }
 
     /// The message that was accepted under the key, when every recipient was. Takes recipients away
@@ -951,6 +980,22 @@ impl Queue for Model {
 
     fn totals(&self) -> Totals {
         self.lock().totals()
+    }
+
+    fn caps(&self) -> MailCaps {
+        self.lock().caps
+    }
+
+    fn open_mail(&self, holder: Holder) -> OpenMail {
+        self.lock().open_mail(holder, &[])
+    }
+
+    fn arriving_bytes(&self) -> u64 {
+        0
+    }
+
+    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError> {
+        Ok(self.lock().keys.keys().any(|(of, _)| *of == person))
     }
 
     fn accepting(&self) -> Result<(), AcceptError> {

@@ -118,6 +118,9 @@ impl From<&AcceptError> for Problem {
                 Self::new(507, "storage_full", "the gateway has no room for it now; send it again later").retry_after(60)
             }
             AcceptError::KeyReused { .. } => Self::new(422, "idempotency_key_reused", format!("{error}; use another key")),
+            AcceptError::OverCap(_) => {
+                Self::new(429, "gateway_rate_limited", "there is too much open mail; send it again later").retry_after(60)
+            }
             AcceptError::Closed(_) => {
                 Self::new(503, "dependency_unavailable", "the gateway takes no mail at this moment; send it again later")
                     .retry_after(30)

@@ -173,6 +173,17 @@ async fn a_submission_that_is_wrong_is_refused_with_every_reason() {
 }
 
 #[tokio::test]
+async fn too_much_open_mail_is_told_before_the_body_is_looked_at_and_when_to_come_again() {
+    let (_fake, router) = public();
+    let bearer = format!("Bearer {ANA_TOKEN}");
+    let headers = [("authorization", &*bearer), MAIL, ("content-length", "4711")];
+    let got = ask(&router, Method::POST, "/api/v1/messages/raw", &headers, "a body that is no message").await;
+    assert_eq!(got.headers["retry-after"], "30");
+    let detail = got.problem(429, "gateway_rate_limited")["detail"].to_string();
+    assert!(detail.contains("ana@example.com has 5 messages"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_repeated_submission_answers_with_the_first_id_and_says_so() {
     let (_fake, router) = local();
     let text = message("ana@example.com", "luis@example.org");

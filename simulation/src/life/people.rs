@@ -85,7 +85,9 @@ impl Life {
                 }
                 Err(AcceptError::NoSpace(_)) => self.world.pass(20_000).await,
                 Err(AcceptError::Closed(_)) => return,
-                Err(error @ AcceptError::KeyReused { .. }) => return self.world.check(Err(error.to_string())),
+                Err(error @ (AcceptError::KeyReused { .. } | AcceptError::OverCap(_))) => {
+                    return self.world.check(Err(error.to_string()));
+                }
             }
         }
     }

@@ -293,6 +293,10 @@ impl Session for SmarthostSession {
         self.line.wire.capabilities().dsn
     }
 
+    fn max_size(&self) -> Option<u64> {
+        self.line.wire.capabilities().max_size
+    }
+
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             if self.usable {

@@ -344,7 +344,7 @@ async fn wishes_about_reports_go_on_to_a_next_hop_that_offers_dsn_and_to_no_othe
     for (script, offered) in [(Script::clear(), true), (Script::clear().without("DSN"), false)] {
         let hop = Hop::start(script).await;
         let mut session = open(&hop, TlsMode::None).await;
-        assert_eq!(session.offers_dsn(), offered);
+        assert_eq!((session.offers_dsn(), session.max_size()), (offered, Some(50_000_000)));
         assert!(deliver(&mut session, &outgoing).await.iter().all(is_sent));
         let commands = hop.seen().commands;
         let said = |text: &str| commands.iter().any(|line| line.contains(text));

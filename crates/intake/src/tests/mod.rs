@@ -2,6 +2,7 @@
 //! The doors as their users meet them.
 
 mod accepting;
+mod capped;
 mod directory;
 mod flood;
 mod large;

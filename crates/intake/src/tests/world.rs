@@ -224,6 +224,18 @@ impl Queue for Told {
     fn totals(&self) -> Totals {
         Totals::default()
     }
+    fn caps(&self) -> store::MailCaps {
+        store::MailCaps::default()
+    }
+    fn open_mail(&self, _: store::Holder) -> store::OpenMail {
+        store::OpenMail::default()
+    }
+    fn arriving_bytes(&self) -> u64 {
+        0
+    }
+    fn knows_keys(&self, _: PersonId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
     fn accepting(&self) -> Result<(), AcceptError> {
         Ok(())
     }

@@ -81,6 +81,21 @@ pub enum Refusal {
         /// Allowed.
         most: u64,
     },
+    /// Too large for the channel.
+    #[error(
+        "{} takes at most {most} bytes, this message has {found}; make it smaller, send a link, or use another channel",
+        whose(.channel, *.by_next_hop)
+    )]
+    TooLargeForChannel {
+        /// Which channel.
+        channel: String,
+        /// Given.
+        found: u64,
+        /// Allowed.
+        most: u64,
+        /// Its next hop has announced that, not its row.
+        by_next_hop: bool,
+    },
     /// Bytes that are no legal message.
     #[error("a message's lines end with CRLF, and it holds a bare CR, a bare LF or a NUL; encode it")]
     OddBytes,
@@ -103,7 +118,7 @@ impl Refusal {
             Self::ChannelNotFound(_) | Self::ChannelDisabled(_) => "channel_not_found",
             Self::ChannelFixed { .. } => "scope_missing",
             Self::TooManyRecipients { .. } => "recipient_limit_exceeded",
-            Self::TooLarge { .. } => "message_too_large",
+            Self::TooLarge { .. } | Self::TooLargeForChannel { .. } => "message_too_large",
         }
     }
 
@@ -139,8 +154,12 @@ impl Refusal {
             | Self::NoChannel { .. } => (550, (5, 7, 1)),
             Self::NoRecipients => (554, (5, 5, 1)),
             Self::TooManyRecipients { .. } => (550, (5, 5, 3)),
-            Self::TooLarge { .. } => (552, (5, 3, 4)),
+            Self::TooLarge { .. } | Self::TooLargeForChannel { .. } => (552, (5, 3, 4)),
         };
         Reply::new(code, enhanced, self.to_string())
     }
+}
+
+fn whose(channel: &str, by_next_hop: bool) -> String {
+    if by_next_hop { format!("the server behind channel '{channel}'") } else { format!("channel '{channel}'") }
 }

@@ -451,6 +451,12 @@ fn refusals_have_the_published_codes_and_say_what_to_do() {
         ),
         (Refusal::TooManyHops, "validation_failed", 422, "554 5.4.6 the message has passed more than 50 servers"),
         (Refusal::TooLarge { found: 2, most: 1 }, "message_too_large", 413, "552 5.3.4 a message may have 1 bytes here"),
+        (
+            Refusal::TooLargeForChannel { channel: name(), found: 2, most: 1, by_next_hop: false },
+            "message_too_large",
+            413,
+            "552 5.3.4 channel 'office' takes at most 1 bytes, this message has 2; make it smaller",
+        ),
         (Refusal::TooManyRecipients { found: 2, most: 1 }, "recipient_limit_exceeded", 422, "550 5.5.3 a message may have 1 "),
         (Refusal::NoRecipients, "validation_failed", 422, "554 5.5.1 the message has no recipient; name"),
         (Refusal::OddBytes, "validation_failed", 422, "550 5.6.0 a message's lines end with CRLF"),
@@ -623,6 +629,8 @@ proptest! {
         match result {
             Ok(route) => {
                 let row = directory.channel(route.channel).unwrap();
+                let reach = within_reach(&directory, person.id, request.token);
+                prop_assert!(reach.iter().any(|channel| channel.id == row.id), "what is chosen was within reach");
                 prop_assert_eq!(must_not(&world, person, token, row, &authors), None);
                 prop_assert_eq!(permitted(&directory, person.id, request.token, row, &authors, &null), Ok(()));
                 prop_assert!(asked.as_ref().is_none_or(|asked| *asked == row.name));

@@ -6,6 +6,7 @@
 //! timer, and an idle worker is woken by the message that needs it.
 
 mod accounts;
+mod announced;
 mod books;
 mod expiry;
 mod health;
@@ -23,6 +24,7 @@ mod verdict;
 mod way;
 mod worker;
 
+pub use self::announced::Announced;
 pub use self::suppressed::Suppressed;
 
 use self::accounts::{Account, Accounts};
@@ -82,6 +84,8 @@ pub struct Parts {
     pub hostname: String,
     /// How they leave.
     pub notices: Option<Notices>,
+    /// What next hops announce is noted here.
+    pub announced: Arc<Announced>,
 }
 
 /// Hands due mail to the channels.

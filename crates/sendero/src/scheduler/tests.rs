@@ -154,6 +154,10 @@ impl Session for Line {
         true
     }
 
+    fn max_size(&self) -> Option<u64> {
+        Some(5_000_000)
+    }
+
     fn gone<'a>(&'a mut self) -> BoxFuture<'a, ()> {
         Box::pin(std::future::pending())
     }
@@ -288,6 +292,7 @@ impl World {
             hash_addresses: false,
             hostname: "gw.example.com".into(),
             notices: Some(Notices { channel: "reports".into(), from: smtp::Mailbox::parse("reports@example.com").unwrap() }),
+            announced: Arc::default(),
         })
         .unwrap();
         let follower = scheduler.clone();
@@ -538,6 +543,22 @@ async fn held_mail_of_a_disabled_person_names_them_to_whoever_decides() {
     let held = world.recipient(id);
     assert_eq!(held.state, RecipientState::Held);
     assert!(held.said.starts_with("ana@example.com is disabled; enable"), "{}", held.said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_size_that_a_next_hop_announced_is_known_for_a_day_and_for_that_row_alone() {
+    use intake::NextHops;
+    let world = World::new();
+    let announced = Arc::clone(&world.scheduler.0.parts.announced);
+    let row = || world.directory.directory().channel(world.channel()).unwrap().clone();
+    assert_eq!(announced.max_size(&row()), None);
+    world.submit(1, ANA).await;
+    world.after(5).await;
+    assert_eq!(announced.max_size(&row()), Some(5_000_000));
+    let other = mail::Channel { revision: row().revision + 1, ..row() };
+    assert_eq!(announced.max_size(&other), None);
+    world.after(24 * 3600).await;
+    assert_eq!(announced.max_size(&row()), None, "a next hop that takes more by now is asked again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -284,7 +284,10 @@ async fn ensure_session(shared: &Arc<Shared>, way: &Arc<Way>, row: &Channel, des
         return Err(Step::Again);
     }
     let open = match open(shared, row, secret).await {
-        Ok(session) => Open { session, revision: row.revision, handed_over: 0 },
+        Ok(session) => {
+            shared.parts.announced.note(row, session.max_size());
+            Open { session, revision: row.revision, handed_over: 0 }
+        }
         Err(error) => {
             shared.counters.open_failures.fetch_add(1, Ordering::Relaxed);
             shared.open_failed(way, row, &error, began).await;

@@ -63,6 +63,12 @@ fn every_setting_is_read() {
         retry = ["10s", "1m"]
         max_age = "2d"
         min_free = "1GiB"
+        open_messages_per_token = 5
+        open_messages_per_person = 6
+        open_messages_per_team = 7
+        open_bytes_per_token = "1MiB"
+        open_bytes_per_person = "2MiB"
+        open_bytes_per_team = "3MiB"
         [replies]
         rules = "replies.toml"
         [secrets]
@@ -96,6 +102,8 @@ fn every_setting_is_read() {
     assert_eq!(settings.network.trust, [Path::new("/etc/sendero/corporate-ca.pem")]);
     assert!(settings.network.allow.permits("127.0.0.1".parse().unwrap(), 26005));
     assert_eq!(settings.queue.schedule.delay(2, 0.0), Duration::from_secs(60));
+    let open = settings.queue.open.of(u64::MAX);
+    assert_eq!([open.token, open.person, open.team].map(|cap| (cap.messages, cap.bytes >> 20)), [(5, 1), (6, 2), (7, 3)]);
     assert_eq!((settings.queue.first_retry, settings.queue.min_free), (Duration::from_secs(10), 1 << 30));
     assert_eq!(settings.replies.rules.as_deref(), Some(Path::new("/etc/sendero/replies.toml")));
     assert_eq!(settings.master_key_file.as_deref(), Some(Path::new("/etc/sendero/master.key")));
@@ -145,6 +153,8 @@ fn a_wrong_value_names_file_and_key_and_shows_a_right_one() {
         ("[http]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:8080\"]", "http.listen: 0.0.0.0:8080", "clear_beyond_loopback = true"),
         ("[http]\nclear_beyond_loopback = \"perhaps\"", "http.clear_beyond_loopback", "true or false"),
         ("[queue]\nmin_free = \"lots\"", "queue.min_free", "512MiB"),
+        ("[queue]\nopen_messages_per_token = 0", "queue.open_messages_per_token", "from 1 to"),
+        ("[queue]\nopen_bytes_per_team = \"10kB\"", "queue.open_bytes_per_team", "1MiB"),
         ("[queue]\nkeep_bodies = \"a while\"", "queue.keep_bodies", "5d"),
         ("[queue]\nkeep_history = \"2d\"", "queue.keep_history", "90d"),
         ("[network]\nallow = [\"everything\"]", "network.allow", ""),

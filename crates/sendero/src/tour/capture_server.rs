@@ -78,6 +78,10 @@ async fn converse(mut stream: TcpStream, config: Arc<ServerConfig>) {
                 session.stored(&Reply::new(250, (2, 0, 0), "captured"));
                 continue;
             }
+            Action::Begin(_) => {
+                session.begun(Ok(()));
+                continue;
+            }
             Action::Verify(_) => {
                 session.verified(Err(Reply::new(535, (5, 7, 8), "no login here")));
                 continue;

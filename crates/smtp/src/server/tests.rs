@@ -48,6 +48,11 @@ fn drive(session: &mut Session, shown: &mut String, earlier: &mut Vec<u8>) {
                 let good = credentials.user == "ana" && credentials.secret() == b"pw";
                 session.verified(if good { Ok(()) } else { Err(Reply::new(535, (5, 7, 8), "wrong")) });
             }
+            Action::Begin(size) => session.begun(match size {
+                Some(150) => Err(Reply::new(451, (4, 7, 1), "too much is open")),
+                Some(160) => Err(Reply::new(552, (5, 3, 4), "no channel takes so much")),
+                _ => Ok(()),
+            }),
             Action::Piece(piece) => earlier.extend(piece),
             Action::Forget => earlier.clear(),
             Action::Store(submission) => {
@@ -94,6 +99,13 @@ const SCRIPTS: &[(&str, Login, Security, &str, &str)] = &[
         Security::Clear,
         "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nS: x\r\n\r\nhi\r\n.\r\nQUIT\r\n",
         "220 250 250 250 354 (ESMTP a@b.example -> c@d.example: S: x\\r\\n\\r\\nhi\\r\\n) 250 221 (closed)",
+    ),
+    (
+        "a message that may not come, and one that may",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<> SIZE=150\r\nRCPT TO:<c@d.example>\r\nDATA\r\nMAIL FROM:<> SIZE=160\r\nMAIL FROM:<> SIZE=20\r\nQUIT\r\n",
+        "220 250 451 503 503 552 250 221 (closed)",
     ),
     (
         "HELO",
@@ -419,6 +431,7 @@ fn wide_session() -> Session {
 fn a_thousand_recipients_and_many_chunks_are_one_message() {
     let mut session = wide_session();
     session.receive(b"EHLO c\r\nMAIL FROM:<>\r\n");
+    assert_eq!(asked(&mut session, b""), "");
     for number in 0..1000 {
         session.receive(format!("RCPT TO:<{number}@d.example>\r\n").as_bytes());
     }
@@ -474,6 +487,10 @@ fn asked(session: &mut Session, bytes: &[u8]) -> String {
         asked.push(match session.next_action() {
             Action::Piece(piece) => piece.len().to_string(),
             Action::Forget => "forget".to_owned(),
+            Action::Begin(_) => {
+                session.begun(Ok(()));
+                continue;
+            }
             Action::Store(submission) => {
                 session.stored(&Reply::new(250, (2, 0, 0), "queued"));
                 format!("store {}+{}", submission.earlier, submission.body.len())

@@ -8,7 +8,7 @@ use crate::reply::Reply;
 use bytes::Buf;
 
 impl Session {
-    pub(super) fn mail(&mut self, reverse_path: ReversePath, mail: MailParameters) {
+    pub(super) fn mail(&mut self, reverse_path: ReversePath, mail: MailParameters) -> Option<Action> {
         let utf8 = reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii());
         let refusal = if self.helo.is_none() {
             Some(Reply::new(503, (5, 5, 1), "say EHLO first"))
@@ -27,10 +27,13 @@ impl Session {
             None
         };
         if let Some(refusal) = refusal {
-            return self.refuse(&refusal);
+            self.refuse(&refusal);
+            return None;
         }
+        let size = mail.size;
         self.transaction = Some(Transaction { reverse_path, mail, recipients: Vec::new(), chunks: None, spoiled: None });
-        self.reply(&Reply::new(250, (2, 1, 0), "ok"));
+        self.state = State::Waiting;
+        Some(Action::Begin(size))
     }
 
     pub(super) fn rcpt(&mut self, path: ForwardPath, parameters: RcptParameters) {

@@ -167,7 +167,7 @@ impl<D: Disk> Shared<D> {
     pub(crate) fn spool(self: &Arc<Self>) -> Result<Spool, AcceptError> {
         let file = Stored::new(Arc::clone(self), random_id());
         self.bodies.create(&file.name).map_err(refused)?;
-        Ok(Spool::new(Arc::new(file)))
+        Ok(Spool::new(Arc::new(file), self.arriving.clone()))
     }
 
     /// A message as its record says: the bytes behind the record, and the file that it names.

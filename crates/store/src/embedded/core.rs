@@ -11,6 +11,7 @@ use crate::api::{
     AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError, Totals,
 };
 use crate::body::{Body, FileId};
+use crate::caps::{Claim, MailCaps, Tally};
 use crate::disk::Disk;
 use bytes::Bytes;
 use mail::channel::{ChannelState, Kept};
@@ -167,6 +168,10 @@ pub(crate) struct Core<D> {
     keys_since: HashMap<(PersonId, String), u64>,
     reader: Connection,
     room: Room,
+    /// What may be open at once.
+    pub(crate) caps: MailCaps,
+    /// Messages of the batch, which are open once it is durable.
+    staged_mail: Tally,
 }
 
 /// The room that submissions leave to others, and to what must be written in any case.
@@ -197,6 +202,8 @@ impl<D: Disk> Core<D> {
             keys_since: HashMap::new(),
             reader,
             room,
+            caps: MailCaps::default(),
+            staged_mail: Tally::default(),
         }
     }
 
@@ -209,6 +216,7 @@ impl<D: Disk> Core<D> {
         let room = self.room(&ops, index);
         self.forget_old_keys(index.sequence);
         self.keys_before.clear();
+        self.staged_mail.clear();
         while self.ended.front().is_some_and(|(sequence, _)| *sequence <= index.sequence) {
             self.ended.pop_front();
         }
@@ -395,6 +403,7 @@ impl<D: Disk> Core<D> {
 
     fn write_message(&mut self, message: NewMessage, written: &mut Vec<Written>) {
         let body = message.body.clone();
+        self.staged_mail.add((message.token, message.person, message.team), body.len());
         // From the write on the record may be on the disk, whatever comes of it.
         body.set_kept(true);
         self.write(Record::Accept(Box::new(Meta::from(message))), Some(body), written);
@@ -435,6 +444,7 @@ impl<D: Disk> Core<D> {
             let plan = self.plan(message, &mut fresh_keys)?;
             plans.push(plan);
         }
+        self.fits(&plans)?;
         for (key, known) in fresh_keys {
             let before =
                 KeyBefore { key: key.clone(), known: self.keys.get(&key).cloned(), since: self.keys_since.get(&key).copied() };
@@ -453,6 +463,24 @@ impl<D: Disk> Core<D> {
             }
         }
         Ok(accepted)
+    }
+
+    /// Whether what is to be stored goes over no cap, beside what is open and what stands before it in the log.
+    fn fits(&self, plans: &[Plan]) -> Result<(), AcceptError> {
+        if self.caps.are_open() {
+            return Ok(());
+        }
+        let open = lock(&self.open);
+        let mut before = Tally::default();
+        for plan in plans {
+            let Plan::Store(message) = plan else { continue };
+            if let Some(claim) = Claim::of(message) {
+                let held = |holder| open.tally.with(&self.staged_mail, holder).plus(before.of(holder));
+                self.caps.judge(&claim, held).map_err(AcceptError::OverCap)?;
+            }
+            before.add((message.token, message.person, message.team), message.body.len());
+        }
+        Ok(())
     }
 
     /// What a message's key means for it.

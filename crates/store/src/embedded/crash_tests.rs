@@ -1,5 +1,6 @@
 //! Recorded runs, cut after every step of the disk, opened again, and held against the model.
 #![allow(clippy::unwrap_used)]
+use super::cap_tests::assert_counted;
 use super::tests::{CHANNEL, NOW, intent, leases, message, settlement};
 use super::*;
 use crate::disk::fake::{FakeDisk, Fault, Loss};
@@ -316,6 +317,7 @@ fn open_of(queue: &dyn Queue) -> String {
     let page = Page { after: None, before: None, limit: 1000 };
     let mut messages = queue.list(&Filter::default(), &page).unwrap().messages;
     messages.retain(|view| view.recipients.iter().any(|recipient| !recipient.state.is_final()));
+    assert_counted(queue, &messages);
     let bodies: Vec<_> = messages.iter().map(|view| queue.raw(view.id)).collect();
     let order = leases(queue, Timestamp(i64::MAX), 1000).into_iter().map(|lease| (lease.message, lease.recipients));
     let totals = queue.totals();
@@ -333,6 +335,7 @@ fn shown(queue: &dyn Queue) -> String {
     let page = Page { after: None, before: None, limit: 1000 };
     let messages = queue.list(&Filter::default(), &page).unwrap().messages;
     let open = |view: &&MessageView| view.recipients.iter().any(|recipient| !recipient.state.is_final());
+    assert_counted(queue, &messages.iter().filter(open).cloned().collect::<Vec<_>>());
     let bodies: Vec<_> = messages.iter().filter(open).map(|view| queue.raw(view.id)).collect();
     let mut events = queue.events(0, 10_000).unwrap();
     events.iter_mut().for_each(|event| event.sequence = 0);

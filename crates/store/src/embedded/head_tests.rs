@@ -1,5 +1,6 @@
 //! The head of the log goes, and nothing that is still needed goes with it.
 #![allow(clippy::unwrap_used)]
+use super::cap_tests::assert_counted;
 use super::tests::{CHANNEL, NOW, id, intent, leases, message, settlement};
 use super::*;
 use crate::disk::fake::{FakeDisk, Fault};
@@ -94,6 +95,7 @@ fn known(queue: &Embedded<FakeDisk>) -> String {
     let page = Page { after: None, before: None, limit: 1000 };
     let mut messages = queue.list(&Filter::default(), &page).unwrap().messages;
     messages.retain(|view| view.recipients.iter().any(|recipient| !recipient.state.is_final()));
+    assert_counted(queue, &messages);
     let bodies: Vec<_> = messages.iter().map(|view| queue.raw(view.id).unwrap()).collect();
     let suppressed = queue.suppressions(&[], None, 100).unwrap();
     format!(

@@ -24,6 +24,8 @@ mod backup_tests;
 #[cfg(test)]
 mod body_tests;
 #[cfg(test)]
+mod cap_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod forget_tests;
@@ -53,13 +55,14 @@ use self::log::{Frame, Position};
 use self::open_set::OpenSet;
 use self::record::Record;
 use crate::api::*;
-use crate::body::{Body, FileId, Spool};
+use crate::body::{Body, FileId, Gauge, Spool};
+use crate::caps::{Holder, MailCaps, OpenMail};
 use crate::disk::{Disk, RealDisk};
 use bytes::Bytes;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
 use mail::steady::{Credit, Heartbeat};
-use mail::{ChannelId, Envelope, Event, EventKind, Lane, MessageId, Move, RecipientState, Timestamp};
+use mail::{ChannelId, Envelope, Event, EventKind, Lane, MessageId, Move, PersonId, RecipientState, Timestamp};
 use rusqlite::Connection;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -121,6 +124,8 @@ pub struct Options {
     pub keep_bodies: Duration,
     /// Ended mail is known so long.
     pub keep_history: Duration,
+    /// The caps of open mail, when so many bytes are free or open at the start.
+    pub caps: Box<dyn FnOnce(u64) -> MailCaps + Send>,
     /// Now: what was open when the process ended is dated with it.
     pub now: Timestamp,
     /// The steady clock at this moment, which goes on from the last heartbeat.
@@ -145,6 +150,7 @@ impl Options {
             cache_bytes: 64 << 20,
             keep_bodies: Duration::from_secs(7 * 24 * 3600),
             keep_history: Duration::from_secs(90 * 24 * 3600),
+            caps: Box::new(|_| MailCaps::default()),
             now,
             steady: Box::new(move |_| now),
             uncertain_retry: Duration::from_secs(60),
@@ -237,6 +243,9 @@ struct Shared<D> {
     /// Where the log ends durably.
     end: Mutex<Position>,
     open: Arc<Mutex<OpenSet>>,
+    caps: MailCaps,
+    /// Bytes of files that are part of no message yet.
+    arriving: Gauge,
     inbox: Mutex<Inbox>,
     inbox_changed: Condvar,
     outbox: Mutex<Outbox>,
@@ -325,6 +334,8 @@ impl<D: Disk> Embedded<D> {
         bodies::sweep(&*bodies, &mut lock(&core.open).bodies, &index, damaged)?;
         let progress = index.progress();
         let open = Arc::clone(&core.open);
+        let room = disk.free_bytes().unwrap_or(u64::MAX).saturating_add(lock(&open).totals.open_bytes);
+        core.caps = std::mem::replace(&mut options.caps, Box::new(|_| MailCaps::default()))(room);
         let shared = Arc::new(Shared {
             disk,
             bodies,
@@ -332,6 +343,8 @@ impl<D: Disk> Embedded<D> {
             held_back: Mutex::default(),
             end: Mutex::default(),
             open,
+            caps: core.caps,
+            arriving: Gauge::default(),
             inbox: Mutex::default(),
             inbox_changed: Condvar::new(),
             outbox: Mutex::default(),
@@ -1184,6 +1197,22 @@ impl<D: Disk> Queue for Embedded<D> {
 
     fn totals(&self) -> Totals {
         lock(&self.shared.open).totals
+    }
+
+    fn caps(&self) -> MailCaps {
+        self.shared.caps
+    }
+
+    fn open_mail(&self, holder: Holder) -> OpenMail {
+        lock(&self.shared.open).tally.of(holder)
+    }
+
+    fn arriving_bytes(&self) -> u64 {
+        self.shared.arriving.read()
+    }
+
+    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError> {
+        self.read(|connection| index::has_keys(connection, person))
     }
 
     fn accepting(&self) -> Result<(), AcceptError> {

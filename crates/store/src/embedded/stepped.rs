@@ -10,6 +10,7 @@ use super::index::{Entry, Index};
 use super::{Embedded, Findings, Options, guard, log, take_batch};
 use crate::api::*;
 use crate::body::{Body, Spool};
+use crate::caps::{Holder, MailCaps, OpenMail};
 use crate::disk::fake::FakeDisk;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{Ahead, Lessons, Spent};
@@ -457,6 +458,22 @@ impl Queue for Stepped {
 
     fn totals(&self) -> Totals {
         self.queue.totals()
+    }
+
+    fn caps(&self) -> MailCaps {
+        self.queue.caps()
+    }
+
+    fn open_mail(&self, holder: Holder) -> OpenMail {
+        self.queue.open_mail(holder)
+    }
+
+    fn arriving_bytes(&self) -> u64 {
+        self.queue.arriving_bytes()
+    }
+
+    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError> {
+        self.read()?.knows_keys(person)
     }
 
     fn accepting(&self) -> Result<(), AcceptError> {

@@ -46,6 +46,11 @@ impl Incoming {
         Ok(Self { body, declared, limit, length: 0, waits, began: Instant::now() })
     }
 
+    /// Its length, where the client said it.
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.declared
+    }
+
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {

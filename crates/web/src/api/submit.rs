@@ -96,6 +96,10 @@ async fn take_in(
     body::expect(headers, "message/rfc822").map_err(Broken::Refused)?;
     let asked = asked(pairs, caller).map_err(Broken::Refused)?;
     let idempotency_key = key(headers).map_err(Broken::Refused)?;
+    if let Caller::Token(principal) = caller {
+        let begun = surface.gateway().begin(*principal, mail::Surface::Http, incoming.declared()).await;
+        begun.map_err(Broken::Refused)?;
+    }
     let (start, is_all) = incoming.until(is_large).await.map_err(Broken::Request)?;
     let header_ends = blank_line(&start, 0).unwrap_or(start.len());
     let mut submission = submission(surface, caller, asked, idempotency_key, &start[..header_ends]).map_err(Broken::Refused)?;

@@ -437,6 +437,12 @@ impl Gateway for Shared {
         Box::pin(std::future::ready(found))
     }
 
+    fn begin(&self, _: Principal, _: mail::Surface, size: Option<u64>) -> Answer<'_, Result<(), Problem>> {
+        let over = Problem::new(429, "gateway_rate_limited", "ana@example.com has 5 messages that have not left").retry_after(30);
+        let verdict = if size == Some(4711) { Err(over) } else { Ok(()) };
+        Box::pin(std::future::ready(verdict))
+    }
+
     fn arrive(&self, submission: &Submission) -> intake::Arrival {
         intake::Arrival::new(self.queue(), submission.surface, None, 300_000)
     }

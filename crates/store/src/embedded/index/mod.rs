@@ -17,7 +17,7 @@ pub(crate) use self::carry::{add_words, ended_keys, spent_after, suppressions_af
 pub(crate) use self::columns::{turned, turned_back};
 pub(crate) use self::counts::counts;
 pub(crate) use self::list::list;
-pub(crate) use self::read::{events, events_of, events_of_channel, key, message, place, spent, suppressions};
+pub(crate) use self::read::{events, events_of, events_of_channel, has_keys, key, message, place, spent, suppressions};
 pub(crate) use self::start::Learned;
 
 use super::log::{Known, Position};

@@ -9,6 +9,12 @@ use mail::pace::Spent;
 use mail::{ChannelId, Event, EventKind, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+/// Whether a person has any key that is known.
+pub(crate) fn has_keys(connection: &Connection, person: PersonId) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE person = ?1)")?;
+    Ok(statement.query_row([person.0], |row| row.get(0))?)
+}
+
 /// What is known of a key.
 pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Result<Option<KnownKey>, StoreError> {
     let mut statement = connection.prepare_cached(

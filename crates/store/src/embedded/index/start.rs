@@ -9,7 +9,7 @@ use crate::body::FileId;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{FromId, Lessons};
 use mail::steady::Heartbeat;
-use mail::{ChannelId, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use mail::{ChannelId, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -31,7 +31,7 @@ impl Index {
     fn load_open_of(&self, way: (i64, i64), each: &mut impl FnMut(Standing, Vec<Row>)) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT m.id, m.segment, m.offset, m.length, m.body_at, m.channel, m.at, r.state, r.intended, r.attempts, r.doubts, r.due, r.first_attempt,
-             m.lane, m.team, m.person, m.author, m.arrival, m.since, m.scheduled_at, m.expires_at
+             m.lane, m.team, m.person, m.author, m.arrival, m.since, m.scheduled_at, m.expires_at, m.token
              FROM messages m INDEXED BY messages_way JOIN recipients r ON r.message = m.id
              WHERE m.channel = ?1 AND m.lane = ?2 AND m.open = 1 ORDER BY m.id, r.place",
         )?;
@@ -168,6 +168,7 @@ fn standing_at(row: &SqlRow<'_>, id: MessageId) -> rusqlite::Result<Standing> {
         lane: lane_of(row.get(13)?).unwrap_or_default(),
         team: row.get::<_, Option<u32>>(14)?.map(TeamId),
         person: PersonId(row.get(15)?),
+        token: row.get::<_, Option<u32>>(21)?.map(TokenId),
         from: FromId::of(row.get_ref(16)?.as_str()?),
         order: row.get::<_, i64>(17)?.unsigned_abs(),
         since: Timestamp(row.get(18)?),

@@ -23,10 +23,11 @@ use super::lines::{Lines, Stand};
 use super::log::Position;
 use super::record::Meta;
 use crate::api::{ChannelQueue, KeptBack, LaneQueue, LeasedRecipient, Party, Spend, Totals, Waiting};
+use crate::caps::Tally;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{FromId, Lessons};
 use mail::steady::Heartbeat;
-use mail::{ChannelId, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp};
+use mail::{ChannelId, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp, TokenId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What the message is at.
@@ -49,6 +50,7 @@ pub(crate) struct Standing {
     pub lane: Lane,
     pub team: Option<TeamId>,
     pub person: PersonId,
+    pub token: Option<TokenId>,
     pub from: FromId,
     /// When it was accepted, by the steady clock.
     pub since: Timestamp,
@@ -122,6 +124,8 @@ pub(crate) struct OpenSet {
     pub(crate) spending: HashMap<MessageId, Spend>,
     pub(crate) suppressed: BTreeSet<(Party, String)>,
     pub(crate) totals: Totals,
+    /// Open mail by whose it is.
+    pub(crate) tally: Tally,
     /// The files of large bodies.
     pub(crate) bodies: Bodies,
     /// Recipients by state, as the log knows them: a lease alone is not in it.
@@ -151,7 +155,9 @@ impl OpenSet {
         let slot = self.slots.insert(standing, Rows::from(rows));
         self.occupy(place);
         self.totals.open_messages += 1;
-        self.totals.open_bytes += self.size_at(standing.id, standing.place);
+        let bytes = self.size_at(standing.id, standing.place);
+        self.totals.open_bytes += bytes;
+        self.tally.add((standing.token, standing.person, standing.team), bytes);
         self.requeue(slot);
         slot
     }
@@ -260,7 +266,9 @@ impl OpenSet {
         let Some(standing) = self.slots.standing(slot) else { return };
         self.slots.remove(slot);
         self.totals.open_messages -= 1;
-        self.totals.open_bytes -= self.size_at(standing.id, standing.place);
+        let bytes = self.size_at(standing.id, standing.place);
+        self.totals.open_bytes -= bytes;
+        self.tally.take((standing.token, standing.person, standing.team), bytes);
         self.vacate(standing.place);
     }
 
@@ -391,6 +399,7 @@ fn standing(meta: &Meta, order: u64, place: Place) -> Standing {
         lane: meta.lane,
         team: meta.team,
         person: meta.person,
+        token: meta.token,
         from: FromId::of(&meta.author),
         since: meta.due,
         scheduled_at: meta.scheduled_at.unwrap_or(UNSCHEDULED),

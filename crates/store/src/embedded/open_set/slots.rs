@@ -5,7 +5,7 @@ use super::rows::Rows;
 use super::{Place, Standing, UNENDING, UNSCHEDULED};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use mail::{ChannelId, MessageId, Timestamp};
+use mail::{ChannelId, MessageId, Timestamp, TokenId};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
@@ -43,8 +43,8 @@ impl Open {
     }
 }
 
-/// On which channel, and where in it.
-type Lot = (ChannelId, Stand);
+/// On which channel, where in it, and with which token it came in.
+type Lot = (ChannelId, Stand, Option<TokenId>);
 
 /// What many messages have in common, with how many have it.
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl Slots {
     /// Puts a message that is not there yet into a slot.
     pub(super) fn insert(&mut self, standing: Standing, rows: Rows) -> u32 {
         let Standing { id, place, order, accepted_at, since, scheduled_at, expires_at, channel, .. } = standing;
-        let lot = self.lots.take((channel, standing.stand()));
+        let lot = self.lots.take((channel, standing.stand(), standing.token));
         let open = Open { id, place, order, accepted_at, since, queued_at: NOT_QUEUED, lot, reserved: false, rows };
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         match self.slots.get_mut(slot as usize) {
@@ -157,16 +157,16 @@ impl Slots {
 
     fn standing_of(&self, slot: u32, open: &Open) -> Standing {
         let Open { id, place, order, accepted_at, since, lot, .. } = *open;
-        let (channel, Stand { lane, team, person, from }) = self.lots.lots[lot as usize].0;
+        let (channel, Stand { lane, team, person, from }, token) = self.lots.lots[lot as usize].0;
         let (scheduled_at, expires_at) = self.times.get(&slot).copied().unwrap_or((UNSCHEDULED, UNENDING));
-        Standing { id, place, order, channel, accepted_at, lane, team, person, from, since, scheduled_at, expires_at }
+        Standing { id, place, order, channel, accepted_at, lane, team, person, token, from, since, scheduled_at, expires_at }
     }
 
     /// Gives a message to another channel.
     pub(super) fn change_channel(&mut self, slot: u32, channel: ChannelId) {
         let before = self.get_mut(slot).lot;
-        let stand = self.lots.lots[before as usize].0.1;
-        let lot = self.lots.take((channel, stand));
+        let (_, stand, token) = self.lots.lots[before as usize].0;
+        let lot = self.lots.take((channel, stand, token));
         self.lots.give_back(before);
         self.get_mut(slot).lot = lot;
     }
@@ -216,6 +216,7 @@ mod tests {
             lane: Lane::Normal,
             team: None,
             person: PersonId(1),
+            token: None,
             from: FromId(1),
             since: Timestamp(1),
             scheduled_at: UNSCHEDULED,

@@ -111,6 +111,7 @@ impl Gateway {
             hash_addresses: false,
             hostname: "gw.example.com".into(),
             notices: Some(Notices { channel: "reports".into(), from: smtp::Mailbox::parse("reports@example.com").unwrap() }),
+            announced: Arc::default(),
         })
         .unwrap();
         tokio::spawn(write(Arc::clone(&queue), ended.clone()));
