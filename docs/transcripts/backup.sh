@@ -1,45 +1,8 @@
 #!/bin/bash
 # Makes backup.md: docs/transcripts/backup.sh SENDERO > docs/transcripts/backup.md
-# Runs in /srv/mail, which must not be there, and removes it at the end.
-set -u
-sendero() { "$program" "$@" 2>&1; }
-program=$(realpath "$1")
-mkdir /srv/mail || exit 1
-cd /srv/mail || exit 1
-trap 'touch stop; kill -9 $gateway 2>/dev/null; wait; rm -rf /srv/mail' EXIT
-
-say() { printf '\n%s\n' "$*"; }
-run() { printf '\n    $ %s\n' "$*"; eval "$*" 2>&1 | sed 's/^/    /'; }
-serve() {
-    printf '\n    $ sendero serve 2>>gateway.log &\n'
-    "$program" serve --apply directory.toml 2>>gateway.log &
-    gateway=$!
-    until sendero status >/dev/null; do sleep 0.1; done
-}
-
-cat > sendero.toml <<'TOML'
-hostname = "mail.example.com"
-submission = []
-[queue]
-min_free = "64MiB"
-[secrets]
-master_key_file = "/srv/mail/keys/master.key"
-TOML
-cat > directory.toml <<'TOML'
-[[team]]
-name = "sales"
-domains = ["example.com"]
-[[person]]
-email = "ana@example.com"
-teams = ["sales"]
-[[channel]]
-name = "office"
-owner = "team:sales"
-transport = "capture"
-default = true
-limits = ["600 messages / 1 minute"]
-TOML
-mkdir keys backups
+. "$(dirname "$0")/lib.sh"
+settings ''
+mkdir backups
 head -c 300000 /dev/urandom > report.bin
 
 echo '# A backup under load, and its way back'
