@@ -169,6 +169,13 @@ fn the_times_of_a_message_outlive_a_restart_and_an_index_of_the_format_before() 
     index.execute_batch(before).unwrap();
     drop(index);
     bench.restart();
+    let kept = rusqlite::Connection::open(bench.folder.path().join("index.sqlite.format-3")).unwrap();
+    let (format, rows): (i64, i64) = kept
+        .query_row("SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM messages", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!((format, rows), (3, 2), "it is kept as it was");
     assert_eq!(bench.queue().waiting_since(CHANNEL, hour(1), 9), [id(2)]);
     let second = bench.queue().message(id(2)).unwrap().unwrap();
     assert_eq!((second.expires_at, second.recipients[0].address.as_str()), (None, "eva@example.org"));

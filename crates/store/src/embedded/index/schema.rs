@@ -3,6 +3,7 @@
 use super::columns::turned;
 use crate::api::StoreError;
 use rusqlite::{Connection, params};
+use std::io::ErrorKind;
 
 const FORMAT: i64 = 5;
 
@@ -81,6 +82,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
     if format > FORMAT {
         return Err(StoreError::Io(format!("the index has format {format}; this version knows {FORMAT}: use the newer program")));
     }
+    if (3..FORMAT).contains(&format) {
+        keep_copy(connection, format)?;
+    }
     let transaction = connection.unchecked_transaction()?;
     if format == 3 {
         transaction.execute_batch(FROM_3_TO_4)?;
@@ -98,6 +102,29 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()?;
     Ok(())
+}
+
+/// Keeps the index as it was before it is changed, beside it, under its name and format.
+fn keep_copy(connection: &Connection, format: i64) -> Result<(), StoreError> {
+    let Some(path) = connection.path().filter(|path| !path.is_empty()) else { return Ok(()) };
+    let copy = format!("{path}.format-{format}");
+    let told = |error: StoreError| match error {
+        StoreError::NoSpace(why) => {
+            StoreError::NoSpace(format!("{why}: there is no room for a copy before it is changed ({copy})"))
+        }
+        other => other,
+    };
+    // What an earlier try left behind is not whole.
+    let removed = std::fs::remove_file(&copy);
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }).map_err(io)?;
+    connection.execute("VACUUM INTO ?1", [&copy]).map_err(|error| told(error.into()))?;
+    std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
+    tracing::info!(%copy, "a copy of the index is kept as it was; remove it once the new version has proved itself");
+    Ok(())
+}
+
+fn io(error: std::io::Error) -> StoreError {
+    StoreError::Io(format!("index: {error}"))
 }
 
 /// Addresses with an `@` in their local part, which SQL alone cannot turn.
