@@ -5,6 +5,7 @@ clear_up() { umount disk 2>/dev/null; }
 settings 'data_dir = "disk/data"'
 head -c 60000 /dev/urandom > report.bin
 mkdir disk
+attach() { for _ in $(seq 1 50); do mount -o "loop,$1" image disk 2>/dev/null && return; sleep 0.2; done; }
 mount -t tmpfs -o size=160m none disk
 
 echo '# A disk that is full, and one that is read-only'
@@ -45,7 +46,7 @@ umount disk
 
 say '# A disk that becomes read-only'
 say 'Linux makes a file system read-only when it finds it damaged; here that is brought about on purpose.'
-truncate -s 900M image; mkfs.ext4 -q -F image; mount -o loop,errors=remount-ro image disk
+truncate -s 900M image; mkfs.ext4 -q -F image; attach errors=remount-ro
 device=$(basename "$(findmnt -n -o SOURCE disk)")
 serve
 for number in $(seq 1 20); do send "offer $number" > /dev/null; done
@@ -59,9 +60,9 @@ run 'sendero send --from ana@example.com --to luis@example.org --subject lost --
 wait $gateway; code=$?
 run 'echo "exit code $code"; tail -1 gateway.log'
 say 'Mounted read-only, then as it should be:'
-umount disk; e2fsck -fy image >/dev/null 2>&1; mount -o loop,ro image disk
+umount disk; e2fsck -fy image >/dev/null 2>&1; attach ro
 run 'timeout 20 "$program" serve 2>&1; echo "exit code $?"'
-umount disk; mount -o loop image disk
+umount disk; attach rw
 serve
 run 'sendero status | grep -E "takes mail|open|recipients"'
 run 'sendero channel resume office'
