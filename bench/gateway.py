@@ -206,12 +206,12 @@ class Hop(asyncio.Protocol):
         return b"250 ok\r\n"
 
 
-def start_hop(taken):
-    """Starts the next hop on every address of this machine; its port."""
+def start_hop(taken, at=0):
+    """Starts the next hop on every address of this machine; its port, free where none is named."""
     loop, ready, port = asyncio.new_event_loop(), threading.Event(), []
 
     async def serve():
-        server = await loop.create_server(lambda: Hop(taken), "0.0.0.0", 0, backlog=4096)
+        server = await loop.create_server(lambda: Hop(taken), "0.0.0.0", at, backlog=4096)
         port.append(server.sockets[0].getsockname()[1])
         ready.set()
 
