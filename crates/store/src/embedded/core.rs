@@ -593,7 +593,7 @@ impl<D: Disk> Core<D> {
             };
             let mut effects: Effects = open.apply(one.record, one.sequence, place);
             if let Some((id, fresh)) = fresh {
-                open.cache(id, fresh);
+                open.keep_accepted(id, fresh);
             }
             step.wakes.append(&mut effects.wakes);
             step.spare.extend(effects.spare);

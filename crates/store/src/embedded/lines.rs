@@ -59,9 +59,9 @@ impl Lines {
         }
     }
 
-    /// How many messages wait.
-    pub(crate) fn len(&self) -> usize {
-        self.lanes.iter().map(|queue| queue.later.len() + queue.ready).sum()
+    /// How many messages wait in a lane and in those that are more urgent.
+    pub(crate) fn waiting(&self, lane: Lane) -> usize {
+        self.lanes[..=place(lane)].iter().map(|queue| queue.later.len() + queue.ready).sum()
     }
 
     /// The latest moment that anybody has looked at: what stands in the lanes was due by then.

@@ -492,7 +492,7 @@ impl<D: Disk> Embedded<D> {
         let body = self.shared.body_of(meta.rest, Bytes::from(payload).slice(place.body_at as usize..));
         let meta = Arc::new(core::shared(&meta));
         // Its body is asked for next.
-        lock(&self.shared.open).cache(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
+        lock(&self.shared.open).keep_leased(taken.message, open_set::Fresh { meta: Arc::clone(&meta), body });
         Ok(meta)
     }
 

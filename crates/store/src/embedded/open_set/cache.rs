@@ -1,7 +1,6 @@
 //! Fresh messages in memory, so that handing them over needs no disk.
 
-use super::super::lines::Lines;
-use super::OpenSet;
+use super::{OpenSet, Standing};
 use crate::body::Body;
 use mail::{Envelope, Lane, MessageId, PersonId, TeamId, Timestamp};
 use std::collections::{HashMap, VecDeque};
@@ -9,7 +8,7 @@ use std::sync::Arc;
 
 /// So many entries of messages that have left the cache are not worth a sweep.
 const SPARE_ORDER: usize = 64;
-/// Behind so many messages of its channel a fresh one is not worth its memory.
+/// Behind so many messages of its channel and lane, and of more urgent ones, a fresh one is not worth its memory.
 const WORTH_KEEPING: usize = 1000;
 
 /// What is kept of a fresh message, so that handing it over needs no disk.
@@ -100,12 +99,19 @@ impl Cache {
 }
 
 impl OpenSet {
-    /// Keeps a message in memory, within the budget, if it may leave before long: behind a long line it would only stand in the
-    /// way of others.
-    pub(crate) fn cache(&mut self, id: MessageId, fresh: Fresh) {
+    /// Keeps a message in memory that was just accepted, within the budget, unless so many go before it that others would have more of
+    /// the room.
+    pub(crate) fn keep_accepted(&mut self, id: MessageId, fresh: Fresh) {
         let Some(slot) = self.slots.find(id) else { return };
-        let waits = self.slots.standing(slot).and_then(|standing| self.lines.get(&standing.channel)).map_or(0, Lines::len);
-        if waits <= WORTH_KEEPING {
+        let Some(Standing { channel, lane, .. }) = self.slots.standing(slot) else { return };
+        if self.lines.get(&channel).map_or(0, |lines| lines.waiting(lane)) <= WORTH_KEEPING {
+            self.cache.insert(slot, id, fresh);
+        }
+    }
+
+    /// Keeps a message in memory that is in somebody's hands.
+    pub(crate) fn keep_leased(&mut self, id: MessageId, fresh: Fresh) {
+        if let Some(slot) = self.slots.find(id) {
             self.cache.insert(slot, id, fresh);
         }
     }

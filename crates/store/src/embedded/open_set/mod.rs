@@ -423,7 +423,7 @@ mod tests {
             let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Default::default() };
             let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
             set.apply(Record::Accept(Box::new(meta)), u64::from(number), Some(place));
-            set.cache(id(number), fresh);
+            set.keep_accepted(id(number), fresh);
             if number > 0 {
                 let (message, recipients, to) = (id(number), vec![0], Move::Cancel);
                 set.apply(Record::Steer { message, recipients, to, channel: None, by: "ana".into(), at: NOW }, 1000, None);
@@ -431,6 +431,28 @@ mod tests {
         }
         assert_eq!(set.cache.kept(), (1, 1));
         assert!(set.cached_body(id(0)).is_some());
+    }
+
+    #[test]
+    fn what_leaves_before_long_is_kept_in_memory_and_what_is_in_hand() {
+        let mut set = OpenSet::new(1 << 30);
+        let id = |number: u32| MessageId(u128::from(number).to_be_bytes());
+        let mut accept = |number: u32, lane| {
+            let meta = Meta::from(crate::api::NewMessage { id: id(number), lane, ..message(1, &["ana@example.org"]) });
+            let fresh = Fresh { meta: Arc::new(super::super::core::shared(&meta)), body: Default::default() };
+            let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
+            set.apply(Record::Accept(Box::new(meta)), u64::from(number), Some(place));
+            set.keep_accepted(id(number), fresh.clone());
+            (set.cached_body(id(number)).is_some(), fresh)
+        };
+        for number in 0..1000 {
+            assert!(accept(number, Lane::Bulk).0);
+        }
+        let (is_kept, fresh) = accept(1000, Lane::Bulk);
+        assert!(!is_kept, "a thousand go before it");
+        assert!(accept(1001, Lane::Now).0, "none goes before it");
+        set.keep_leased(id(1000), fresh);
+        assert!(set.cached_body(id(1000)).is_some(), "its body is asked for next");
     }
 
     #[test]
