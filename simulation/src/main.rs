@@ -11,6 +11,9 @@ simulate --seeds N [--from S]   runs the histories of N seeds, the first of whic
 simulate --seed S [--trace]     runs one history, and shows what happens in it
 ";
 
+/// A long run says where it is after so many histories.
+const TOLD_EACH: u64 = 5000;
+
 #[derive(Default)]
 struct Wanted {
     seeds: u64,
@@ -72,7 +75,7 @@ fn one(seed: u64, trace: bool) -> bool {
 }
 
 fn many(from: u64, seeds: u64) -> bool {
-    let next = AtomicU64::new(from);
+    let (next, done) = (AtomicU64::new(from), AtomicU64::new(0));
     let (reports, failures): (Mutex<Vec<Report>>, Mutex<Vec<Failure>>) = Default::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -85,7 +88,14 @@ fn many(from: u64, seeds: u64) -> bool {
                     }
                     match simulation::run(seed, false) {
                         Ok(report) => reports.lock().unwrap_or_else(PoisonError::into_inner).push(report),
-                        Err(failure) => failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure),
+                        Err(failure) => {
+                            eprintln!("seed {}: {}", failure.seed, failure.why);
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                        }
+                    }
+                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    if done % TOLD_EACH == 0 {
+                        eprintln!("{done} of {seeds} histories");
                     }
                 }
             });
