@@ -12,6 +12,7 @@ use crate::client::{Client, ClientError};
 use crate::settings::{Flags, Loaded, Settings, SettingsError, load};
 use crate::{logging, tour};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// No gateway runs, as sysexits.h has it: a service is unavailable.
 const NOT_RUNNING: u8 = 69;
@@ -111,9 +112,16 @@ fn serve_logged(loaded: Loaded, apply: Option<&std::path::Path>) -> Result<ExitC
     ended
 }
 
+/// Threads that read the disk have so long once everything else has ended.
+const READERS_END_WITHIN: Duration = Duration::from_secs(2);
+
 fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|problem| CommandError::about("no threads could be started", problem))?.block_on(work)
+    let runtime = runtime.map_err(|problem| CommandError::about("no threads could be started", problem))?;
+    let result = runtime.block_on(work);
+    // What still reads for somebody who has gone keeps nobody from ending.
+    runtime.shutdown_timeout(READERS_END_WITHIN);
+    result
 }
 
 fn check_settings(loaded: &Loaded) -> Result<(), CommandError> {

@@ -643,7 +643,11 @@ impl Gateway {
             detail: failure.cause,
             fix: failure.fix,
         }));
-        TestReport { ok: steps.iter().all(|step| step.ok), steps }
+        let ok = steps.iter().all(|step| step.ok);
+        if ok {
+            self.scheduler.ask_size_again(channel);
+        }
+        TestReport { ok, steps }
     }
 }
 

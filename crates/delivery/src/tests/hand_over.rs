@@ -226,12 +226,12 @@ async fn a_refused_recipient_does_not_keep_the_others_from_theirs() {
 #[tokio::test]
 async fn what_the_next_hop_cannot_take_is_not_sent() {
     let script = Script::clear().without("8BITMIME").without("SMTPUTF8").without("SIZE");
-    let hop = Hop::start(Script { extensions: [script.extensions.clone(), vec!["SIZE 1000".into()]].concat(), ..script }).await;
+    let hop = Hop::start(Script { extensions: [script.extensions.clone(), vec!["SIZE 70000".into()]].concat(), ..script }).await;
     let mut session = open(&hop, TlsMode::None).await;
     let mut eight_bit = outgoing(b"\xc3\xbc\r\n");
     eight_bit.reverse_path = ReversePath::Null;
     for (outgoing, code) in [
-        (outgoing(&[b'a'; 2000]), "5.3.4"),
+        (outgoing(&[b'a'; 80_000]), "5.3.4"),
         (eight_bit, "5.6.3"),
         (outgoing_to(&["lüis@example.org"], b"a\r\n"), "5.6.7"),
         (outgoing(b"a\nb\r\n"), "5.6.0"),

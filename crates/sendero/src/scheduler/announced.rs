@@ -28,6 +28,11 @@ impl Announced {
             None => drop(said.remove(&row.id)),
         }
     }
+
+    /// What was announced is not to be relied on: the next session is asked.
+    pub fn forget(&self, channel: ChannelId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
+    }
 }
 
 impl intake::NextHops for Announced {

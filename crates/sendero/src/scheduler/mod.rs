@@ -170,6 +170,11 @@ impl Scheduler {
         Ok(Self(shared))
     }
 
+    /// A channel works: what its next hop announced before keeps no mail out any more.
+    pub fn ask_size_again(&self, channel: ChannelId) {
+        self.0.parts.announced.forget(channel);
+    }
+
     /// The directory changed: channels with another endpoint or credential are tried afresh.
     pub fn directory_changed(&self) {
         self.0.directory_changed.store(true, Ordering::Relaxed);

@@ -557,6 +557,12 @@ async fn the_size_that_a_next_hop_announced_is_known_for_a_day_and_for_that_row_
     assert_eq!(announced.max_size(&row()), Some(5_000_000));
     let other = mail::Channel { revision: row().revision + 1, ..row() };
     assert_eq!(announced.max_size(&other), None);
+    world.scheduler.ask_size_again(world.channel());
+    assert_eq!(announced.max_size(&row()), None, "a channel that was tested is asked again");
+    world.after(3600).await;
+    world.submit(2, ANA).await;
+    world.after(5).await;
+    assert_eq!(announced.max_size(&row()), Some(5_000_000));
     world.after(24 * 3600).await;
     assert_eq!(announced.max_size(&row()), None, "a next hop that takes more by now is asked again");
 }

@@ -2,6 +2,9 @@
 
 use crate::reply::Reply;
 
+/// Every server takes messages of 64 KiB (RFC 5321 §4.5.3.1.7): a limit below that is a slip, and what it refuses is left to it.
+const LEAST_SIZE: u64 = 64 * 1024;
+
 /// The extensions a next hop offered last; those we make no use of are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -17,7 +20,7 @@ pub struct Capabilities {
     pub starttls: bool,
     /// RFC 1870 is offered, so MAIL may carry `SIZE=`.
     pub size: bool,
-    /// The largest message taken, in bytes, where the next hop named one.
+    /// The largest message taken, in bytes, where the next hop named one that can be meant.
     pub max_size: Option<u64>,
     /// AUTH is offered, with whatever mechanisms.
     pub auth: bool,
@@ -50,7 +53,7 @@ impl Capabilities {
             "STARTTLS" => self.starttls = true,
             "SIZE" => {
                 self.size = true;
-                self.max_size = words.next().and_then(|word| word.parse().ok()).filter(|limit| *limit > 0);
+                self.max_size = words.next().and_then(|word| word.parse().ok()).filter(|limit| *limit >= LEAST_SIZE);
             }
             // `AUTH=PLAIN LOGIN` is how servers wrote it before RFC 2554.
             "AUTH" => {

@@ -270,7 +270,7 @@ fn ehlo_that_is_refused_falls_back_to_helo_where_that_suffices() {
 fn capabilities_are_read_in_any_case_and_garbage_is_passed_over() {
     let reply = Reply::plain(
         250,
-        "hop PIPELINING\npipelining\n8BitMime\nsize 1000\nDsn\nX-what=1 2\n\n= =\nAUTH=LOGIN\nauth plain CRAM-MD5\nSMTPUTF8 x\nstarttls",
+        "hop PIPELINING\npipelining\n8BitMime\nsize 100000\nDsn\nX-what=1 2\n\n= =\nAUTH=LOGIN\nauth plain CRAM-MD5\nSMTPUTF8 x\nstarttls",
     );
     let all = Capabilities {
         pipelining: true,
@@ -279,7 +279,7 @@ fn capabilities_are_read_in_any_case_and_garbage_is_passed_over() {
         dsn: true,
         starttls: true,
         size: true,
-        max_size: Some(1000),
+        max_size: Some(100_000),
         auth: true,
         auth_plain: true,
         auth_login: true,
@@ -287,7 +287,7 @@ fn capabilities_are_read_in_any_case_and_garbage_is_passed_over() {
     assert_eq!(Capabilities::from_ehlo(&reply), all);
     let none = Capabilities::from_ehlo(&Reply::plain(250, "PIPELINING\nX8BITMIME\nPIPELININGS\nNOSIZE 5"));
     assert_eq!(none, Capabilities::default());
-    for (line, limit) in [("SIZE", None), ("SIZE 0", None), ("SIZE x", None), ("SIZE  7", Some(7))] {
+    for (line, limit) in [("SIZE", None), ("SIZE 0", None), ("SIZE x", None), ("SIZE 1", None), ("SIZE  65536", Some(65_536))] {
         let found = Capabilities::from_ehlo(&Reply::plain(250, format!("hop\n{line}")));
         assert_eq!((found.size, found.max_size), (true, limit), "{line}");
     }
@@ -451,9 +451,13 @@ fn what_the_next_hop_offers_decides_the_parameters() {
 
 #[test]
 fn what_the_next_hop_cannot_take_is_refused_here_and_the_session_goes_on() {
-    let sized = "S: 220 hop\nC: EHLO me.example\nS: 250-hop\nS: 250 SIZE 1000\n-- begin\n";
-    check(&Setup { size: 1001, ..one() }, &[sized], "the message is larger than the 1000 bytes that the next hop takes | ready");
-    check(&Setup { size: 1000, ..one() }, &[sized, "C: MAIL FROM:<ana@example.com> SIZE=1000"], "waits at mail");
+    let sized = "S: 220 hop\nC: EHLO me.example\nS: 250-hop\nS: 250 SIZE 100000\n-- begin\n";
+    check(
+        &Setup { size: 100_001, ..one() },
+        &[sized],
+        "the message is larger than the 100000 bytes that the next hop takes | ready",
+    );
+    check(&Setup { size: 100_000, ..one() }, &[sized, "C: MAIL FROM:<ana@example.com> SIZE=100000"], "waits at mail");
     let eight = Setup { eight_bit: true, ..one() };
     check(&eight, &[SINGLY, "-- begin"], "the message has 8-bit content, which the next hop does not take | ready");
     let unicode = Setup { to: vec!["ana@example.org", "josé@example.org"], ..plain() };
