@@ -53,7 +53,8 @@ pub(crate) struct Patience {
 struct Progress {
     began: Instant,
     last: Instant,
-    bytes: u64,
+    /// By when more has to come, at the slowest rate.
+    by_rate: Instant,
 }
 
 impl Patience {
@@ -77,9 +78,12 @@ impl Patience {
             self.message = None;
             return;
         }
-        let progress = self.message.get_or_insert(Progress { began: now, last: now, bytes: 0 });
+        let Deadlines { stall, slowest, .. } = self.deadlines;
+        let progress = self.message.get_or_insert(Progress { began: now, last: now, by_rate: now + stall });
         progress.last = now;
-        progress.bytes += bytes as u64;
+        let earned = Duration::from_secs(bytes as u64) / u32::try_from(slowest).unwrap_or(u32::MAX).max(1);
+        // Whoever was fast before may not be slow for long.
+        progress.by_rate = (progress.by_rate + earned).min(now + 2 * stall);
     }
 
     /// The session is in the middle of a message, or not any more.
@@ -87,7 +91,7 @@ impl Patience {
         if !in_data {
             self.message = None;
         } else if self.message.is_none() {
-            self.message = Some(Progress { began: now, last: now, bytes: 0 });
+            self.message = Some(Progress { began: now, last: now, by_rate: now + self.deadlines.stall });
         }
     }
 
@@ -107,10 +111,8 @@ impl Patience {
     }
 
     fn message_until(&self, progress: Progress) -> Instant {
-        let earned = Duration::from_secs(progress.bytes / self.deadlines.slowest.max(1));
-        let by_rate = progress.began + self.deadlines.stall + earned.min(self.deadlines.message);
         let by_stall = progress.last + self.deadlines.stall;
-        by_rate.min(by_stall).min(progress.began + self.deadlines.message)
+        progress.by_rate.min(by_stall).min(progress.began + self.deadlines.message)
     }
 }
 
@@ -168,6 +170,18 @@ mod tests {
         }
         // 600 bytes earned six seconds beyond the first minute.
         assert_eq!(patience.until(), now + seconds(66));
+    }
+
+    #[test]
+    fn whoever_was_fast_and_then_holds_a_message_open_is_cut_off_within_two_minutes() {
+        let now = Instant::now();
+        let mut patience = patience(now);
+        patience.turn(true, now);
+        patience.received(40 << 20, true, now + seconds(10));
+        for round in 1..=20 {
+            patience.received(78, true, now + seconds(10 + 5 * round));
+        }
+        assert!(patience.until() <= now + seconds(10 + 120 + 20), "78 bytes in five seconds are too slow");
     }
 
     #[test]

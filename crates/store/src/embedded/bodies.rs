@@ -130,7 +130,7 @@ impl<D: Disk> BodyFile for Stored<D> {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // The floor holds while it grows, too.
-        self.shared.room().map_err(|why| io::Error::new(io::ErrorKind::StorageFull, why))?;
+        self.shared.room_to_arrive().map_err(|why| io::Error::new(io::ErrorKind::StorageFull, why))?;
         self.shared.bodies.write_at(&self.name, offset, bytes)
     }
 
@@ -168,6 +168,20 @@ impl<D: Disk> Shared<D> {
         let file = Stored::new(Arc::clone(self), random_id());
         self.bodies.create(&file.name).map_err(refused)?;
         Ok(Spool::new(Arc::new(file), self.arriving.clone()))
+    }
+
+    /// Whether a message that is coming in may go on: all of them together have at most half of the room, so that whoever
+    /// holds many of them up keeps nobody else's mail out.
+    fn room_to_arrive(&self) -> Result<(), String> {
+        self.room()?;
+        if self.min_free == 0 {
+            return Ok(());
+        }
+        let free = self.disk.free_bytes().map_err(|error| error.to_string())?;
+        if free < self.min_free.saturating_add(self.arriving.read()) {
+            return Err("messages that are coming in have taken half of the room on the disk".into());
+        }
+        Ok(())
     }
 
     /// A message as its record says: the bytes behind the record, and the file that it names.

@@ -69,6 +69,19 @@ impl Bench {
 }
 
 #[test]
+fn messages_that_are_held_up_on_their_way_in_take_half_of_the_room_and_no_more() {
+    let bench = Bench::new();
+    let mut held_up = bench.queue().spool().unwrap();
+    held_up.write(&[b'x'; 50_000]).unwrap();
+    bench.disk.set_free(1000 + 49_000);
+    assert!(matches!(held_up.write(b"more"), Err(AcceptError::NoSpace(why)) if why.contains("half of the room")));
+    let small = message(1, &["luis@example.org"]);
+    bench.queue().accept(vec![small]).wait().expect("small mail goes on");
+    drop(held_up);
+    bench.queue().spool().unwrap().write(&[b'x'; 40_000]).unwrap();
+}
+
+#[test]
 fn a_large_body_is_read_back_with_its_size_after_a_restart() {
     let mut bench = Bench::new();
     let body = bench.spooled().unwrap();

@@ -10,12 +10,14 @@ use tokio::time::{Instant, timeout};
 
 /// The longest silence within a body.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Time for a small body; large ones get more, at [`SLOWEST`].
+/// Time for a small body; large ones get more, at [`SLOWEST`], but never more than twice this ahead.
 const GRACE: Duration = Duration::from_secs(60);
+/// Time for a body, however steadily it comes; large ones get more, at 16 KiB a second.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Memory for a body whose length was declared, at first.
 const RESERVED: usize = 1 << 20;
 /// Bytes a second below which a client is given up.
-const SLOWEST: u64 = 1024;
+const SLOWEST: u32 = 1024;
 
 /// The whole body, at most `limit` bytes.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, Problem> {
@@ -31,7 +33,9 @@ pub(crate) struct Incoming {
     length: u64,
     /// The client sends nothing before it is asked to (RFC 9110 §10.1.1).
     waits: bool,
-    began: Instant,
+    /// By when more has to come, at the slowest rate; and by when all.
+    by_rate: Instant,
+    by: Instant,
 }
 
 impl Incoming {
@@ -43,7 +47,9 @@ impl Incoming {
             return Err(too_large(limit));
         }
         let waits = headers.contains_key(header::EXPECT);
-        Ok(Self { body, declared, limit, length: 0, waits, began: Instant::now() })
+        let now = Instant::now();
+        let by = now + LONGEST.max(Duration::from_secs(limit / 16_384));
+        Ok(Self { body, declared, limit, length: 0, waits, by_rate: now + GRACE, by })
     }
 
     /// Its length, where the client said it.
@@ -54,8 +60,7 @@ impl Incoming {
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let allowed = GRACE + Duration::from_secs(self.length / SLOWEST);
-            let left = allowed.saturating_sub(self.began.elapsed()).min(SILENCE);
+            let left = self.by_rate.min(self.by).saturating_duration_since(Instant::now()).min(SILENCE);
             let Ok(frame) = timeout(left, self.body.frame()).await else {
                 return Err(Problem::new(408, "request_timeout", "the request's body came too slowly; send it again"));
             };
@@ -63,6 +68,8 @@ impl Incoming {
             let frame = frame.map_err(|_| Problem::new(400, "body_incomplete", "the connection ended within the body"))?;
             let Ok(data) = frame.into_data() else { continue };
             self.length += data.len() as u64;
+            let now = Instant::now();
+            self.by_rate = (self.by_rate + Duration::from_secs(data.len() as u64) / SLOWEST).min(now + 2 * GRACE);
             if self.length > self.limit {
                 return Err(too_large(self.limit));
             }
