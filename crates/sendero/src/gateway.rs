@@ -6,7 +6,7 @@ use crate::metrics;
 use crate::scheduler::{Announced, Parts, Scheduler, Suppressed};
 use crate::settings::Settings;
 use crate::steady::{BEAT_EVERY, Steady};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use delivery::{CaptureTransport, Endpoint, SmarthostTransport};
 use intake::accept::{ExplicitWishes, Incoming, Trace};
 use intake::caps::Caps;
@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use store::backup::Manifest;
 use store::directory::{ApplyOptions, DesiredDirectory, DirectoryError, DirectoryStore, MadeToken};
 use store::embedded::{Embedded, OpenError, Options, is_unfinished};
 use store::seal::{Sealer, default_key_path};
@@ -88,6 +89,12 @@ impl Gateway {
     /// What is in the way, and what to do.
     pub async fn start(settings: Settings, desired: Option<DesiredDirectory>) -> Result<Running> {
         let settings = &settings;
+        if Manifest::is_in(&settings.data_dir) {
+            let folder = settings.data_dir.display();
+            bail!(
+                "{folder} is a backup, and a gateway would spoil it: 'sendero restore {folder}' makes a data folder of it, and holds its mail"
+            );
+        }
         private_folder(&settings.data_dir)?;
         let clock = Arc::new(Steady::default());
         let broken = Broken::default();

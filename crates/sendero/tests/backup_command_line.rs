@@ -184,6 +184,12 @@ fn a_restore_that_did_not_finish_is_no_data_folder() {
     fs::write(site.at("new/queue/log/restoring"), "").unwrap();
     assert!(site.refused(&["--data-dir", "new", "serve"]).contains("did not finish"));
     assert!(site.refused(&["--data-dir", "new", "restore", "backup"]).contains("did not finish"));
+    let checked = site.ask(&["--data-dir", "new", "store", "check"]);
+    assert!(!checked.status.success() && String::from_utf8_lossy(&checked.stdout).contains("did not finish"));
+    for command in [&["--data-dir", "backup", "serve"][..], &["--data-dir", "backup", "store", "adopt"]] {
+        assert!(site.refused(command).contains("is a backup"), "{command:?}");
+    }
+    assert_eq!(site.ask(&["store", "check", "backup"]).status.code(), Some(0), "nothing has touched it");
     fs::write(site.at("backup/queue/format"), "changed").unwrap();
     assert_eq!(site.ask(&["store", "check", "backup"]).status.code(), Some(1));
     assert!(site.refused(&["--data-dir", "other", "restore", "backup"]).contains("is damaged"));

@@ -97,6 +97,12 @@ pub(super) fn restore(settings: &Settings, folder: &Path, output: Output) -> Res
 
 /// Lets the next start hold what is open in a data folder that was copied.
 pub(super) fn adopt(settings: &Settings, output: Output) -> Result<ExitCode, CommandError> {
+    if Manifest::is_in(&settings.data_dir) {
+        let folder = settings.data_dir.display();
+        return Err(CommandError::Other(format!(
+            "not adopted: {folder} is a backup; 'sendero restore {folder}' makes a data folder of it"
+        )));
+    }
     let queue = settings.data_dir.join("queue");
     store::embedded::adopt(&queue, intake::wall_clock()).map_err(|problem| CommandError::about("not adopted", problem))?;
     show::adopted(&settings.data_dir, output);

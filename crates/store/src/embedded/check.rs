@@ -48,6 +48,9 @@ pub fn check(folder: &Path) -> io::Result<Report> {
     if let Err(error) = known {
         report.illegal.push(error.to_string());
     }
+    if super::is_unfinished(folder) {
+        report.illegal.push("a restore into this folder did not finish: remove what is in it and restore again".into());
+    }
     Ok(report)
 }
 

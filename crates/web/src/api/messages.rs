@@ -92,7 +92,7 @@ pub(crate) async fn raw(
     Params::new(pairs).finish()?;
     let id = visible(&surface, &caller, &text).await?.id;
     let bytes = surface.read(move |queue| queue.raw(id)).await?;
-    let bytes = bytes.ok_or_else(|| Problem::new(404, "body_gone", format!("the bytes of {text} are no longer kept")))?;
+    let bytes = bytes.ok_or_else(|| Problem::new(410, "body_gone", format!("the bytes of {text} are no longer kept")))?;
     let length = HeaderValue::from(bytes.len());
     let mut response = super::body::streamed(&bytes).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("message/rfc822"));
