@@ -1253,7 +1253,12 @@ impl<D: Disk> Queue for Embedded<D> {
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
         self.read(|connection| {
             let waiting = filter.waits.as_ref().map(|waits| self.waiting(|one| !one.state.is_final() && waits.are_meant(one)));
-            let in_states = |states: &[RecipientState]| self.waiting(|one| states.contains(&one.state));
+            let is_meant = |one: &Waiting| {
+                filter.channel.is_none_or(|channel| channel == one.channel)
+                    && filter.person.is_none_or(|person| person == one.person)
+                    && filter.lane.is_none_or(|lane| lane == one.lane)
+            };
+            let in_states = |states: &[RecipientState]| self.waiting(|one| is_meant(one) && states.contains(&one.state));
             index::list(connection, filter, page, waiting, &in_states, &self.shared.search)
         })
     }

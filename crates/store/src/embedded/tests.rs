@@ -485,6 +485,46 @@ fn a_search_that_no_index_leads_stops_in_time_and_goes_on_from_there() {
     assert!(listing.messages.is_empty() && listing.stopped.is_none());
 }
 
+/// Messages of which none is like another but for what is set apart.
+fn many(numbers: std::ops::Range<u32>, make: impl Fn(NewMessage) -> NewMessage) -> Vec<NewMessage> {
+    let one = |number: u32| {
+        let mut random = [0; 10];
+        random[6..].copy_from_slice(&number.to_be_bytes());
+        make(NewMessage { id: MessageId::new(NOW, random), ..message(1, &["luis@example.org"]) })
+    };
+    numbers.map(one).collect()
+}
+
+fn cancel(queue: &dyn Queue, message: MessageId) {
+    let (recipients, to) = (vec![0], Move::Cancel);
+    queue.steer(Steer { message, recipients, to, channel: None, by: "ana".into(), at: NOW }).wait().unwrap();
+}
+
+/// How many messages a list finds in one page, and whether it had to stop.
+fn found(queue: &dyn Queue, filter: &Filter) -> (usize, bool) {
+    let listing = queue.list(filter, &Page { after: None, before: None, limit: 20 }).unwrap();
+    (listing.messages.len(), listing.stopped.is_some())
+}
+
+#[test]
+fn what_waits_on_a_channel_or_for_a_person_is_found_beside_what_ended_there_and_waits_elsewhere() {
+    let bench = Bench::new();
+    let queue = bench.queue();
+    let (sales, ana) = (ChannelId(2), PersonId(7));
+    let accept = |messages: Vec<NewMessage>| queue.accept(messages).wait().unwrap();
+    accept(many(0..5, |one| NewMessage { channel: sales, person: ana, lane: Lane::Now, ..one }));
+    let ended = accept(many(10..410, |one| NewMessage { channel: sales, person: ana, lane: Lane::Now, ..one }));
+    ended.iter().for_each(|one| cancel(queue, one.id));
+    accept(many(500..900, |one| one));
+    let queued = Filter { states: vec![RecipientState::Queued], ..Filter::default() };
+    assert_eq!(found(queue, &Filter { channel: Some(sales), ..queued.clone() }), (5, false));
+    assert_eq!(found(queue, &Filter { person: Some(ana), ..queued.clone() }), (5, false));
+    // Beside others' on the same channel, too, of which there are more than are looked at for a page.
+    accept(many(1000..1400, |one| NewMessage { channel: sales, ..one }));
+    assert_eq!(found(queue, &Filter { person: Some(ana), ..queued.clone() }), (5, false));
+    assert_eq!(found(queue, &Filter { channel: Some(sales), lane: Some(Lane::Now), ..queued }), (5, false));
+}
+
 #[test]
 fn an_index_without_room_waits_and_goes_on_by_itself() {
     let bench = Bench::new();

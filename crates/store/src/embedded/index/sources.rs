@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 /// Rows that are counted, or put in order, at once.
 const AT_ONCE: usize = 200_000;
 /// So many rows are counted to see which way is shorter.
-const LOOK_AHEAD: usize = 20_000;
+const LOOK_AHEAD: usize = if cfg!(test) { 50 } else { 20_000 };
 /// More streams than these are not merged.
 const MANY: usize = 5_000;
 /// Ids of one piece of a stream, at most.
@@ -264,34 +264,61 @@ fn look_ahead(connection: &Connection, stream: &Stream) -> Result<u64, StoreErro
     Ok(rows.unsigned_abs())
 }
 
+/// What has a recipient in one of the states: on the channels, and in the lanes, on which the filter leaves any.
 fn by_state(counts: &[Line], filter: &Filter) -> Option<Way> {
     let mut states = filter.states.clone();
     states.sort_unstable_by_key(|state| state.code());
     states.dedup();
-    let (mut streams, mut in_memory, mut rows) = (Vec::new(), Vec::new(), 0);
+    let mut way = Way { rows: 0, streams: Vec::new(), ids: Vec::new(), in_memory: Vec::new() };
+    // Where open and where ended messages are looked at: each place once, whatever states it is for.
+    let mut places = BTreeSet::new();
     for state in states {
-        let known = || counts.iter().filter(|line| line.state == state.code());
-        let channels: BTreeSet<_> = known().map(|line| line.group.channel).collect();
-        let count: u64 = known().map(|line| line.recipients).sum();
-        let ways = |open: i64| channels.iter().flat_map(move |channel| LANES.map(|lane| of_way(*channel, lane, open)));
-        rows += count;
+        let wanted = Filter { states: vec![state], ..filter.clone() };
+        let meant = || counts.iter().filter(|line| is_of(line, &wanted));
+        let count: u64 = meant().map(|line| line.recipients).sum();
+        let channels: BTreeSet<_> = meant().map(|line| line.group.channel).collect();
         match state {
-            RecipientState::Leased | RecipientState::Held if count <= AT_ONCE as u64 => in_memory.push(state),
-            RecipientState::Queued | RecipientState::Leased | RecipientState::Held => streams.extend(ways(1)),
+            _ if count == 0 => {}
+            RecipientState::Queued | RecipientState::Leased | RecipientState::Held => {
+                let here = |line: &&Line| channels.contains(&line.group.channel) && is_open(line.state);
+                let beside: u64 = counts.iter().filter(here).map(|line| line.recipients).sum();
+                let is_near = state == RecipientState::Queued && beside <= LOOK_AHEAD as u64;
+                if count <= AT_ONCE as u64 && !is_near {
+                    way.rows += count;
+                    way.in_memory.push(state);
+                } else {
+                    places.extend(channels.into_iter().map(|channel| (channel, true)));
+                }
+            }
             RecipientState::Sent | RecipientState::Captured => {
-                streams.extend(ways(0));
+                places.extend(channels.into_iter().map(|channel| (channel, false)));
                 // Of a message with others that are open.
-                in_memory.push(state);
+                way.in_memory.push(state);
             }
             RecipientState::Failed | RecipientState::Expired | RecipientState::Cancelled | RecipientState::Suppressed => {
+                way.rows += counts.iter().filter(|line| line.state == state.code()).map(|line| line.recipients).sum::<u64>();
                 // Said as the index says it, so that it is used.
                 let condition = "state = ?1 AND state > 3 AND state < 8";
-                streams.push(Stream::number("recipients", condition, &[i64::from(state.code())]));
+                way.streams.push(Stream::number("recipients", condition, &[i64::from(state.code())]));
             }
         }
     }
-    let way = Way::of(streams, rows).map(|way| Way { in_memory, ..way });
-    way.filter(|_| !filter.states.is_empty())
+    let is_there = |line: &&Line| places.contains(&(line.group.channel, is_open(line.state)));
+    way.rows += counts.iter().filter(is_there).map(|line| line.recipients).sum::<u64>();
+    let lanes = lanes(filter);
+    way.streams.extend(
+        places.into_iter().flat_map(|(channel, open)| lanes.iter().map(move |lane| of_way(channel, *lane, i64::from(open)))),
+    );
+    (!filter.states.is_empty() && way.streams.len() <= MANY).then_some(way)
+}
+
+/// By its number.
+fn is_open(state: u8) -> bool {
+    RecipientState::from_code(state).is_some_and(|state| !state.is_final())
+}
+
+fn lanes(filter: &Filter) -> Vec<i64> {
+    filter.lane.map_or(LANES.to_vec(), |lane| vec![i64::from(lane_code(lane))])
 }
 
 const LANES: [i64; 3] = [0, 1, 2];
@@ -336,10 +363,7 @@ fn by_channel(counts: &[Line], filter: &Filter) -> Option<Way> {
     }
     let here = || counts.iter().filter(|line| filter.channel.is_none_or(|channel| channel == line.group.channel));
     let channels: BTreeSet<_> = here().map(|line| line.group.channel).collect();
-    let lanes = match filter.lane {
-        Some(lane) => vec![i64::from(lane_code(lane))],
-        None => LANES.to_vec(),
-    };
+    let lanes = lanes(filter);
     let mut streams = Vec::with_capacity(channels.len() * lanes.len() * 2);
     for channel in channels {
         streams.extend(lanes.iter().flat_map(|lane| [of_way(channel, *lane, 0), of_way(channel, *lane, 1)]));
