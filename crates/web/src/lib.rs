@@ -11,6 +11,7 @@ pub mod problem;
 pub mod serve;
 mod show;
 pub mod surface;
+mod turns;
 pub mod view;
 mod viewer;
 pub mod waiting;

@@ -4,6 +4,7 @@ use crate::api;
 use crate::gateway::{Gateway, Principal};
 use crate::problem::Problem;
 use crate::show::Glance;
+use crate::turns::Turns;
 use crate::viewer::Viewer;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     epoch: u64,
     /// What people moved in the last hour, and when each first did.
     moves: Mutex<HashMap<MessageId, Moves>>,
+    searches: Turns,
 }
 
 /// How often people moved a message, since when.
@@ -53,7 +55,7 @@ impl Surface {
     #[must_use]
     pub fn new(gateway: Arc<dyn Gateway>) -> Self {
         let epoch = gateway.now().0.unsigned_abs();
-        Self(Arc::new(Shared { gateway, requests: AtomicU64::new(0), epoch, moves: Mutex::default() }))
+        Self(Arc::new(Shared { gateway, requests: AtomicU64::new(0), epoch, moves: Mutex::default(), searches: Turns::default() }))
     }
 
     /// Everything, for the socket in the data folder. Who connects has been checked: see [`crate::serve::unix`].
@@ -172,6 +174,22 @@ impl Surface {
             Ok(answer) => answer,
             Err(_) => Err(Problem::new(500, "internal_error", "the store's answer was lost; the log says why")),
         }
+    }
+
+    /// The same for what may take long: it waits for its turn before it takes a thread, so that a client that goes away
+    /// leaves nothing behind but the search that runs.
+    pub(crate) async fn search<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        look: impl FnOnce(&Glance<'_>) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = self.0.searches.next(Viewer::of(caller)).await?;
+        let search = move |glance: &Glance<'_>| {
+            let found = look(glance);
+            drop(turn);
+            found
+        };
+        self.look(caller, search).await
     }
 
     fn next_request_id(&self) -> String {

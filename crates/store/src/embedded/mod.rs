@@ -101,6 +101,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LONG_JOURNAL: i64 = 16_384;
 /// Pieces of old mail that are forgotten before the index looks for what is new.
 const FORGET_PIECES: usize = 50;
+/// Connections that read are kept, up to so many.
+const MOST_READERS: usize = 8;
 /// Messages that are counted without letting others in between.
 const COUNT_AT_ONCE: usize = 4096;
 
@@ -457,7 +459,10 @@ impl<D: Disk> Embedded<D> {
             None => index::reader(&self.shared.index_path)?,
         };
         let result = query(&connection);
-        guard(&self.shared.readers).push(connection);
+        let mut readers = guard(&self.shared.readers);
+        if readers.len() < MOST_READERS {
+            readers.push(connection);
+        }
         result
     }
 

@@ -81,7 +81,7 @@ async fn listing(
     let page = page(&mut params);
     params.finish()?;
     let wanted = page.clone();
-    let looked = surface.look(caller, move |glance| {
+    let looked = surface.search(caller, move |glance| {
         filter.waits = kind.map(|kind| waits(glance, filter.channel, kind));
         let listing = glance.queue().list(&filter, &wanted)?;
         Ok((glance.messages(listing.messages), listing.has_more, listing.stopped))
