@@ -9,6 +9,7 @@ use mail::limits::{Limit, LimitScope};
 use mail::pace::{Ahead, FromId, Why};
 use mail::{ChannelState, Lane, PersonId, RecipientState, Timestamp, WaitingKind, WaitingOn};
 use smtp::Mailbox;
+use std::collections::HashSet;
 use store::RecipientView;
 
 /// A channel, to somebody who asks why its mail waits.
@@ -145,34 +146,57 @@ fn of_queued(recipient: &RecipientView, mail: &Mail<'_>, way: &Way) -> WaitingOn
     }
 }
 
-/// The kind of [`of_recipient`]'s answer, quickly: it is asked of everything that is open.
-#[must_use]
-pub(crate) fn kind(one: &store::Waiting, way: &Way) -> WaitingKind {
-    match one.state {
-        RecipientState::Leased => return WaitingKind::Delivery,
-        RecipientState::Held => return WaitingKind::Person,
-        _ => {}
+/// What of a [`Way`] says for what kind of thing a recipient waits: asked of everything that is open, it answers quickly.
+pub(crate) struct Signs {
+    clocks: Clocks,
+    state: ChannelState,
+    paused_people: HashSet<PersonId>,
+    full_froms: HashSet<FromId>,
+    /// Lanes that wait as a whole.
+    full_lanes: [bool; 3],
+}
+
+impl Signs {
+    pub(crate) fn of(way: &Way) -> Self {
+        let Outlook { state, paused_people, full_froms, lanes, .. } = &way.outlook;
+        Self {
+            clocks: way.clocks,
+            state: state.clone(),
+            paused_people: paused_people.iter().map(|(person, ..)| *person).collect(),
+            full_froms: full_froms.iter().map(|full| full.from).collect(),
+            full_lanes: std::array::from_fn(|lane| lanes[lane].is_some()),
+        }
     }
-    let (now, wall, outlook) = (way.clocks.steady, way.clocks.wall, &way.outlook);
-    if one.expires_at.is_some_and(|at| at <= wall) || one.scheduled_at.is_some_and(|at| at > wall) {
-        return WaitingKind::Schedule;
+
+    /// The kind of [`of_recipient`]'s answer.
+    #[must_use]
+    pub(crate) fn kind(&self, one: &store::Waiting) -> WaitingKind {
+        match one.state {
+            RecipientState::Leased => return WaitingKind::Delivery,
+            RecipientState::Held => return WaitingKind::Person,
+            _ => {}
+        }
+        let (now, wall) = (self.clocks.steady, self.clocks.wall);
+        if one.expires_at.is_some_and(|at| at <= wall) || one.scheduled_at.is_some_and(|at| at > wall) {
+            return WaitingKind::Schedule;
+        }
+        let opens = match self.state.open_at(now) {
+            Ok(()) => now,
+            Err(Some(until)) => until,
+            Err(None) => return WaitingKind::Channel,
+        };
+        if self.paused_people.contains(&one.person) {
+            return WaitingKind::Person;
+        }
+        if one.due > opens {
+            return if one.doubts > 0 { WaitingKind::Uncertain } else { WaitingKind::Retry };
+        }
+        if opens > now || is_tried_again(&self.state) {
+            return WaitingKind::Channel;
+        }
+        let is_full = self.full_lanes[one.lane as usize] || self.full_froms.contains(&one.from);
+        if is_full { WaitingKind::Pace } else { WaitingKind::Turn }
     }
-    let opens = match outlook.state.open_at(now) {
-        Ok(()) => now,
-        Err(Some(until)) => until,
-        Err(None) => return WaitingKind::Channel,
-    };
-    if outlook.paused_people.iter().any(|(person, ..)| *person == one.person) {
-        return WaitingKind::Person;
-    }
-    if one.due > opens {
-        return if one.doubts > 0 { WaitingKind::Uncertain } else { WaitingKind::Retry };
-    }
-    if opens > now || is_tried_again(&outlook.state) {
-        return WaitingKind::Channel;
-    }
-    let is_full = outlook.lanes[one.lane as usize].is_some() || outlook.full_froms.iter().any(|full| full.from == one.from);
-    if is_full { WaitingKind::Pace } else { WaitingKind::Turn }
 }
 
 fn put_off(recipient: &RecipientView, next_try: Option<Timestamp>) -> WaitingOn {

@@ -466,11 +466,19 @@ impl<D: Disk> Embedded<D> {
         result
     }
 
-    /// Open messages with a recipient of whom this is true.
-    fn waiting(&self, is_meant: impl Fn(&Waiting) -> bool) -> Vec<MessageId> {
-        let (mut found, mut from) = (Vec::new(), 0);
-        while lock(&self.shared.open).add_waiting(from, COUNT_AT_ONCE, &is_meant, &mut found) {
-            from += COUNT_AT_ONCE;
+    /// Open messages, as far as the filter means them, with a recipient of whom this is true.
+    fn waiting(&self, filter: &Filter, is_true: impl Fn(&Waiting) -> bool) -> Vec<MessageId> {
+        let (mut found, mut copied, mut from) = (Vec::new(), Vec::new(), Some(0));
+        while let Some(at) = from {
+            copied.clear();
+            from = lock(&self.shared.open).copy_waiting(at, COUNT_AT_ONCE, filter, &mut copied);
+            // The recipients of a message stand together.
+            for (id, _) in copied.iter().filter(|(_, one)| is_true(one)) {
+                if found.last() != Some(id) {
+                    found.push(*id);
+                }
+            }
+            std::thread::yield_now();
         }
         found
     }
@@ -1257,13 +1265,12 @@ impl<D: Disk> Queue for Embedded<D> {
 
     fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
         self.read(|connection| {
-            let waiting = filter.waits.as_ref().map(|waits| self.waiting(|one| !one.state.is_final() && waits.are_meant(one)));
-            let is_meant = |one: &Waiting| {
-                filter.channel.is_none_or(|channel| channel == one.channel)
-                    && filter.person.is_none_or(|person| person == one.person)
-                    && filter.lane.is_none_or(|lane| lane == one.lane)
-            };
-            let in_states = |states: &[RecipientState]| self.waiting(|one| is_meant(one) && states.contains(&one.state));
+            let waiting = filter
+                .waits
+                .as_ref()
+                .map(|waits| move || self.waiting(filter, |one| !one.state.is_final() && waits.are_meant(one)));
+            let in_states = |states: &[RecipientState]| self.waiting(filter, |one| states.contains(&one.state));
+            let waiting = waiting.as_ref().map(|waiting| waiting as &dyn Fn() -> Vec<MessageId>);
             index::list(connection, filter, page, waiting, &in_states, &self.shared.search)
         })
     }

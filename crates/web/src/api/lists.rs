@@ -8,7 +8,7 @@ use crate::show::Glance;
 use crate::surface::{Caller, Surface};
 use crate::view::{Counts, Message, Page};
 use crate::viewer::Viewer;
-use crate::waiting::{self, Way};
+use crate::waiting::{Signs, Way};
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use mail::{ChannelId, Directory, Lane, MessageId, PersonId, RecipientState, TeamId, Timestamp, WaitingKind};
@@ -135,13 +135,14 @@ fn whose(directory: &Directory, caller: &Caller, params: &mut Params) -> Counted
 fn waits(glance: &Glance<'_>, channel: Option<ChannelId>, kind: WaitingKind) -> Waits {
     let directory = glance.directory();
     let ids = directory.channels().map(|row| row.id).filter(|id| channel.is_none_or(|channel| channel == *id));
-    let ways: HashMap<ChannelId, Way> = ids.map(|id| (id, glance.way(id))).collect();
+    let ways: HashMap<ChannelId, Signs> = ids.map(|id| (id, Signs::of(&glance.way(id)))).collect();
     // What is on a channel that is gone waits as on one that is disabled.
     let gone = Way {
         outlook: crate::gateway::Outlook { state: mail::ChannelState::Disabled, ..Default::default() },
         ..glance.way(ChannelId(0))
     };
-    Waits::new(move |one| waiting::kind(one, ways.get(&one.channel).unwrap_or(&gone)) == kind)
+    let gone = Signs::of(&gone);
+    Waits::new(move |one| ways.get(&one.channel).unwrap_or(&gone).kind(one) == kind)
 }
 
 fn page(params: &mut Params) -> store::Page {

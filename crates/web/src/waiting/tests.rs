@@ -291,7 +291,7 @@ fn the_kind_that_lists_are_asked_for_is_the_kind_that_is_shown() {
                         due: Timestamp(due),
                         doubts,
                     };
-                    assert_eq!(kind(&one, way), reason(&shown, &mail, way).kind, "{one:?} {way:?}");
+                    assert_eq!(Signs::of(way).kind(&one), reason(&shown, &mail, way).kind, "{one:?} {way:?}");
                 }
             }
         }

@@ -25,14 +25,14 @@ pub(crate) fn list(
     connection: &Connection,
     filter: &Filter,
     page: &Page,
-    waiting: Option<Vec<MessageId>>,
+    waiting: Option<&dyn Fn() -> Vec<MessageId>>,
     open: OpenIn<'_>,
     turns: &Mutex<()>,
 ) -> Result<Listing, StoreError> {
     let limit = page.limit.clamp(1, 1000);
     let span = span(filter, page);
     let source = match waiting {
-        Some(ids) => Some(Source::of(ids, span)),
+        Some(waiting) => Some(Source::of(waiting(), span)),
         None => shortest(connection, filter, span, open)?,
     };
     let mut found = match source {

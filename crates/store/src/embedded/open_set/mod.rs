@@ -22,7 +22,7 @@ use super::bodies::Bodies;
 use super::lines::{Lines, Stand};
 use super::log::Position;
 use super::record::Meta;
-use crate::api::{ChannelQueue, KeptBack, LaneQueue, LeasedRecipient, Party, Spend, Totals, Waiting};
+use crate::api::{ChannelQueue, Filter, KeptBack, LaneQueue, LeasedRecipient, Party, Spend, Totals, Waiting};
 use crate::caps::Tally;
 use mail::channel::{ChannelState, Kept};
 use mail::pace::{FromId, Lessons};
@@ -359,27 +359,29 @@ impl OpenSet {
         from + count < self.slots.len()
     }
 
-    /// Adds the messages of the slots from `from` on with a recipient of whom this is true; true when there are more slots.
-    pub(crate) fn add_waiting(
+    /// Copies what waits from slot `from` on, of messages that the filter may mean, until it is so many recipients; tells where it
+    /// goes on. It is judged elsewhere, with nobody waiting for it.
+    pub(crate) fn copy_waiting(
         &self,
         from: usize,
-        count: usize,
-        is_meant: impl Fn(&Waiting) -> bool,
-        found: &mut Vec<MessageId>,
-    ) -> bool {
-        for (standing, open) in self.slots.from(from).take(count).flatten() {
-            let Standing { id, channel, person, lane, from, scheduled_at, expires_at, .. } = standing;
+        most: usize,
+        filter: &Filter,
+        copied: &mut Vec<(MessageId, Waiting)>,
+    ) -> Option<usize> {
+        for (at, slot) in self.slots.from(from).take(most).enumerate() {
+            let Some((standing, open)) = slot.filter(|(standing, _)| is_meant(standing, filter)) else { continue };
+            let Standing { id, channel, person, lane, from: author, scheduled_at, expires_at, .. } = standing;
             let scheduled_at = (scheduled_at != UNSCHEDULED).then_some(scheduled_at);
             let expires_at = (expires_at != UNENDING).then_some(expires_at);
-            let mut rows = open.rows.get().iter().map(|row| {
+            copied.extend(open.rows.get().iter().map(|row| {
                 let (state, due, doubts) = (rows::recorded(row), row.due, u32::from(row.doubts));
-                Waiting { channel, person, lane, from, scheduled_at, expires_at, state, due, doubts }
-            });
-            if rows.any(|one| is_meant(&one)) {
-                found.push(id);
+                (id, Waiting { channel, person, lane, from: author, scheduled_at, expires_at, state, due, doubts })
+            }));
+            if copied.len() >= most {
+                return Some(from + at + 1);
             }
         }
-        from + count < self.slots.len()
+        Some(from + most).filter(|next| *next < self.slots.len())
     }
 
     /// Every message with a queued recipient that was accepted before a record.
@@ -387,6 +389,14 @@ impl OpenSet {
         let queued = self.slots.all().filter(|(_, open)| open.rows.get().iter().any(|row| row.state == RecipientState::Queued));
         queued.map(|(standing, _)| standing).filter(|one| one.order < sequence).map(|one| one.id).collect()
     }
+}
+
+/// As far as where a message stands says it.
+fn is_meant(standing: &Standing, filter: &Filter) -> bool {
+    filter.channel.is_none_or(|channel| channel == standing.channel)
+        && filter.person.is_none_or(|person| person == standing.person)
+        && filter.team.is_none_or(|team| standing.team == Some(team))
+        && filter.lane.is_none_or(|lane| lane == standing.lane)
 }
 
 fn standing(meta: &Meta, order: u64, place: Place) -> Standing {
@@ -453,6 +463,29 @@ mod tests {
         assert!(accept(1001, Lane::Now).0, "none goes before it");
         set.keep_leased(id(1000), fresh);
         assert!(set.cached_body(id(1000)).is_some(), "its body is asked for next");
+    }
+
+    #[test]
+    fn what_waits_is_copied_so_many_recipients_at_a_time_and_only_as_far_as_it_is_meant() {
+        let mut set = OpenSet::new(0);
+        let place = Place { position: Position { segment: 1, offset: 0 }, payload_length: 0, body_at: 0 };
+        for number in 0..6 {
+            let recipients: Vec<&str> = vec!["luis@example.org"; 10];
+            let mut meta = Meta::from(message(number, &recipients));
+            meta.person = PersonId(u32::from(number) % 2);
+            set.apply(Record::Accept(Box::new(meta)), u64::from(number), Some(place));
+        }
+        let all = |filter: &Filter| {
+            let (mut pieces, mut from) = (Vec::new(), Some(0));
+            while let Some(at) = from {
+                let mut copied = Vec::new();
+                from = set.copy_waiting(at, 15, filter, &mut copied);
+                pieces.push(copied.len());
+            }
+            pieces
+        };
+        assert_eq!(all(&Filter::default()), [20, 20, 20, 0]);
+        assert_eq!(all(&Filter { person: Some(PersonId(1)), ..Filter::default() }), [20, 10]);
     }
 
     #[test]
