@@ -526,6 +526,45 @@ fn what_waits_on_a_channel_or_for_a_person_is_found_beside_what_ended_there_and_
 }
 
 #[test]
+fn more_channels_than_are_merged_hide_nothing_that_waits() {
+    let bench = Bench::new();
+    let queue = bench.queue();
+    queue.accept(many(0..24, |one| NewMessage { channel: ChannelId(2 + u32::from(one.id.0[15]) % 12), ..one })).wait().unwrap();
+    let ended = queue.accept(many(100..500, |one| one)).wait().unwrap();
+    ended.iter().for_each(|one| cancel(queue, one.id));
+    let queued = Filter { states: vec![RecipientState::Queued], ..Filter::default() };
+    assert_eq!(found(queue, &queued), (20, false));
+    assert_eq!(found(queue, &Filter { channel: Some(ChannelId(3)), ..queued }), (2, false));
+}
+
+#[test]
+fn a_person_with_more_authors_than_are_merged_finds_their_own_mail() {
+    let bench = Bench::new();
+    let queue = bench.queue();
+    let (ana, team) = (PersonId(7), Some(mail::TeamId(3)));
+    let by = |one: NewMessage| NewMessage { author: format!("order-{}@example.com", one.id.0[15]), ..one };
+    queue.accept(many(0..60, |one| by(NewMessage { person: ana, team, ..one }))).wait().unwrap();
+    queue.accept(many(100..500, |one| one)).wait().unwrap();
+    let subject = Some("number".to_owned());
+    assert_eq!(found(queue, &Filter { person: Some(ana), subject: subject.clone(), ..Filter::default() }), (20, false));
+    assert_eq!(found(queue, &Filter { team, subject: subject.clone(), ..Filter::default() }), (20, false));
+    let author = Some("order-5@example.com".to_owned());
+    assert_eq!(found(queue, &Filter { author, subject, ..Filter::default() }), (1, false));
+}
+
+#[test]
+fn a_way_too_long_to_be_counted_is_not_taken_for_a_short_one() {
+    let bench = Bench::new();
+    let queue = bench.queue();
+    let cancelled = queue.accept(many(0..61, |one| NewMessage { author: format!("{}@example.com", one.id.0[15]), ..one }));
+    cancelled.wait().unwrap().iter().for_each(|one| cancel(queue, one.id));
+    queue.accept(many(100..500, |one| NewMessage { author: "7@example.com".into(), ..one })).wait().unwrap();
+    let author = Some("7@example.com".to_owned());
+    let filter = Filter { author, states: vec![RecipientState::Cancelled], ..Filter::default() };
+    assert_eq!(found(queue, &filter), (1, false));
+}
+
+#[test]
 fn an_index_without_room_waits_and_goes_on_by_itself() {
     let bench = Bench::new();
     bench.accept(message(1, &["luis@example.org"])).unwrap();

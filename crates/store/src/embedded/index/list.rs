@@ -3,17 +3,17 @@
 use super::super::record::{lane_code, tags_from};
 use super::columns::turned;
 use super::read::message;
-use super::sources::{OpenIn, Source, Span, after, domain, shortest};
+use super::sources::{OpenIn, Source, Span, after, at_hand, domain, shortest};
 use crate::api::{Filter, Listing, Page, StoreError, has_part};
 use mail::{MessageId, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Messages that are looked at for one page. Few enough in tests that one of them can see it end.
 const AT_MOST: usize = if cfg!(test) { 300 } else { 200_000 };
-/// How long they are looked at.
+/// How long is looked for one page, from when the turn came.
 const NO_LONGER: Duration = Duration::from_millis(500);
 /// The clock is read once for so many messages.
 const LOOK_AT_CLOCK: usize = 256;
@@ -31,15 +31,22 @@ pub(crate) fn list(
 ) -> Result<Listing, StoreError> {
     let limit = page.limit.clamp(1, 1000);
     let span = span(filter, page);
-    let source = match waiting {
-        Some(waiting) => Some(Source::of(waiting(), span)),
-        None => shortest(connection, filter, span, open)?,
+    let mut turn = Turn { turns, taken: None, began: Instant::now() };
+    let source = if let Some(waiting) = waiting {
+        turn.take();
+        Some(Source::of(waiting(), span))
+    } else if let Some(source) = at_hand(connection, filter, span)? {
+        Some(source)
+    } else {
+        turn.take();
+        shortest(connection, filter, span, open)?
     };
     let mut found = match source {
-        Some(source) => search(connection, filter, source, limit, turns)?,
+        Some(source) => search(connection, filter, source, limit, &mut turn)?,
         None => Found::default(),
     };
     let has_more = found.ids.len() > limit || found.stopped.is_some();
+    drop(turn);
     found.ids.truncate(limit);
     let mut messages = Vec::with_capacity(found.ids.len());
     for id in &found.ids {
@@ -58,6 +65,27 @@ fn span(filter: &Filter, page: &Page) -> Span {
     Span { from, to, oldest_first: page.before.is_some() }
 }
 
+/// The turn of those who look for long: all of them together keep one processor busy at most.
+struct Turn<'a> {
+    turns: &'a Mutex<()>,
+    taken: Option<MutexGuard<'a, ()>>,
+    began: Instant,
+}
+
+impl Turn<'_> {
+    /// Waits for it, unless it is there. The time begins then.
+    fn take(&mut self) {
+        if self.taken.is_none() {
+            self.taken = Some(self.turns.lock().unwrap_or_else(PoisonError::into_inner));
+            self.began = Instant::now();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.began.elapsed() > NO_LONGER
+    }
+}
+
 #[derive(Default)]
 struct Found {
     ids: Vec<MessageId>,
@@ -70,16 +98,14 @@ fn search(
     filter: &Filter,
     mut source: Source,
     limit: usize,
-    turns: &Mutex<()>,
+    turn: &mut Turn<'_>,
 ) -> Result<Found, StoreError> {
     let check = Check::new(filter);
-    let (mut began, mut turn) = (Instant::now(), None);
     let (mut found, mut looked) = (Found::default(), 0);
     while let Some(id) = source.next(connection)? {
         looked += 1;
         if looked == LONG {
-            turn = Some(turns.lock().unwrap_or_else(PoisonError::into_inner));
-            began = Instant::now();
+            turn.take();
         }
         if check.holds(connection, id)? {
             found.ids.push(id);
@@ -87,12 +113,11 @@ fn search(
                 break;
             }
         }
-        if looked >= AT_MOST || (looked % LOOK_AT_CLOCK == 0 && began.elapsed() > NO_LONGER) {
+        if looked >= AT_MOST || (looked % LOOK_AT_CLOCK == 0 && turn.is_over()) {
             found.stopped = Some(id);
             break;
         }
     }
-    drop(turn);
     Ok(found)
 }
 

@@ -40,7 +40,10 @@ CREATE TABLE IF NOT EXISTS messages (id BLOB PRIMARY KEY, open INTEGER NOT NULL,
   sender TEXT NOT NULL, subject TEXT NOT NULL, message_id TEXT NOT NULL, tags BLOB NOT NULL, segment INTEGER NOT NULL,
   offset INTEGER NOT NULL, length INTEGER NOT NULL, body_at INTEGER NOT NULL, arrival INTEGER NOT NULL,
   since INTEGER NOT NULL DEFAULT 0, scheduled_at INTEGER, expires_at INTEGER) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS messages_owner ON messages (person, team, author);
+DROP INDEX IF EXISTS messages_owner;
+CREATE INDEX IF NOT EXISTS messages_person ON messages (person);
+CREATE INDEX IF NOT EXISTS messages_team ON messages (team) WHERE team IS NOT NULL;
+CREATE INDEX IF NOT EXISTS messages_author ON messages (author);
 CREATE INDEX IF NOT EXISTS messages_way ON messages (channel, lane, open);
 CREATE TABLE IF NOT EXISTS recipients (message BLOB NOT NULL, place INTEGER NOT NULL, address TEXT NOT NULL, state INTEGER NOT NULL,
   intended INTEGER NOT NULL, since INTEGER NOT NULL, attempts INTEGER NOT NULL, doubts INTEGER NOT NULL, due INTEGER NOT NULL,

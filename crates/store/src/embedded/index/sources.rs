@@ -4,17 +4,17 @@ use super::super::record::lane_code;
 use super::columns::turned;
 use super::counts::{Line, lines};
 use crate::api::{Counted, Filter, StoreError};
-use mail::{ChannelId, MessageId, PersonId, RecipientState, TeamId};
+use mail::{ChannelId, MessageId, RecipientState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
-/// Rows that are counted, or put in order, at once.
-const AT_ONCE: usize = 200_000;
-/// So many rows are counted to see which way is shorter.
-const LOOK_AHEAD: usize = if cfg!(test) { 50 } else { 20_000 };
+/// Rows that are counted, or put in order, at once. In tests this and what follows is little enough to be reached.
+const AT_ONCE: usize = if cfg!(test) { 300 } else { 200_000 };
+/// A way with fewer rows is taken without looking for a shorter one.
+const SHORT: usize = if cfg!(test) { 50 } else { 4_000 };
 /// More streams than these are not merged.
-const MANY: usize = 5_000;
+const MANY: usize = if cfg!(test) { 30 } else { 5_000 };
 /// Ids of one piece of a stream, at most.
 const PIECE: usize = 1_000;
 
@@ -58,6 +58,10 @@ struct Stream {
 impl Stream {
     fn new(table: &'static str, condition: &'static str, values: Vec<Value>) -> Self {
         Self { table, condition, values, piece: 0, ready: VecDeque::new(), left: None }
+    }
+
+    fn everything() -> Self {
+        Self::new("messages", "1", Vec::new())
     }
 
     fn number(table: &'static str, condition: &'static str, values: &[i64]) -> Self {
@@ -148,9 +152,18 @@ impl Source {
     }
 }
 
-/// A way to all that a filter asks for, and about how many messages lie on it.
+/// How many rows lie on a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Length {
+    /// About so many.
+    Known(u64),
+    /// More than are counted at once.
+    Unknown,
+}
+
+/// A way to all that a filter asks for.
 struct Way {
-    rows: u64,
+    length: Length,
     streams: Vec<Stream>,
     ids: Vec<MessageId>,
     /// Open messages with a recipient in one of these states belong to it, too.
@@ -158,14 +171,50 @@ struct Way {
 }
 
 impl Way {
-    /// By these streams, where they are not too many.
-    fn of(streams: Vec<Stream>, rows: u64) -> Option<Self> {
-        (streams.len() <= MANY).then_some(Self { rows, streams, ids: Vec::new(), in_memory: Vec::new() })
+    fn by(stream: Stream, length: Length) -> Self {
+        Self { length, streams: vec![stream], ids: Vec::new(), in_memory: Vec::new() }
     }
 }
 
 /// The open messages with a recipient in one of these states.
 pub(crate) type OpenIn<'a> = &'a dyn Fn(&[RecipientState]) -> Vec<MessageId>;
+
+/// The way to what a filter asks for, where it is plain that it is short, or that there is no other: it costs next to nothing to
+/// find.
+pub(super) fn at_hand(connection: &Connection, filter: &Filter, span: Span) -> Result<Option<Source>, StoreError> {
+    let source = |streams, ids| Ok(Some(Source::merged(streams, ids, span)));
+    let Filter { states, channel, person, team, lane, tags, author, subject, recipient, .. } = filter;
+    let asked = [
+        !states.is_empty(),
+        channel.is_some(),
+        person.is_some(),
+        team.is_some(),
+        lane.is_some(),
+        !tags.is_empty(),
+        author.is_some(),
+        subject.is_some(),
+        recipient.is_some(),
+    ];
+    let asked = asked.into_iter().filter(|is_asked| *is_asked).count();
+    if asked == 0 {
+        return source(vec![Stream::everything()], Vec::new());
+    }
+    if let Some(channel) = channel.filter(|_| asked == 1) {
+        return source(both_of(channel, &LANES), Vec::new());
+    }
+    for stream in narrow(filter) {
+        if asked == 1 || count(connection, &stream, SHORT)? < SHORT {
+            return source(vec![stream], Vec::new());
+        }
+    }
+    match recipient.as_deref().and_then(domain) {
+        Some(wanted) => match of_domain(connection, wanted, SHORT)? {
+            Some(ids) => source(Vec::new(), ids),
+            None => Ok(None),
+        },
+        None => Ok(None),
+    }
+}
 
 /// The shortest way to what a filter asks for; `None` when there is nothing.
 pub(super) fn shortest(
@@ -174,20 +223,27 @@ pub(super) fn shortest(
     span: Span,
     open: OpenIn<'_>,
 ) -> Result<Option<Source>, StoreError> {
-    let counts = lines(connection, &Counted::default())?;
+    let person = filter.person.filter(|_| filter.channel.is_none());
+    let counts = lines(connection, &Counted { person, channel: filter.channel, ..Counted::default() })?;
     if !counts.iter().any(|line| is_of(line, filter)) {
         return Ok(None);
     }
-    let all =
-        Way { rows: u64::MAX, streams: vec![Stream::new("messages", "1", Vec::new())], ids: Vec::new(), in_memory: Vec::new() };
-    let ways = [
-        by_recipient(connection, filter)?,
-        by_author(connection, &counts, filter)?,
-        by_state(&counts, filter),
-        by_owner(connection, &counts, filter)?,
-        by_channel(&counts, filter),
-    ];
-    let Way { streams, mut ids, in_memory, .. } = ways.into_iter().flatten().min_by_key(|way| way.rows).unwrap_or(all);
+    let mut ways: Vec<Way> = by_state(connection, &counts, filter)?.into_iter().chain(by_channel(&counts, filter)).collect();
+    for stream in narrow(filter) {
+        let length = length(connection, &stream)?;
+        ways.push(Way::by(stream, length));
+    }
+    if let Some(wanted) = filter.recipient.as_deref().and_then(domain) {
+        let ids = of_domain(connection, wanted, AT_ONCE)?;
+        ways.extend(ids.map(|ids| Way {
+            length: Length::Known(ids.len() as u64),
+            streams: Vec::new(),
+            ids,
+            in_memory: Vec::new(),
+        }));
+    }
+    let all = || Way::by(Stream::everything(), Length::Unknown);
+    let Way { streams, mut ids, in_memory, .. } = ways.into_iter().min_by_key(|way| way.length).unwrap_or_else(all);
     if !in_memory.is_empty() {
         ids.extend(open(&in_memory));
     }
@@ -201,20 +257,27 @@ fn is_of(line: &Line, filter: &Filter) -> bool {
         && (filter.states.is_empty() || filter.states.iter().any(|state| state.code() == line.state))
 }
 
-fn by_recipient(connection: &Connection, filter: &Filter) -> Result<Option<Way>, StoreError> {
-    let Some(wanted) = &filter.recipient else { return Ok(None) };
-    let Some((from, to)) = domain(wanted) else {
-        let stream = Stream::new("recipients", "address = ?1", vec![Value::Text(turned(&wanted.to_lowercase()))]);
-        let rows = look_ahead(connection, &stream)?;
-        return Ok(Way::of(vec![stream], rows));
-    };
-    // Those of a domain stand together, but in the order of addresses: they are put in order where they are not too many.
+/// What single indexes lead to.
+fn narrow(filter: &Filter) -> Vec<Stream> {
+    let Filter { recipient, author, person, team, .. } = filter;
+    let address = recipient.as_ref().filter(|wanted| domain(wanted).is_none());
+    let text = |text: &str| vec![Value::Text(text.to_owned())];
+    let ways = [
+        address.map(|wanted| Stream::new("recipients", "address = ?1", text(&turned(&wanted.to_lowercase())))),
+        author.as_ref().map(|author| Stream::new("messages", "author = ?1", text(author))),
+        person.map(|person| Stream::number("messages", "person = ?1", &[i64::from(person.0)])),
+        team.map(|team| Stream::number("messages", "team = ?1", &[i64::from(team.0)])),
+    ];
+    ways.into_iter().flatten().collect()
+}
+
+/// Those for a domain stand together, but in the order of addresses: they are put in order where there are not more than `most`.
+fn of_domain(connection: &Connection, (from, to): (String, String), most: usize) -> Result<Option<Vec<MessageId>>, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT message FROM recipients WHERE address >= ?1 AND address < ?2 LIMIT ?3")?;
-    let rows = statement.query_map((from, to, AT_ONCE as i64 + 1), |row| Ok(MessageId(row.get(0)?)))?;
+    let rows = statement.query_map((from, to, most as i64 + 1), |row| Ok(MessageId(row.get(0)?)))?;
     let ids = rows.collect::<Result<Vec<_>, _>>()?;
-    let few = ids.len() <= AT_ONCE;
-    Ok(few.then(|| Way { rows: ids.len() as u64, streams: Vec::new(), ids, in_memory: Vec::new() }))
+    Ok((ids.len() <= most).then_some(ids))
 }
 
 /// From where to where the addresses of a domain stand, where a whole one is asked for.
@@ -224,52 +287,27 @@ pub(super) fn domain(wanted: &str) -> Option<(String, String)> {
     Some((format!("{domain}@"), format!("{domain}A")))
 }
 
-/// An author's mail: that of each person, through each team, who ever sent any.
-fn by_author(connection: &Connection, counts: &[Line], filter: &Filter) -> Result<Option<Way>, StoreError> {
-    let Some(author) = &filter.author else { return Ok(None) };
-    let owners = owners(counts, filter);
-    if owners.len() > MANY {
-        return Ok(None);
-    }
-    let (mut streams, mut rows) = (Vec::new(), 0);
-    for owner in owners {
-        let stream = by_whom(owner, author);
-        let known = look_ahead(connection, &stream)?;
-        if known > 0 {
-            rows += known;
-            streams.push(stream);
-        }
-    }
-    Ok(Way::of(streams, rows))
+fn length(connection: &Connection, stream: &Stream) -> Result<Length, StoreError> {
+    let rows = count(connection, stream, AT_ONCE)?;
+    Ok(if rows < AT_ONCE { Length::Known(rows as u64) } else { Length::Unknown })
 }
 
-type Owner = (PersonId, Option<TeamId>);
-
-fn by_whom((person, team): Owner, author: &str) -> Stream {
-    let team = team.map_or(Value::Null, |team| Value::Integer(i64::from(team.0)));
-    let values = vec![Value::Integer(i64::from(person.0)), team, Value::Text(author.to_owned())];
-    Stream::new("messages", "person = ?1 AND team IS ?2 AND author = ?3", values)
-}
-
-/// Who sent, through which team, of whom the filter asks for.
-fn owners(counts: &[Line], filter: &Filter) -> BTreeSet<Owner> {
-    let whose = Filter { person: filter.person, team: filter.team, ..Filter::default() };
-    counts.iter().filter(|line| is_of(line, &whose)).map(|line| (line.group.person, line.group.team)).collect()
-}
-
-fn look_ahead(connection: &Connection, stream: &Stream) -> Result<u64, StoreError> {
-    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {LOOK_AHEAD})", stream.table, stream.condition);
+/// The rows of a stream, up to so many.
+fn count(connection: &Connection, stream: &Stream, most: usize) -> Result<usize, StoreError> {
+    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {most})", stream.table, stream.condition);
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows: i64 = statement.query_row(params_from_iter(stream.values.iter().cloned()), |row| row.get(0))?;
-    Ok(rows.unsigned_abs())
+    let rows: u32 = statement.query_row(params_from_iter(stream.values.iter().cloned()), |row| row.get(0))?;
+    Ok(rows as usize)
 }
 
 /// What has a recipient in one of the states: on the channels, and in the lanes, on which the filter leaves any.
-fn by_state(counts: &[Line], filter: &Filter) -> Option<Way> {
+fn by_state(connection: &Connection, counts: &[Line], filter: &Filter) -> Result<Option<Way>, StoreError> {
+    // The lines of a person do not say what else is on a channel; the person's own mail is a way, too.
+    let is_whole = filter.person.is_none() || filter.channel.is_some();
     let mut states = filter.states.clone();
     states.sort_unstable_by_key(|state| state.code());
     states.dedup();
-    let mut way = Way { rows: 0, streams: Vec::new(), ids: Vec::new(), in_memory: Vec::new() };
+    let (mut rows, mut streams, mut in_memory, mut is_known) = (0, Vec::new(), Vec::new(), true);
     // Where open and where ended messages are looked at: each place once, whatever states it is for.
     let mut places = BTreeSet::new();
     for state in states {
@@ -282,10 +320,10 @@ fn by_state(counts: &[Line], filter: &Filter) -> Option<Way> {
             RecipientState::Queued | RecipientState::Leased | RecipientState::Held => {
                 let here = |line: &&Line| channels.contains(&line.group.channel) && is_open(line.state);
                 let beside: u64 = counts.iter().filter(here).map(|line| line.recipients).sum();
-                let is_near = state == RecipientState::Queued && beside <= LOOK_AHEAD as u64;
-                if count <= AT_ONCE as u64 && !is_near {
-                    way.rows += count;
-                    way.in_memory.push(state);
+                let is_near = is_whole && beside <= SHORT as u64 && channels.len() * LANES.len() <= MANY;
+                if count <= AT_ONCE as u64 && !(is_near && state == RecipientState::Queued) {
+                    rows += count;
+                    in_memory.push(state);
                 } else {
                     places.extend(channels.into_iter().map(|channel| (channel, true)));
                 }
@@ -293,23 +331,29 @@ fn by_state(counts: &[Line], filter: &Filter) -> Option<Way> {
             RecipientState::Sent | RecipientState::Captured => {
                 places.extend(channels.into_iter().map(|channel| (channel, false)));
                 // Of a message with others that are open.
-                way.in_memory.push(state);
+                in_memory.push(state);
             }
             RecipientState::Failed | RecipientState::Expired | RecipientState::Cancelled | RecipientState::Suppressed => {
-                way.rows += counts.iter().filter(|line| line.state == state.code()).map(|line| line.recipients).sum::<u64>();
                 // Said as the index says it, so that it is used.
-                let condition = "state = ?1 AND state > 3 AND state < 8";
-                way.streams.push(Stream::number("recipients", condition, &[i64::from(state.code())]));
+                let stream = Stream::number("recipients", "state = ?1 AND state > 3 AND state < 8", &[i64::from(state.code())]);
+                match length(connection, &stream)? {
+                    Length::Known(count) => rows += count,
+                    Length::Unknown => is_known = false,
+                }
+                streams.push(stream);
             }
         }
     }
+    if filter.states.is_empty() || (!places.is_empty() && !is_whole) {
+        return Ok(None);
+    }
     let is_there = |line: &&Line| places.contains(&(line.group.channel, is_open(line.state)));
-    way.rows += counts.iter().filter(is_there).map(|line| line.recipients).sum::<u64>();
+    rows += counts.iter().filter(is_there).map(|line| line.recipients).sum::<u64>();
     let lanes = lanes(filter);
-    way.streams.extend(
-        places.into_iter().flat_map(|(channel, open)| lanes.iter().map(move |lane| of_way(channel, *lane, i64::from(open)))),
-    );
-    (!filter.states.is_empty() && way.streams.len() <= MANY).then_some(way)
+    let by_lane = |(channel, open)| lanes.iter().map(move |lane| of_way(channel, *lane, i64::from(open)));
+    streams.extend(places.into_iter().flat_map(by_lane));
+    let length = if is_known { Length::Known(rows) } else { Length::Unknown };
+    Ok((streams.len() <= MANY).then_some(Way { length, streams, ids: Vec::new(), in_memory }))
 }
 
 /// By its number.
@@ -327,46 +371,19 @@ fn of_way(channel: ChannelId, lane: i64, open: i64) -> Stream {
     Stream::number("messages", "channel = ?1 AND lane = ?2 AND open = ?3", &[i64::from(channel.0), lane, open])
 }
 
-/// Somebody's mail, or a team's: that of each person through each team, by each author.
-fn by_owner(connection: &Connection, counts: &[Line], filter: &Filter) -> Result<Option<Way>, StoreError> {
-    if filter.person.is_none() && filter.team.is_none() {
-        return Ok(None);
-    }
-    let whose = Filter { person: filter.person, team: filter.team, ..Filter::default() };
-    let rows = counts.iter().filter(|line| is_of(line, &whose)).map(|line| line.recipients).sum();
-    let mut next =
-        connection.prepare_cached("SELECT MIN(author) FROM messages WHERE person = ?1 AND team IS ?2 AND author > ?3")?;
-    let mut streams = Vec::new();
-    for (person, team) in owners(counts, filter) {
-        let mut author = String::new();
-        let first = by_whom((person, team), "");
-        if look_ahead(connection, &first)? > 0 {
-            streams.push(first);
-        }
-        while let Some(found) =
-            next.query_row((person.0, team.map(|team| team.0), &author), |row| row.get::<_, Option<String>>(0))?
-        {
-            author = found;
-            streams.push(by_whom((person, team), &author));
-            if streams.len() > MANY {
-                return Ok(None);
-            }
-        }
-    }
-    Ok(Way::of(streams, rows))
-}
-
 /// A channel's mail, or that of a lane: of each channel and lane.
 fn by_channel(counts: &[Line], filter: &Filter) -> Option<Way> {
-    if filter.channel.is_none() && filter.lane.is_none() {
+    if filter.channel.is_none() && (filter.lane.is_none() || filter.person.is_some()) {
         return None;
     }
-    let here = || counts.iter().filter(|line| filter.channel.is_none_or(|channel| channel == line.group.channel));
-    let channels: BTreeSet<_> = here().map(|line| line.group.channel).collect();
+    let channels: BTreeSet<_> = counts.iter().map(|line| line.group.channel).collect();
     let lanes = lanes(filter);
-    let mut streams = Vec::with_capacity(channels.len() * lanes.len() * 2);
-    for channel in channels {
-        streams.extend(lanes.iter().flat_map(|lane| [of_way(channel, *lane, 0), of_way(channel, *lane, 1)]));
-    }
-    Way::of(streams, here().map(|line| line.recipients).sum())
+    let streams: Vec<Stream> = channels.into_iter().flat_map(|channel| both_of(channel, &lanes)).collect();
+    let length = Length::Known(counts.iter().map(|line| line.recipients).sum());
+    (streams.len() <= MANY).then_some(Way { length, streams, ids: Vec::new(), in_memory: Vec::new() })
+}
+
+/// What is open and what ended of a channel.
+fn both_of(channel: ChannelId, lanes: &[i64]) -> Vec<Stream> {
+    lanes.iter().flat_map(|lane| [of_way(channel, *lane, 0), of_way(channel, *lane, 1)]).collect()
 }
