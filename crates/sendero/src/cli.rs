@@ -310,7 +310,7 @@ pub struct List {
     /// With this in the subject, in capitals or not
     #[arg(long, value_name = "PART")]
     pub subject: Option<String>,
-    /// Open, and waiting on this: turn, pace, channel, schedule, retry, uncertain, delivery, person
+    /// With an open recipient, whichever, that waits on this: turn, pace, channel, schedule, retry, uncertain, delivery, person
     #[arg(long, value_name = "KIND")]
     pub waiting_on: Option<String>,
     /// Accepted at or after this time (2026-11-25T08:00:00Z)

@@ -728,7 +728,7 @@ pub struct Filter {
     pub after: Option<Timestamp>,
     /// Accepted before.
     pub before: Option<Timestamp>,
-    /// With an open recipient that waits so.
+    /// With an open recipient that waits so, which need not be the one of `states` and `recipient`.
     pub waits: Option<Waits>,
 }
 

@@ -503,6 +503,8 @@ async fn a_token_sees_the_messages_of_its_person_and_no_others() {
     assert_eq!(fake.last_person(), "ana@example.com");
     let path = format!("/api/v1/messages/{}", got.json()["id"].as_str().unwrap());
     assert_eq!(by_token(&router, Method::GET, &path, ANA_TOKEN, "").await.status, 200);
+    assert_eq!(by_token(&router, Method::GET, "/api/v1/messages?limit=100", ANA_TOKEN, "").await.status, 200);
+    by_token(&router, Method::GET, "/api/v1/messages?limit=101", ANA_TOKEN, "").await.problem(422, "validation_failed");
     let other = by_token(&router, Method::GET, &path, LUIS_TOKEN, "").await;
     let none = by_token(&router, Method::GET, "/api/v1/messages/msg_00000000000000000000000000", LUIS_TOKEN, "").await;
     assert_eq!(other.problem(404, "message_not_found")["title"], none.problem(404, "message_not_found")["title"]);

@@ -453,6 +453,21 @@ fn pages_of_a_list_follow_each_other_and_filters_hold() {
 }
 
 #[test]
+fn a_page_ends_early_where_its_messages_have_very_many_recipients() {
+    let bench = Bench::new();
+    let recipients: Vec<&str> = vec!["luis@example.org"; 4_000];
+    (1..=5).for_each(|number| drop(bench.accept(message(number, &recipients)).unwrap()));
+    let page = |after, before| {
+        let listing = bench.queue().list(&Filter::default(), &Page { after, before, limit: 5 }).unwrap();
+        (listing.messages.iter().map(|view| view.id).collect::<Vec<_>>(), listing.has_more)
+    };
+    assert_eq!(page(None, None), (vec![id(5), id(4)], true));
+    assert_eq!(page(Some(id(4)), None), (vec![id(3), id(2)], true));
+    assert_eq!(page(Some(id(2)), None), (vec![id(1)], false));
+    assert_eq!(page(None, Some(id(1))), (vec![id(3), id(2)], true));
+}
+
+#[test]
 fn a_search_that_no_index_leads_stops_in_time_and_goes_on_from_there() {
     let bench = Bench::new();
     let many = |number: u32| {

@@ -96,7 +96,7 @@ fn restored(queue: &dyn Queue, channel: Option<ChannelId>) -> Result<Vec<Held>, 
     let (mut held, mut after) = (Vec::new(), None);
     loop {
         let listing = queue.list(&filter, &Page { after, before: None, limit: AT_ONCE })?;
-        after = listing.messages.last().map(|last| last.id);
+        after = listing.stopped.or(listing.messages.last().map(|last| last.id));
         held.extend(listing.messages.iter().map(of).filter(|one| !one.recipients.is_empty()));
         if !listing.has_more {
             held.reverse();

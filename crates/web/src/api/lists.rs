@@ -78,7 +78,7 @@ async fn listing(
         waits: None,
     };
     let kind = params.read("waiting_on", kind);
-    let page = page(&mut params);
+    let page = page(&mut params, caller);
     params.finish()?;
     let wanted = page.clone();
     let looked = surface.search(caller, move |glance| {
@@ -145,8 +145,8 @@ fn waits(glance: &Glance<'_>, channel: Option<ChannelId>, kind: WaitingKind) -> 
     Waits::new(move |one| ways.get(&one.channel).unwrap_or(&gone).kind(one) == kind)
 }
 
-fn page(params: &mut Params) -> store::Page {
-    let limit = limit(params);
+fn page(params: &mut Params, caller: &Caller) -> store::Page {
+    let limit = limit(params, caller);
     let after = params.read("after", cursor);
     let before = params.read("before", cursor);
     if after.is_some() && before.is_some() {

@@ -13,15 +13,22 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use store::MessageView;
 
-/// Most messages of a page over the local socket.
-pub(super) const MOST: usize = 1000;
+/// Most of a page.
+const MOST: usize = 1000;
+/// Most messages of a page for somebody with a token.
+const MOST_BY_TOKEN: usize = 100;
 /// Events of a page, unless asked for otherwise.
 const USUAL_EVENTS: usize = 100;
 
-pub(super) fn limit(params: &mut Params) -> Option<usize> {
+/// How many messages a page may have: each comes with its recipients and their last words.
+pub(super) fn limit(params: &mut Params, caller: &Caller) -> Option<usize> {
+    up_to(params, if matches!(caller, Caller::Local) { MOST } else { MOST_BY_TOKEN })
+}
+
+fn up_to(params: &mut Params, most: usize) -> Option<usize> {
     params.read("limit", |text| {
-        let limit = text.parse::<usize>().ok().filter(|limit| (1..=MOST).contains(limit));
-        limit.ok_or_else(|| format!("'limit' is a number from 1 to {MOST}"))
+        let limit = text.parse::<usize>().ok().filter(|limit| (1..=most).contains(limit));
+        limit.ok_or_else(|| format!("'limit' is a number from 1 to {most}"))
     })
 }
 
@@ -65,7 +72,7 @@ pub(crate) async fn events(
     Query(pairs): Pairs,
 ) -> Result<Json<Page<Event>>, Problem> {
     let mut params = Params::new(pairs);
-    let limit = limit(&mut params).unwrap_or(USUAL_EVENTS);
+    let limit = up_to(&mut params, MOST).unwrap_or(USUAL_EVENTS);
     let after = params.read("after", |text| text.parse().map_err(|_| format!("'{text}' is no cursor; take it from 'next'")));
     params.finish()?;
     let message = listed(&surface, &caller, &text).await?;

@@ -17,6 +17,8 @@ const AT_MOST: usize = if cfg!(test) { 300 } else { 200_000 };
 const NO_LONGER: Duration = Duration::from_millis(500);
 /// The clock is read once for so many messages.
 const LOOK_AT_CLOCK: usize = 256;
+/// Recipients of a page: one that has more ends early, but not before its first message.
+const RECIPIENTS: usize = 10_000;
 /// Who looks at more than these waits for a turn.
 const LONG: usize = 4_096;
 
@@ -49,13 +51,22 @@ pub(crate) fn list(
     drop(turn);
     found.ids.truncate(limit);
     let mut messages = Vec::with_capacity(found.ids.len());
+    let (mut recipients, mut is_full) = (0, false);
     for id in &found.ids {
-        messages.extend(message(connection, *id)?);
+        let Some(message) = message(connection, *id)? else { continue };
+        recipients += message.recipients.len();
+        is_full = recipients > RECIPIENTS && !messages.is_empty();
+        if is_full {
+            break;
+        }
+        messages.push(message);
     }
+    // The next page begins behind what is shown.
+    let (has_more, stopped) = if is_full { (true, None) } else { (has_more, found.stopped) };
     if span.oldest_first {
         messages.reverse();
     }
-    Ok(Listing { messages, has_more, stopped: found.stopped })
+    Ok(Listing { messages, has_more, stopped })
 }
 
 fn span(filter: &Filter, page: &Page) -> Span {
