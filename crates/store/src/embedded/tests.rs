@@ -456,7 +456,9 @@ fn pages_of_a_list_follow_each_other_and_filters_hold() {
 fn a_page_ends_early_where_its_messages_have_very_many_recipients() {
     let bench = Bench::new();
     let recipients: Vec<&str> = vec!["luis@example.org"; 4_000];
-    (1..=5).for_each(|number| drop(bench.accept(message(number, &recipients)).unwrap()));
+    for number in 1..=5 {
+        bench.accept(message(number, &recipients)).unwrap();
+    }
     let page = |after, before| {
         let listing = bench.queue().list(&Filter::default(), &Page { after, before, limit: 5 }).unwrap();
         (listing.messages.iter().map(|view| view.id).collect::<Vec<_>>(), listing.has_more)
