@@ -183,6 +183,14 @@ impl Chunks {
     }
 }
 
+/// A message that was put off at MAIL.
+struct PutOff {
+    /// What was said of it.
+    reply: Reply,
+    /// Further recipients that are not counted as commands without a message.
+    uncounted: usize,
+}
+
 /// One connection of a client.
 pub struct Session {
     config: Arc<ServerConfig>,
@@ -194,6 +202,8 @@ pub struct Session {
     helo: Option<(String, bool)>,
     signed_in: bool,
     transaction: Option<Transaction>,
+    /// What a client has sent behind a MAIL that was put off gets the same answer (RFC 2920 §3.1).
+    put_off: Option<PutOff>,
     errors: u32,
     idle_commands: u32,
     failed_logins: u32,
@@ -216,6 +226,7 @@ impl Session {
             helo: None,
             signed_in: false,
             transaction: None,
+            put_off: None,
             errors: 0,
             idle_commands: 0,
             failed_logins: 0,
@@ -269,7 +280,7 @@ impl Session {
         self.input.clear();
         self.searched = 0;
         self.helo = None;
-        self.transaction = None;
+        self.forget();
         self.state = State::Command;
     }
 
@@ -300,8 +311,9 @@ impl Session {
             Err(reply) => {
                 self.transaction = None;
                 if reply.is_transient() {
-                    // Not an error of the client.
+                    // Not an error of the client, and neither is what it has sent behind it.
                     self.reply(&reply);
+                    self.put_off = Some(PutOff { reply, uncounted: self.config.max_recipients });
                 } else {
                     self.refuse(&reply);
                 }
@@ -377,6 +389,20 @@ impl Session {
         reply.encode(&mut self.output);
     }
 
+    /// There is no message under way, and none was put off.
+    fn forget(&mut self) {
+        self.transaction = None;
+        self.put_off = None;
+    }
+
+    /// No message is under way: `refusal`, or what was said of the one that was put off.
+    fn refuse_without_message(&mut self, refusal: &Reply) {
+        match &self.put_off {
+            Some(put_off) => put_off.reply.encode(&mut self.output),
+            None => self.refuse(refusal),
+        }
+    }
+
     fn refuse(&mut self, reply: &Reply) {
         self.reply(reply);
         self.errors += 1;
@@ -439,6 +465,9 @@ impl Session {
                 None
             }
             Err(error) => {
+                if line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case("MAIL")) {
+                    self.put_off = None;
+                }
                 let reply = match (&error, line.split(' ').next().map(str::to_ascii_uppercase).as_deref()) {
                     (CommandError::Unknown, Some("EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML")) => {
                         Reply::new(502, (5, 5, 1), "not offered here")
@@ -455,7 +484,7 @@ impl Session {
         match command {
             Command::Ehlo(name) => self.ehlo(name),
             Command::Helo(name) => {
-                self.transaction = None;
+                self.forget();
                 self.helo = Some((name, false));
                 self.reply(&Reply::plain(250, self.config.hostname.clone()));
             }
@@ -464,7 +493,7 @@ impl Session {
             Command::Data => self.begin_data(),
             Command::Bdat { size, last } => self.begin_chunk(size, last),
             Command::Rset => {
-                self.transaction = None;
+                self.forget();
                 self.reply(&Reply::new(250, (2, 0, 0), "forgotten"));
             }
             Command::Noop => self.reply(&Reply::new(250, (2, 0, 0), "ok")),
@@ -479,7 +508,7 @@ impl Session {
     }
 
     fn ehlo(&mut self, name: String) {
-        self.transaction = None;
+        self.forget();
         self.helo = Some((name, true));
         let size = format!("SIZE {}", self.config.max_message_size);
         let mut lines =

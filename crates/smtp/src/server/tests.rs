@@ -105,7 +105,16 @@ const SCRIPTS: &[(&str, Login, Security, &str, &str)] = &[
         Login::Trusted,
         Security::Clear,
         "EHLO c\r\nMAIL FROM:<> SIZE=150\r\nRCPT TO:<c@d.example>\r\nDATA\r\nMAIL FROM:<> SIZE=160\r\nMAIL FROM:<> SIZE=20\r\nQUIT\r\n",
-        "220 250 451 503 503 552 250 221 (closed)",
+        "220 250 451 451 451 552 250 221 (closed)",
+    ),
+    (
+        "what is sent behind a message that may not come",
+        Login::Trusted,
+        Security::Clear,
+        "EHLO c\r\nMAIL FROM:<> SIZE=150\r\nRCPT TO:<c@d.example>\r\nBDAT 6\r\nQUIT\r\nBDAT 1 LAST\r\nxRSET\r\nRCPT TO:<c@d.example>\r\n\
+         MAIL FROM:<> SIZE=150\r\nMAIL FROM:<> SIZE=160\r\nDATA\r\nMAIL FROM:<> SIZE=150\r\nMAIL FROM <>\r\nRCPT TO:<c@d.example>\r\n\
+         MAIL FROM:<> SIZE=150\r\nHELO c\r\nDATA\r\nMAIL FROM:<> SIZE=20\r\nQUIT\r\n",
+        "220 250 451 451 451 451 250 503 451 552 503 451 501 503 451 250 503 250 221 (closed)",
     ),
     (
         "HELO",
@@ -559,4 +568,24 @@ fn a_message_that_cannot_be_kept_is_swallowed_and_refused_at_its_end_and_the_ses
         assert!(session.output().ends_with(b"452 4.3.1 no space\r\n"));
         assert_eq!(asked(&mut session, b"MAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n.\r\n"), "store 0+4");
     }
+}
+
+#[test]
+fn a_message_that_is_put_off_does_not_cost_a_pipelining_client_its_session() {
+    let put_off = |recipients: usize| {
+        let many = "RCPT TO:<c@d.example>\r\n".repeat(recipients);
+        format!("MAIL FROM:<> SIZE=150\r\n{many}DATA\r\n")
+    };
+    let input = format!("EHLO c\r\n{}{}MAIL FROM:<> SIZE=20\r\nQUIT\r\n", put_off(30), put_off(30));
+    let shown = brief(&run(Login::Trusted, Security::Clear, input.as_bytes(), &[]));
+    assert_eq!(shown, format!("220 250 {}250 221 (closed)", "451 ".repeat(64)));
+
+    let input = format!("EHLO c\r\n{}", put_off(2000));
+    let shown = brief(&run(Login::Trusted, Security::Clear, input.as_bytes(), &[]));
+    assert!(shown.ends_with("451 421 (closed)"), "{shown}");
+
+    // As many as a message may have do not count as commands without one.
+    let input = format!("EHLO c\r\n{}MAIL FROM:<> SIZE=20\r\n", put_off(3).repeat(400));
+    let shown = brief(&run(Login::Trusted, Security::Clear, input.as_bytes(), &[]));
+    assert!(shown.ends_with("451 250"), "{shown}");
 }

@@ -9,6 +9,7 @@ use bytes::Buf;
 
 impl Session {
     pub(super) fn mail(&mut self, reverse_path: ReversePath, mail: MailParameters) -> Option<Action> {
+        self.put_off = None;
         let utf8 = reverse_path.mailbox().is_some_and(|mailbox| !mailbox.is_ascii());
         let refusal = if self.helo.is_none() {
             Some(Reply::new(503, (5, 5, 1), "say EHLO first"))
@@ -39,7 +40,11 @@ impl Session {
     pub(super) fn rcpt(&mut self, path: ForwardPath, parameters: RcptParameters) {
         let most = self.config.max_recipients;
         let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.chunks.is_none()) else {
-            return self.refuse(&Reply::new(503, (5, 5, 1), "say MAIL first"));
+            if let Some(put_off) = self.put_off.as_mut().filter(|put_off| put_off.uncounted > 0) {
+                put_off.uncounted -= 1;
+                self.idle_commands -= 1;
+            }
+            return self.refuse_without_message(&Reply::new(503, (5, 5, 1), "say MAIL first"));
         };
         if !path.mailbox().is_ascii() && !transaction.mail.smtputf8 {
             return self.refuse(&Reply::new(553, (5, 6, 7), "this address needs MAIL with the parameter SMTPUTF8"));
@@ -66,7 +71,7 @@ impl Session {
 
     pub(super) fn begin_data(&mut self) {
         let refusal = match &self.transaction {
-            None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
+            None => return self.refuse_without_message(&Reply::new(503, (5, 5, 1), "say MAIL and RCPT first")),
             Some(transaction) if transaction.chunks.is_some() => Reply::new(503, (5, 5, 1), "BDAT was begun"),
             Some(transaction) if transaction.recipients.is_empty() => Reply::new(554, (5, 5, 1), "no valid recipients"),
             Some(transaction) => {
@@ -205,7 +210,7 @@ impl Session {
     /// The chunk's bytes have been swallowed: they are never read as commands.
     fn refuse_chunk(&mut self) {
         let reply = match self.transaction.take() {
-            None => Reply::new(503, (5, 5, 1), "say MAIL and RCPT first"),
+            None => return self.refuse_without_message(&Reply::new(503, (5, 5, 1), "say MAIL and RCPT first")),
             Some(Transaction { spoiled: Some(reply), .. }) => reply,
             Some(_) => Reply::new(554, (5, 5, 1), "no valid recipients"),
         };
