@@ -158,8 +158,11 @@ pub trait Queue: Send + Sync + 'static {
     /// Why not.
     fn accepting(&self) -> Result<(), AcceptError>;
 
-    /// Reading: whether any submission of this person may replay.
-    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError>;
+    /// Whether any submission of this person may replay, or one under this key. It waits for nothing that is to be written.
+    ///
+    /// # Errors
+    /// What is known cannot be read.
+    fn knows_keys(&self, person: PersonId, key: Option<&str>) -> Result<bool, StoreError>;
 
     /// Reading: one message with the state of each recipient, or `None`.
     fn message(&self, id: MessageId) -> Result<Option<MessageView>, StoreError>;

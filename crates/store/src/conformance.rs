@@ -371,7 +371,9 @@ impl Run {
             same("open mail", &(holder, model.open_mail(holder)), &(holder, queue.open_mail(holder)))?;
         }
         for person in [PersonId(0), PersonId(1)] {
-            same("knows_keys", &model.knows_keys(person), &queue.knows_keys(person))?;
+            for key in [None, Some("key 0"), Some("nobody's")] {
+                same("knows_keys", &model.knows_keys(person, key), &queue.knows_keys(person, key))?;
+            }
         }
         same("lessons", &model.lessons(), &queue.lessons())?;
         same("next_expiry", &model.next_expiry(), &queue.next_expiry())?;

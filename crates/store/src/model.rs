@@ -994,8 +994,8 @@ impl Queue for Model {
         0
     }
 
-    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError> {
-        Ok(self.lock().keys.keys().any(|(of, _)| *of == person))
+    fn knows_keys(&self, person: PersonId, key: Option<&str>) -> Result<bool, StoreError> {
+        Ok(self.lock().keys.keys().any(|(of, one)| *of == person && key.is_none_or(|key| key == one)))
     }
 
     fn accepting(&self) -> Result<(), AcceptError> {

@@ -61,13 +61,18 @@ impl Intake {
             lane: self.token_lane(principal),
             bytes: size.unwrap_or(0),
         };
-        let Err(over) = self.queue.caps().judge(&claim, |holder| self.queue.open_mail(holder)) else { return Ok(()) };
-        let queue = Arc::clone(&self.queue);
+        self.may_be_kept(&claim, None).await
+    }
+
+    /// Whether a message goes over no cap, or may have been accepted before, under this key where it is known.
+    pub(super) async fn may_be_kept(&self, claim: &Claim, key: Option<String>) -> Result<(), AcceptRefusal> {
+        let Err(over) = self.queue.caps().judge(claim, |holder| self.queue.open_mail(holder)) else { return Ok(()) };
+        let (queue, person) = (Arc::clone(&self.queue), claim.person);
         // Where keys cannot be read the acceptance decides.
-        if apart(move || Ok(queue.knows_keys(principal.person).unwrap_or(true))).await? {
+        if apart(move || Ok(queue.knows_keys(person, key.as_deref()).unwrap_or(true))).await? {
             return Ok(());
         }
-        Err(self.over_cap(over, principal))
+        Err(self.over_cap(over, Principal { person, token: claim.token }))
     }
 
     fn fits_any(&self, directory: &Directory, principal: Principal, found: u64) -> Result<(), Refusal> {

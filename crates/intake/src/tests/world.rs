@@ -233,8 +233,8 @@ impl Queue for Told {
     fn arriving_bytes(&self) -> u64 {
         0
     }
-    fn knows_keys(&self, _: PersonId) -> Result<bool, StoreError> {
-        Ok(false)
+    fn knows_keys(&self, _: PersonId, _: Option<&str>) -> Result<bool, StoreError> {
+        Ok(matches!(*self.will.lock().unwrap(), Will::Replay(_)))
     }
     fn accepting(&self) -> Result<(), AcceptError> {
         Ok(())

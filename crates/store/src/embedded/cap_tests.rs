@@ -58,7 +58,30 @@ fn what_was_accepted_under_a_key_replays_over_any_cap() {
     let again = queue.accept(vec![keyed(2, "one")]).wait().unwrap();
     assert_eq!((again[0].id, again[0].replayed), (id(1), true));
     assert!(matches!(queue.accept(vec![keyed(3, "two")]).wait(), Err(AcceptError::OverCap(_))));
-    assert!(queue.knows_keys(PersonId(1)).unwrap() && !queue.knows_keys(PersonId(9)).unwrap());
+}
+
+#[test]
+fn keys_are_known_at_once_and_nobody_makes_the_index_hurry_to_know_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Embedded::open(Options { min_free: 0, ..Options::new(folder.path(), NOW) }).unwrap();
+    let keyed = |number, key: &str| NewMessage {
+        idempotency: Some(Idempotency { key: key.into(), fingerprint: [1; 32], parts: false }),
+        ..message(number, &["luis@example.org"])
+    };
+    let assert_known = |asked: &dyn Queue| {
+        let knows = |person, key| asked.knows_keys(PersonId(person), key).unwrap();
+        let people = [0, 1, 9].map(|person| knows(person, None));
+        let keys = [(1, "one"), (1, "two"), (0, "one")].map(|(person, key)| knows(person, Some(key)));
+        assert_eq!((people, keys), ([false, true, false], [true, false, false]));
+    };
+    queue.shared.index_fault.store(true, Ordering::Relaxed);
+    queue.accept(vec![keyed(1, "one")]).wait().unwrap();
+    assert_known(&queue);
+    assert!(!guard(&queue.shared.outbox).wanted, "the index lingers as it would");
+    queue.shared.index_fault.store(false, Ordering::Relaxed);
+    queue.shared.wait_until_indexed();
+    assert_known(&queue);
+    assert!(guard(&queue.shared.outbox).keys.is_empty(), "what is indexed is not kept twice");
 }
 
 #[test]

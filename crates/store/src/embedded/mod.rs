@@ -210,12 +210,42 @@ struct Outbox {
     entries: Vec<index::Entry>,
     /// What is forgotten behind the next entries.
     forget: Vec<Forget>,
+    /// Keys that messages were accepted under and that the index may not know yet, with the count that tells: see `taken`.
+    keys: BTreeMap<(PersonId, String), u64>,
     /// Why the index waits, when it does.
     stalled: Option<String>,
     taken: u64,
     applied: u64,
     closing: bool,
     failed: Option<String>,
+}
+
+impl Outbox {
+    /// These are to be learned.
+    fn take(&mut self, entries: Vec<index::Entry>) {
+        self.taken += entries.len() as u64;
+        for (meta, _) in entries.iter().filter_map(|entry| entry.effects.new.as_ref()) {
+            if let Some(given) = &meta.idempotency {
+                self.keys.insert((meta.person, given.key.clone()), self.taken);
+            }
+        }
+        self.entries.extend(entries);
+    }
+
+    /// So many have been learned.
+    fn has_learned(&mut self, count: u64) {
+        self.applied += count;
+        let applied = self.applied;
+        self.keys.retain(|_, taken| *taken > applied);
+    }
+
+    /// Whether a key of this person, or this one of theirs, is to be learned.
+    fn has_key(&self, person: PersonId, key: Option<&str>) -> bool {
+        match key {
+            Some(key) => self.keys.contains_key(&(person, key.to_owned())),
+            None => self.keys.range((person, String::new())..).next().is_some_and(|((of, _), _)| *of == person),
+        }
+    }
 }
 
 /// Something that the index need not know any more.
@@ -453,6 +483,11 @@ impl<D: Disk> Embedded<D> {
     /// Reads after the index has learned everything that is durable now.
     fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.shared.wait_for_index()?;
+        self.read_now(query)
+    }
+
+    /// Reads what the index knows now: what it has to learn yet is not among it, and nobody waits for it.
+    fn read_now<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let pooled = guard(&self.shared.readers).pop();
         let connection = match pooled {
             Some(connection) => connection,
@@ -735,8 +770,7 @@ impl<D: Disk> Shared<D> {
         while outbox.entries.len() > MAX_LAG && outbox.failed.is_none() {
             outbox = self.outbox_changed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
         }
-        outbox.taken += entries.len() as u64;
-        outbox.entries.extend(entries);
+        outbox.take(entries);
         self.outbox_changed.notify_all();
     }
 
@@ -803,7 +837,7 @@ impl<D: Disk> Shared<D> {
             }
             self.indexed.store(last, Ordering::Relaxed);
             let mut outbox = guard(&self.outbox);
-            outbox.applied += count;
+            outbox.has_learned(count);
             if let Err(error) = result {
                 tracing::error!(%error, "the index cannot follow the log; nothing more is written");
                 outbox.failed = Some(error.to_string());
@@ -1224,8 +1258,15 @@ impl<D: Disk> Queue for Embedded<D> {
         self.shared.arriving.read()
     }
 
-    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError> {
-        self.read(|connection| index::has_keys(connection, person))
+    fn knows_keys(&self, person: PersonId, key: Option<&str>) -> Result<bool, StoreError> {
+        // Asked at each submission over a cap: it must not make the index hurry.
+        if guard(&self.shared.outbox).has_key(person, key) {
+            return Ok(true);
+        }
+        self.read_now(|connection| match key {
+            Some(key) => Ok(index::key(connection, person, key)?.is_some()),
+            None => index::has_keys(connection, person),
+        })
     }
 
     fn accepting(&self) -> Result<(), AcceptError> {

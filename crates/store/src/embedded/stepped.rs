@@ -238,7 +238,7 @@ impl Stepped {
         if let Some(last) = entries.last() {
             self.queue.shared.indexed.store(last.sequence, Ordering::Relaxed);
         }
-        guard(&self.queue.shared.outbox).applied += (entries.len() + forget.len()) as u64;
+        guard(&self.queue.shared.outbox).has_learned((entries.len() + forget.len()) as u64);
         Ok(())
     }
 
@@ -472,8 +472,8 @@ impl Queue for Stepped {
         self.queue.arriving_bytes()
     }
 
-    fn knows_keys(&self, person: PersonId) -> Result<bool, StoreError> {
-        self.read()?.knows_keys(person)
+    fn knows_keys(&self, person: PersonId, key: Option<&str>) -> Result<bool, StoreError> {
+        self.queue.knows_keys(person, key)
     }
 
     fn accepting(&self) -> Result<(), AcceptError> {
