@@ -143,7 +143,8 @@ impl MailCaps {
 
 impl Claim {
     /// What a message that is complete claims; `None` for what the gateway itself says, which is never refused.
-    pub(crate) fn of(message: &crate::NewMessage) -> Option<Self> {
+    #[must_use]
+    pub fn of(message: &crate::NewMessage) -> Option<Self> {
         (message.surface != Surface::Gateway).then_some(Self {
             token: message.token,
             person: message.person,

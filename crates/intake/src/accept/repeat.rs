@@ -9,7 +9,7 @@ use mail::resolve::{Request, resolve};
 use mail::rewrite::{Stamp, prepare};
 use mail::{Envelope, Lane, MessageId, Surface};
 use std::sync::Arc;
-use store::{Body, Idempotency, NewMessage, Queue, StoreError};
+use store::{Body, Claim, Idempotency, NewMessage, Queue, StoreError};
 
 /// Recipients of an earlier message, to be tried again.
 #[derive(Clone, Debug)]
@@ -55,10 +55,14 @@ impl Intake {
 
     /// What was judged gets a file of its own, where the earlier message had one, and the key of a retry.
     async fn keep_again(&self, mut message: NewMessage) -> Result<Receipt, AcceptRefusal> {
+        // Somebody who asks twice for the same retry gets one.
+        let key = message.retry_of.map(|of| format!("retry of {of}"));
+        if let Some(claim) = Claim::of(&message) {
+            self.may_be_kept(&claim, key.clone()).await?;
+        }
         let fingerprint;
         (message.body, fingerprint) = self.copy(message.body).await?;
-        // Somebody who asks twice for the same retry gets one.
-        message.idempotency = message.retry_of.map(|of| Idempotency { key: format!("retry of {of}"), fingerprint, parts: true });
+        message.idempotency = key.map(|key| Idempotency { key, fingerprint, parts: true });
         self.keep(message).await
     }
 

@@ -126,9 +126,8 @@ async fn bulk_of_a_member_leaves_the_team_room_for_urgent_mail_and_for_the_other
 }
 
 #[tokio::test]
-async fn a_retry_by_a_person_is_refused_with_the_reason() {
+async fn a_retry_by_a_person_is_refused_with_the_reason_unless_it_was_accepted_before() {
     let bed = Capped::new(MailCaps { person: messages(1), ..MailCaps::default() });
-    bed.send(Lane::Now, None).await.unwrap();
     let repeat = crate::accept::Repeat {
         principal: ANAS,
         surface: Surface::Http,
@@ -140,7 +139,10 @@ async fn a_retry_by_a_person_is_refused_with_the_reason() {
         envelope: envelope("ana@example.com", &["luis@example.org"]),
         body: MESSAGE.as_bytes().to_vec().into(),
     };
-    let refusal = bed.world.intake.repeat(repeat).await.unwrap_err();
+    assert!(!bed.world.intake.repeat(repeat.clone()).await.unwrap().replayed);
+    assert!(bed.world.intake.repeat(repeat.clone()).await.unwrap().replayed);
+    let other = crate::accept::Repeat { of: mail::MessageId([8; 16]), ..repeat };
+    let refusal = bed.world.intake.repeat(other).await.unwrap_err();
     assert!(refusal.to_string().contains("queue.open_messages_per_person"), "{refusal}");
 }
 

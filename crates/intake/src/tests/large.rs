@@ -149,6 +149,11 @@ async fn what_is_tried_again_has_a_file_of_its_own() {
     let by_no_channel = Repeat { channel: "nobodys".into(), ..repeat.clone() };
     let refusal = world.intake.repeat(by_no_channel).await.unwrap_err();
     assert_eq!(refusal.code(), "channel_not_found", "it is judged before its body is copied");
+    world.queue.will(Will::Full);
+    let refusal = world.intake.repeat(repeat.clone()).await.unwrap_err();
+    assert_eq!(refusal.code(), "gateway_rate_limited", "a cap is told before its body is copied");
+    world.queue.will(Will::Replay(first.id));
+    assert!(world.intake.repeat(repeat.clone()).await.unwrap().replayed);
     world.queue.will(Will::Keep);
     world.intake.repeat(repeat).await.unwrap();
     let again = world.queue.last();

@@ -120,6 +120,8 @@ pub enum Will {
     Replay(MessageId),
     /// Answer when the test says so.
     Hold,
+    /// Everybody has as much open mail as they may, and no body is copied.
+    Full,
 }
 
 type Answer = Result<Vec<Accepted>, AcceptError>;
@@ -160,7 +162,7 @@ impl Queue for Told {
         match self.will.lock().unwrap().clone() {
             Will::Refuse(error) => return Commit::done(Err(error)),
             Will::Replay(id) => accepted.iter_mut().for_each(|accepted| *accepted = Accepted { id, replayed: true }),
-            Will::Keep => self.kept.lock().unwrap().extend(batch),
+            Will::Keep | Will::Full => self.kept.lock().unwrap().extend(batch),
             Will::Hold => {
                 self.kept.lock().unwrap().extend(batch);
                 let (answer, receiver) = oneshot::channel();
@@ -175,6 +177,7 @@ impl Queue for Told {
     fn spool(&self) -> Result<Spool, AcceptError> {
         match self.will.lock().unwrap().clone() {
             Will::Refuse(error) => Err(error),
+            Will::Full => Err(AcceptError::NoSpace("copied in vain".into())),
             _ => Ok(Spool::in_memory()),
         }
     }
@@ -225,10 +228,13 @@ impl Queue for Told {
         Totals::default()
     }
     fn caps(&self) -> store::MailCaps {
-        store::MailCaps::default()
+        match *self.will.lock().unwrap() {
+            Will::Full => store::MailCaps { person: store::OpenMail::default(), ..store::MailCaps::default() },
+            _ => store::MailCaps::default(),
+        }
     }
     fn open_mail(&self, _: store::Holder) -> store::OpenMail {
-        store::OpenMail::default()
+        store::OpenMail { messages: 1, bytes: 1 }
     }
     fn arriving_bytes(&self) -> u64 {
         0
