@@ -39,8 +39,8 @@ pub struct Reached {
     pub over: OverCap,
     /// Whose open mail it is, for people.
     pub whose: String,
-    /// The address of the person who submits.
-    pub person: String,
+    /// What leads `sendero message list` to it.
+    pub listed_by: String,
 }
 
 impl Reached {
@@ -58,7 +58,15 @@ impl Reached {
                 None => "your team".to_owned(),
             },
         };
-        Self { over, whose, person }
+        let team = match over.holder {
+            Holder::Team(id) | Holder::Member(id, _) => directory.team(id),
+            Holder::Token(_) | Holder::Person(_) => None,
+        };
+        let listed_by = match team {
+            Some(team) => format!("--team \"{}\"", team.name),
+            None => format!("--person {person}"),
+        };
+        Self { over, whose, listed_by }
     }
 
     /// The name of the setting.
@@ -77,10 +85,10 @@ impl Reached {
 
 impl fmt::Display for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { over, whose, person } = self;
-        let unit = match over.unit {
-            CapUnit::Messages => "messages",
-            CapUnit::Bytes => "bytes",
+        let Self { over, whose, listed_by } = self;
+        let (open, most) = match over.unit {
+            CapUnit::Messages => (format!("{} messages", over.open), over.most.to_string()),
+            CapUnit::Bytes => (size(over.open), size(over.most)),
         };
         let kept = match over.holder {
             _ if !over.is_kept => "",
@@ -89,12 +97,21 @@ impl fmt::Display for Reached {
         };
         write!(
             f,
-            "{whose} has {} {unit} of mail that has not left, and may have {} ({}){kept}; send it again when some has left. \
-             'sendero message list --person {person} --status queued' shows what waits; your administrator can raise the limit",
-            over.open,
-            over.most,
+            "{whose} has {open} of mail that has not left, and may have {most} ({}){kept}; send it again when some has left. \
+             'sendero message list {listed_by} --status queued --status leased --status held' shows what waits; \
+             your administrator can raise the limit",
             self.setting()
         )
+    }
+}
+
+/// So many bytes, for people: in the largest unit of which there is one, with a tenth.
+fn size(bytes: u64) -> String {
+    let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some((unit, name)) = units.into_iter().find(|(unit, _)| bytes >= *unit) else { return format!("{bytes} bytes") };
+    match (bytes / unit, bytes % unit * 10 / unit) {
+        (whole, 0) => format!("{whole} {name}"),
+        (whole, tenth) => format!("{whole}.{tenth} {name}"),
     }
 }
 
@@ -153,5 +170,16 @@ impl From<&AcceptRefusal> for Reply {
             AcceptRefusal::NoSpace => Self::new(452, (4, 3, 1), refusal.to_string()),
             AcceptRefusal::Closed => Self::new(451, (4, 3, 0), refusal.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cap_in_bytes_is_told_in_units_that_people_read() {
+        let told = [0, 1023, 1024, 3000, (1 << 20) - 1, 20 << 30, (5 << 40) + (1 << 39)].map(size);
+        assert_eq!(told, ["0 bytes", "1023 bytes", "1 KiB", "2.9 KiB", "1023.9 KiB", "20 GiB", "5.5 TiB"]);
     }
 }

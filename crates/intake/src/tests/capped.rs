@@ -71,8 +71,8 @@ async fn over_a_cap_a_submission_is_put_off_with_the_cap_how_much_is_open_and_wh
     assert_eq!(
         Reply::from(&refusal).to_string(),
         "451 4.7.1 ana@example.com has 2 messages of mail that has not left, and may have 2 (queue.open_messages_per_person); \
-         send it again when some has left. 'sendero message list --person ana@example.com --status queued' shows what waits; \
-         your administrator can raise the limit"
+         send it again when some has left. 'sendero message list --person ana@example.com --status queued --status leased --status held' \
+         shows what waits; your administrator can raise the limit"
     );
     assert_eq!(bed.world.intake.counters().read().deferred, 1);
 }
@@ -120,6 +120,7 @@ async fn bulk_of_a_member_leaves_the_team_room_for_urgent_mail_and_for_the_other
         submitted: MESSAGE.replace("ana@", "host@").into_bytes().into(),
         ..incoming(Surface::Cli, MESSAGE)
     };
+    assert!(refusal.contains("'sendero message list --team \"sales\" --status queued --status leased --status held'"), "{refusal}");
     bed.world.intake.accept(hosts).await.unwrap();
     let full = bed.send(Lane::Now, None).await.unwrap_err().to_string();
     assert!(full.contains("has 20 messages") && !full.contains("kept"), "{full}");
