@@ -56,7 +56,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Every `None` takes the same time.
     fn sign_in<'a>(&'a self, bearer: &'a str) -> Answer<'a, Option<Principal>>;
 
-    /// Whether somebody may send a message of this size, before it has come; a refusal is counted and logged. What is
+    /// Whether somebody may send a message of this size, before any of it is read; a refusal is counted and logged. What is
     /// sent all the same is judged again.
     fn begin(&self, principal: Principal, surface: Surface, size: Option<u64>) -> Answer<'_, Result<(), Problem>>;
 

@@ -8,7 +8,7 @@ mod views;
 use self::gateway::{ANA_TOKEN, Fake, LUIS_TOKEN, message};
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -181,6 +181,37 @@ async fn too_much_open_mail_is_told_before_the_body_is_looked_at_and_when_to_com
     assert_eq!(got.headers["retry-after"], "30");
     let detail = got.problem(429, "gateway_rate_limited")["detail"].to_string();
     assert!(detail.contains("ana@example.com has 5 messages"), "{detail}");
+    assert!(!got.headers.contains_key("connection"), "all of it was there");
+}
+
+/// The head of a request over the cap, and so much of its body as is there when somebody asks; how long the answer takes, and it.
+async fn put_off(header: &str, piece: usize) -> (std::time::Duration, Response<Body>) {
+    let (_fake, router) = public();
+    let pieces = futures_util::stream::unfold(4711usize, move |left| async move {
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        let now = piece.min(left);
+        (now > 0).then(|| (Ok::<_, std::io::Error>(vec![b'x'; now]), left - now))
+    });
+    let request = Request::post("/api/v1/messages/raw")
+        .header("authorization", format!("Bearer {ANA_TOKEN}"))
+        .header("content-type", "message/rfc822")
+        .header("content-length", "4711")
+        .header(header, "100-continue");
+    let began = tokio::time::Instant::now();
+    let answer = router.oneshot(request.body(Body::from_stream(pieces)).unwrap()).await.unwrap();
+    (began.elapsed(), answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_put_off_and_sends_slowly_does_not_keep_its_connection() {
+    let (after, answer) = put_off("x-other", 1).await;
+    assert_eq!((answer.status().as_u16(), after.as_secs()), (429, 2));
+    assert!(answer.headers()["connection"] == "close" && answer.headers()["retry-after"] == "30");
+    let (_, answer) = put_off("x-other", 4000).await;
+    assert!(!answer.headers().contains_key("connection"), "the rest came in time");
+    let (after, answer) = put_off("expect", 1).await;
+    assert_eq!((answer.status().as_u16(), after.as_millis()), (429, 0));
+    assert!(!answer.headers().contains_key("connection"), "it sends nothing");
 }
 
 #[tokio::test]

@@ -16,6 +16,10 @@ const GRACE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
 /// Memory for a body whose length was declared, at first.
 const RESERVED: usize = 1 << 20;
+/// What is refused at its beginning is read on only so far,
+const LITTLE: u64 = 8 << 20;
+/// and for so long.
+const SHORTLY: Duration = Duration::from_secs(2);
 /// Bytes a second below which a client is given up.
 const SLOWEST: u32 = 1024;
 
@@ -33,6 +37,8 @@ pub(crate) struct Incoming {
     length: u64,
     /// The client sends nothing before it is asked to (RFC 9110 §10.1.1).
     waits: bool,
+    /// Nothing more will come.
+    is_all: bool,
     /// By when more has to come, at the slowest rate; and by when all.
     by_rate: Instant,
     by: Instant,
@@ -49,7 +55,7 @@ impl Incoming {
         let waits = headers.contains_key(header::EXPECT);
         let now = Instant::now();
         let by = now + LONGEST.max(Duration::from_secs(limit / 16_384));
-        Ok(Self { body, declared, limit, length: 0, waits, by_rate: now + GRACE, by })
+        Ok(Self { body, declared, limit, length: 0, waits, is_all: false, by_rate: now + GRACE, by })
     }
 
     /// Its length, where the client said it.
@@ -64,7 +70,10 @@ impl Incoming {
             let Ok(frame) = timeout(left, self.body.frame()).await else {
                 return Err(Problem::new(408, "request_timeout", "the request's body came too slowly; send it again"));
             };
-            let Some(frame) = frame else { return Ok(None) };
+            let Some(frame) = frame else {
+                self.is_all = true;
+                return Ok(None);
+            };
             let frame = frame.map_err(|_| Problem::new(400, "body_incomplete", "the connection ended within the body"))?;
             let Ok(data) = frame.into_data() else { continue };
             self.length += data.len() as u64;
@@ -79,10 +88,25 @@ impl Incoming {
 
     /// Reads what is left and throws it away, so that a client which reads its answer only then gets it.
     pub(crate) async fn discard(&mut self) {
+        self.discard_up_to(u64::MAX).await;
+    }
+
+    async fn discard_up_to(&mut self, most: u64) {
         if self.waits && self.length == 0 {
             return;
         }
-        while let Ok(Some(_)) = self.next().await {}
+        while self.length < most {
+            let Ok(Some(_)) = self.next().await else { return };
+        }
+    }
+
+    /// The same for what was refused at its beginning, as long as that costs little; false when there is more to come.
+    pub(crate) async fn discard_a_little(&mut self) -> bool {
+        if self.declared.is_some_and(|length| length > LITTLE) {
+            return self.waits;
+        }
+        let _ = timeout(SHORTLY, self.discard_up_to(LITTLE)).await;
+        self.is_all || self.waits && self.length == 0
     }
 
     /// What comes until there is enough of it, and whether it is all. A body of one piece is not copied.

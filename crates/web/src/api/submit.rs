@@ -45,6 +45,11 @@ pub(crate) async fn raw(
     let submission = match take_in(&surface, &caller, pairs, &headers, &mut incoming).await {
         Ok(submission) => submission,
         Err(Broken::Request(problem)) => return Err(problem),
+        Err(Broken::Early(problem)) => {
+            // So much may be sent in vain, and for so long, that whoever waits for its end would hold the connection.
+            let is_all = incoming.discard_a_little().await;
+            return Err(if is_all { problem } else { problem.closing() });
+        }
         Err(Broken::Refused(problem)) => {
             incoming.discard().await;
             return Err(problem);
@@ -81,6 +86,8 @@ fn is_large(start: &[u8]) -> bool {
 enum Broken {
     /// Its bytes broke off, or are too many.
     Request(Problem),
+    /// It is refused before any of it was read.
+    Early(Problem),
     /// What is there of it is refused; more may come.
     Refused(Problem),
 }
@@ -98,7 +105,7 @@ async fn take_in(
     let idempotency_key = key(headers).map_err(Broken::Refused)?;
     if let Caller::Token(principal) = caller {
         let begun = surface.gateway().begin(*principal, mail::Surface::Http, incoming.declared()).await;
-        begun.map_err(Broken::Refused)?;
+        begun.map_err(Broken::Early)?;
     }
     let (start, is_all) = incoming.until(is_large).await.map_err(Broken::Request)?;
     let header_ends = blank_line(&start, 0).unwrap_or(start.len());
