@@ -386,7 +386,7 @@ pub enum AcceptError {
         id: MessageId,
     },
     /// Somebody has as much open mail as they may. Later may help, when some of it has left.
-    #[error("{0:?}")]
+    #[error("{0}")]
     OverCap(OverCap),
     /// The store has failed or is closing. Later may help, when it has been started again.
     #[error("the store takes nothing: {0}")]

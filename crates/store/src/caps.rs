@@ -4,6 +4,7 @@
 
 use mail::{Lane, PersonId, Surface, TeamId, TokenId};
 use std::collections::HashMap;
+use std::fmt;
 
 /// The last part of each cap is not for everybody: one in so many.
 const KEPT_SHARE: u64 = 20;
@@ -99,6 +100,21 @@ pub struct OverCap {
     pub most: u64,
     /// There is room, and it is kept for urgent mail, and in a team for members who have little.
     pub is_kept: bool,
+}
+
+impl fmt::Display for OverCap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = match self.holder {
+            Holder::Token(_) => "a token",
+            Holder::Person(_) => "a person",
+            Holder::Team(_) | Holder::Member(..) => "a team",
+        };
+        let unit = match self.unit {
+            CapUnit::Messages => "messages",
+            CapUnit::Bytes => "bytes",
+        };
+        write!(f, "too much open mail: {whose} has {} {unit} and may have {}", self.open, self.most)
+    }
 }
 
 impl MailCaps {

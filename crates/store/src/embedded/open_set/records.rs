@@ -125,6 +125,8 @@ impl OpenSet {
             return self.resurrect(snapshot, place);
         };
         let before = std::mem::replace(&mut self.slots.get_mut(slot).place, place);
+        let bytes = |place: Place| place.payload_length - place.body_at;
+        debug_assert_eq!(bytes(before), bytes(place), "{id} is taken off the counts with as much as was added");
         self.vacate(before);
         self.occupy(place);
         Effects { relocated: Some((id, place)), ..Effects::default() }
