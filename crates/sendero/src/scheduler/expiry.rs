@@ -87,7 +87,7 @@ impl Shared {
     /// Holds what could have left a channel before a moment; false when that cannot be written now.
     async fn hold_late(&self, way: &Way, before: Timestamp) -> bool {
         let by = format!("the gateway, because channel '{}' has not worked for 30 days", self.channel_name(way));
-        // Asked once: each time the queue looks at all that waits.
+        // Asked once: each time the queue looks at all that is open.
         let late = self.parts.queue.waiting_since(way.channel, before, usize::MAX);
         let mut held = 0;
         for late in late.chunks(HOLD_AT_ONCE) {

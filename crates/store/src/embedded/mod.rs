@@ -1150,7 +1150,14 @@ impl<D: Disk> Queue for Embedded<D> {
     }
 
     fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
-        lock(&self.shared.open).waiting_since(channel, before, limit)
+        let (mut found, mut from) = (Vec::new(), 0);
+        while lock(&self.shared.open).add_waiting_since(from, COUNT_AT_ONCE, (channel, before), &mut found) {
+            from += COUNT_AT_ONCE;
+            std::thread::yield_now();
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        found
     }
 
     fn next_due(&self, channel: ChannelId) -> Option<Timestamp> {

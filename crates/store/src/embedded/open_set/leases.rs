@@ -123,16 +123,22 @@ impl OpenSet {
         found
     }
 
-    /// Messages that could have left before a moment.
-    pub(crate) fn waiting_since(&self, channel: ChannelId, before: Timestamp, limit: usize) -> Vec<MessageId> {
-        let Some(lines) = self.lines.get(&channel) else { return Vec::new() };
-        let all = Lane::ALL.iter().flat_map(|lane| lines.all(*lane));
-        let standing = all.filter_map(|(_, slot)| self.slots.standing(slot));
-        let late = |one: &Standing| one.since.max(one.scheduled(self.ahead_ms)) < before;
-        let mut found: Vec<_> = standing.filter(late).map(|one| one.id).collect();
-        found.sort_unstable();
-        found.truncate(limit);
-        found
+    /// Adds the messages of the slots from `from` on that could have left a channel before a moment; true when there are
+    /// more slots.
+    pub(crate) fn add_waiting_since(
+        &self,
+        from: usize,
+        count: usize,
+        (channel, before): (ChannelId, Timestamp),
+        found: &mut Vec<MessageId>,
+    ) -> bool {
+        for (standing, open) in self.slots.from(from).take(count).flatten() {
+            let is_late = standing.channel == channel && standing.since.max(standing.scheduled(self.ahead_ms)) < before;
+            if is_late && open.rows.get().iter().any(|row| row.state == RecipientState::Queued) {
+                found.push(standing.id);
+            }
+        }
+        from + count < self.slots.len()
     }
 
     fn count_lease(&mut self, count: u64) {
