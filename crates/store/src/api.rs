@@ -92,9 +92,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Gives leased recipients back that never had an intent. In memory, at once.
     fn give_back(&self, message: MessageId, recipients: &[u32]);
 
-    /// Queued recipients that are due later are due at `due`. In memory: after a restart they are due when it was written
-    /// down that they are.
-    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp);
+    /// Queued recipients that were put off and have not been moved since are due at `due`, if that is sooner. In memory:
+    /// after a restart they are due when it was written down that they are.
+    fn bring_forward(&self, put_off: &[PutOff], due: Timestamp);
 
     /// Moves recipients by a person's wish: cancel, hold, release, reroute.
     ///
@@ -543,6 +543,17 @@ pub struct Spend {
     pub from: Arc<str>,
     /// How much.
     pub units: Units,
+}
+
+/// A recipient that is to wait, as it was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutOff {
+    /// Its message.
+    pub message: MessageId,
+    /// Its place in the envelope.
+    pub recipient: u32,
+    /// When it is due again.
+    pub until: Timestamp,
 }
 
 /// A person's wish for recipients.

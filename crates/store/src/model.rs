@@ -867,14 +867,16 @@ impl Queue for Model {
         state.wake(message);
     }
 
-    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp) {
+    fn bring_forward(&self, put_off: &[PutOff], due: Timestamp) {
         let mut state = self.lock();
-        let Some(stored) = state.messages.get_mut(&message) else { return };
-        let queued = |row: &&mut Row| row.state == RecipientState::Queued && recipients.contains(&row.view.index);
-        for row in stored.rows.iter_mut().filter(queued) {
-            row.view.due = row.view.due.map(|later| later.min(due));
+        for PutOff { message, recipient, until } in put_off {
+            let row = state.messages.get_mut(message).and_then(|stored| stored.rows.get_mut(*recipient as usize));
+            let stands = |row: &&mut Row| row.state == RecipientState::Queued && row.view.due == Some(*until);
+            if let Some(row) = row.filter(stands) {
+                row.view.due = Some(due.min(*until));
+                state.wake(*message);
+            }
         }
-        state.wake(message);
     }
 
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {

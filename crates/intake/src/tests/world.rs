@@ -213,7 +213,7 @@ impl Queue for Told {
         Commit::done(Ok(()))
     }
     fn give_back(&self, _: MessageId, _: &[u32]) {}
-    fn bring_forward(&self, _: MessageId, _: &[u32], _: Timestamp) {}
+    fn bring_forward(&self, _: &[store::PutOff], _: Timestamp) {}
     fn steer(&self, _: Steer) -> Commit<Result<Vec<u32>, StoreError>> {
         Commit::done(Ok(Vec::new()))
     }

@@ -11,7 +11,7 @@ use smtp::EnhancedCode;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use store::{AttemptRecord, Lease, NewMessage, Settled, Settlement, Spending, Steer, StoreError};
+use store::{AttemptRecord, Lease, NewMessage, PutOff, Settled, Settlement, Spending, Steer, StoreError};
 
 /// The calendar is looked at this often, so that a clock step delays nothing for more.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -143,19 +143,23 @@ impl Shared {
 
     /// The clock is proved: what was put off until then need not wait for its hour.
     fn resume_what_was_in_doubt(&self) {
-        if (self.parts.calendar)().unset.is_some() {
+        let now = self.steady();
+        let mut in_doubt = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its hour is over: it was looked at again, or has ended.
+        in_doubt.retain(|_, until| *until > now);
+        if in_doubt.is_empty() || (self.parts.calendar)().unset.is_some() {
             return;
         }
-        let resumed = std::mem::take(&mut *self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner));
-        for (message, recipient) in resumed {
-            self.parts.queue.bring_forward(message, &[recipient], self.steady());
-        }
+        let put_off = std::mem::take(&mut *in_doubt).into_iter();
+        drop(in_doubt);
+        let put_off: Vec<PutOff> = put_off.map(|((message, recipient), until)| PutOff { message, recipient, until }).collect();
+        self.parts.queue.bring_forward(&put_off, now);
     }
 
     /// It was durably put off.
     pub(super) fn is_in_doubt(&self, put_off: &Settlement) {
         let mut in_doubt = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
-        in_doubt.extend(put_off.recipients.iter().map(|settled| (put_off.message, settled.index)));
+        in_doubt.extend(put_off.recipients.iter().map(|settled| ((put_off.message, settled.index), settled.due)));
     }
 
     /// Where a message in hand may not be sent any more, what becomes of it instead; `None` where it may.

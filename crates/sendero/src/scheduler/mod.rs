@@ -39,7 +39,7 @@ use mail::pace::{Ahead, Choice, Lessons, forecast};
 use mail::retry::RetrySchedule;
 use mail::steady::{Calendar, Credit};
 use mail::{Channel, ChannelId, ChannelState, Directory, Lane, MessageId, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -121,8 +121,8 @@ struct Shared {
     directory_changed: AtomicBool,
     /// How far the wall clock was ahead of the steady one, in milliseconds, when the queue was told last.
     wall_ahead: AtomicI64,
-    /// What was put off while nobody could say whether its time was over.
-    in_doubt: Mutex<BTreeSet<(MessageId, u32)>>,
+    /// What was put off while nobody could say whether its time was over, and until when.
+    in_doubt: Mutex<BTreeMap<(MessageId, u32), Timestamp>>,
     /// Told when mail came, which may expire.
     mail_came: tokio::sync::Notify,
     counters: Counters,

@@ -1190,9 +1190,12 @@ impl<D: Disk> Queue for Embedded<D> {
         self.shared.wake(due.as_slice());
     }
 
-    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp) {
-        let due = lock(&self.shared.open).bring_forward(message, recipients, due);
-        self.shared.wake(due.as_slice());
+    fn bring_forward(&self, put_off: &[PutOff], due: Timestamp) {
+        let wakes: Vec<open_set::Wakeup> = {
+            let mut open = lock(&self.shared.open);
+            put_off.iter().filter_map(|one| open.bring_forward(one, due)).collect()
+        };
+        self.shared.wake(&wakes);
     }
 
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {

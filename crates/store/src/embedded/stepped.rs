@@ -402,8 +402,8 @@ impl Queue for Stepped {
         }
     }
 
-    fn bring_forward(&self, message: MessageId, recipients: &[u32], due: Timestamp) {
-        self.queue.bring_forward(message, recipients, due);
+    fn bring_forward(&self, put_off: &[PutOff], due: Timestamp) {
+        self.queue.bring_forward(put_off, due);
     }
 
     fn steer(&self, order: Steer) -> Commit<Result<Vec<u32>, StoreError>> {

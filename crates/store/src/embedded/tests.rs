@@ -806,9 +806,10 @@ fn what_is_brought_forward_is_due_then_until_a_restart() {
     let hour = Timestamp(NOW.0 + 3_600_000);
     later.recipients.iter_mut().for_each(|settled| settled.due = hour);
     bench.queue().record(AttemptRecord { settle: Some(later), ..AttemptRecord::default() }).wait().unwrap();
-    bench.queue().bring_forward(id(1), &[1, 7], NOW);
-    bench.queue().bring_forward(id(1), &[1], hour);
-    bench.queue().bring_forward(id(2), &[0], NOW);
+    let put_off = |number, recipient, until| PutOff { message: id(number), recipient, until };
+    let moved_since = put_off(1, 0, Timestamp(hour.0 - 1));
+    bench.queue().bring_forward(&[put_off(1, 1, hour), put_off(1, 7, hour), put_off(2, 0, hour), moved_since], NOW);
+    bench.queue().bring_forward(&[put_off(1, 1, NOW)], hour);
     let lease = leases(bench.queue(), NOW, 9).pop().unwrap();
     assert_eq!(lease.recipients.iter().map(|recipient| recipient.index).collect::<Vec<_>>(), [1]);
     bench.restart();

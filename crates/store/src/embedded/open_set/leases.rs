@@ -3,7 +3,7 @@
 use super::super::lines::Lines;
 use super::rows::{is_due, take};
 use super::{OpenSet, Standing, Taken, Wakeup};
-use crate::api::{Head, Skip};
+use crate::api::{Head, PutOff, Skip};
 use mail::pace::Ahead;
 use mail::{ChannelId, Lane, MessageId, RecipientState, Timestamp};
 
@@ -167,15 +167,14 @@ impl OpenSet {
         self.requeue(slot)
     }
 
-    /// Queued recipients that are due later are due at `due`.
-    pub(crate) fn bring_forward(&mut self, message: MessageId, recipients: &[u32], due: Timestamp) -> Option<Wakeup> {
-        let slot = self.slots.find(message)?;
-        let rows = self.slots.get_mut(slot).rows.get_mut();
-        for index in recipients {
-            if let Some(row) = rows.get_mut(*index as usize).filter(|row| row.state == RecipientState::Queued) {
-                row.due = row.due.min(due);
-            }
+    /// A queued recipient that is due when it was put off to is due at `due`, if that is sooner.
+    pub(crate) fn bring_forward(&mut self, put_off: &PutOff, due: Timestamp) -> Option<Wakeup> {
+        let slot = self.slots.find(put_off.message)?;
+        let row = self.slots.get_mut(slot).rows.get_mut().get_mut(put_off.recipient as usize)?;
+        if row.state != RecipientState::Queued || row.due != put_off.until {
+            return None;
         }
+        row.due = row.due.min(due);
         self.requeue(slot)
     }
 
