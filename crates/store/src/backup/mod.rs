@@ -75,6 +75,14 @@ pub enum BackupError {
         /// What was found.
         why: String,
     },
+    /// It would be refused when it is needed.
+    #[error("what was written for {folder} could not be read back as a backup: {why}; nothing of it was kept")]
+    Unreadable {
+        /// Where it was to be.
+        folder: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Somebody ended it.
     #[error("it was stopped before its end; nothing of it was kept")]
     Stopped,

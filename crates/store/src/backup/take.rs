@@ -73,8 +73,9 @@ pub(crate) fn take<D: Disk>(source: Source<D>, plan: &Plan, room: Option<Room>, 
     target.progress.total_bytes = needed(&source, &directory)?;
     target.make_room(target.progress.total_bytes)?;
     target.tell("history", 0, tell)?;
+    // Without an index it is made of the log.
+    let path = target.place("queue/index.sqlite")?;
     if source.index.exists() {
-        let path = target.place("queue/index.sqlite")?;
         source.copy_index(&path).map_err(|error| full(&target, error))?;
         let bytes = length(&path);
         target.tell("history", bytes, tell)?;

@@ -19,6 +19,8 @@ pub(super) struct Target {
     folder: PathBuf,
     partial: PathBuf,
     room: Room,
+    /// Its files, as far as they were begun.
+    names: Vec<String>,
     /// How far it is.
     pub progress: Progress,
     finished: bool,
@@ -52,7 +54,7 @@ impl Target {
         }
         // From here on it is ours to remove.
         let progress = Progress { step: "reading", done_bytes: 0, total_bytes: 0 };
-        let target = Self { folder, partial, room, progress, finished: false };
+        let target = Self { folder, partial, room, names: Vec::new(), progress, finished: false };
         for name in ["queue", "queue/log", "queue/bodies"] {
             let path = target.path(name);
             DirBuilder::new().mode(0o700).create(&path).map_err(BackupError::at(&path))?;
@@ -97,8 +99,7 @@ impl Target {
         read: impl Fn(u64, usize) -> io::Result<Vec<u8>>,
         tell: Tell<'_>,
     ) -> Result<(), BackupError> {
-        let path = self.path(name);
-        let mut file = create(&path).map_err(|error| self.failed(&path, error))?;
+        let (path, mut file) = self.create(name)?;
         let mut at = 0;
         while at < bytes {
             let wanted = (bytes - at).min(CHUNK);
@@ -124,28 +125,28 @@ impl Target {
     }
 
     /// A place for a database, which nobody else may read.
-    pub fn place(&self, name: &str) -> Result<PathBuf, BackupError> {
-        let path = self.path(name);
-        create(&path).map_err(|error| self.failed(&path, error))?;
-        Ok(path)
+    pub fn place(&mut self, name: &str) -> Result<PathBuf, BackupError> {
+        self.create(name).map(|(path, _)| path)
     }
 
-    /// Every file as it lies there now.
+    fn create(&mut self, name: &str) -> Result<(PathBuf, File), BackupError> {
+        let path = self.path(name);
+        let file = create(&path).map_err(|error| self.failed(&path, error))?;
+        self.names.push(name.to_owned());
+        Ok((path, file))
+    }
+
+    /// Every file that was written, as it lies there now.
     pub fn entries(&mut self, tell: Tell<'_>) -> Result<Vec<Entry>, BackupError> {
-        let mut entries = Vec::new();
-        for folder in ["", "queue", "queue/log", "queue/bodies"] {
-            let path = self.path(folder);
-            for found in std::fs::read_dir(&path).map_err(BackupError::at(&path))? {
-                let found = found.map_err(BackupError::at(&path))?;
-                let kind = found.file_type().map_err(BackupError::at(&path))?;
-                let Some(name) = found.file_name().to_str().map(str::to_owned).filter(|_| kind.is_file()) else { continue };
-                let name = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-                let (bytes, sha256) = manifest::hash(&found.path()).map_err(BackupError::at(&found.path()))?;
-                self.tell("checksums", 0, tell)?;
-                entries.push(Entry { name, bytes, sha256 });
-            }
+        let mut names = std::mem::take(&mut self.names);
+        names.sort();
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let path = self.path(&name);
+            let (bytes, sha256) = manifest::hash(&path).map_err(BackupError::at(&path))?;
+            self.tell("checksums", 0, tell)?;
+            entries.push(Entry { name, bytes, sha256 });
         }
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)
     }
 
@@ -165,6 +166,7 @@ impl Target {
         for name in ["queue/log", "queue/bodies", "queue", ""] {
             sync_folder(&self.path(name))?;
         }
+        self.read_back(manifest)?;
         let parent = self.folder.parent().unwrap_or(Path::new("/")).to_owned();
         if std::fs::symlink_metadata(&self.folder).is_ok() {
             return Err(BackupError::Exists(self.folder.clone()));
@@ -173,6 +175,19 @@ impl Target {
         self.finished = true;
         sync_folder(&parent)?;
         Ok(self.folder.clone())
+    }
+}
+
+impl Target {
+    /// What was made is a backup by the rules of a restore, or it does not get its name.
+    fn read_back(&self, manifest: &Manifest) -> Result<(), BackupError> {
+        let why = match Manifest::read(&self.partial) {
+            Ok(found) if found == *manifest => return Ok(()),
+            Ok(_) => "its manifest reads otherwise than it was written".to_owned(),
+            Err(BackupError::Damaged { problems, .. }) => problems.join("; "),
+            Err(error) => error.to_string(),
+        };
+        Err(BackupError::Unreadable { folder: self.folder.clone(), why })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a backup takes from a queue, while it is in use or not: its index, its log up to a durable place, and the
 //! files of bodies that those name.
 
-use super::index::Index;
+use super::index::{Before, Index};
 use super::log::{self, Position};
 use super::{Embedded, OpenError, Options, Shared, guard, lock, lock_folder, recover};
 use crate::api::StoreError;
@@ -162,7 +162,7 @@ impl Caught {
     pub(crate) fn up(folder: &Path) -> Result<Self, OpenError> {
         let io = |error| OpenError::Io { path: folder.to_owned(), error };
         let path = folder.join("index.sqlite");
-        let mut index = Index::open(&path)?;
+        let mut index = Index::open(&path, Before::Replaced)?;
         let options = Options { reserve: 0, min_free: 0, cache_bytes: 0, ..Options::new(folder, Timestamp(0)) };
         let log = Arc::new(RealDisk::open(&folder.join("log")).map_err(io)?);
         let (core, findings) = recover(log, &mut index, &path, &options)?;

@@ -337,3 +337,25 @@ fn a_backup_can_be_checked_and_its_files_are_for_nobody_else() {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
     }
 }
+
+#[test]
+fn what_was_backed_up_before_the_first_start_of_a_new_version_can_be_restored() {
+    let site = Site::new();
+    let queue = site.open("data");
+    (1..=20).for_each(|number| accept(&queue, number));
+    drop(queue);
+    let path = site.data().join("queue/index.sqlite");
+    let index = rusqlite::Connection::open(&path).unwrap();
+    let earlier = "UPDATE recipients SET address = substr(address, instr(address, '@') + 1) || '@' ||
+                   substr(address, 1, instr(address, '@') - 1); DELETE FROM counts; PRAGMA user_version = 4;";
+    index.execute_batch(earlier).unwrap();
+    drop(index);
+    let summary = of_stopped(&site.plan("backup"), &mut go_on).unwrap();
+    let index = rusqlite::Connection::open(&path).unwrap();
+    let format: i64 = index.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(format, 4, "what was saved is as it was");
+    assert_eq!(site.restore("backup", "restored").unwrap().manifest.files.len() as u64, summary.files);
+    let found = told(&site.open("restored"));
+    assert_eq!((found.len(), summary.open_messages), (20, 20));
+    assert!(found.values().all(|(state, _)| *state == RecipientState::Held));
+}

@@ -50,7 +50,7 @@ pub(crate) use self::restored::{Origin, fill};
 use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
 use self::folder::check_format;
 use self::head::{Keeper, Next, Policy};
-use self::index::Index;
+use self::index::{Before, Index};
 use self::log::{Frame, Position};
 use self::open_set::OpenSet;
 use self::record::Record;
@@ -360,7 +360,7 @@ impl<D: Disk> Embedded<D> {
         mut options: Options,
     ) -> Result<(Self, Core<D>, Index), OpenError> {
         let restored = restored::found(&*disk, &options.folder)?;
-        let mut index = Index::open(&index_path)?;
+        let mut index = Index::open(&index_path, Before::Kept)?;
         let (mut core, findings) = recover(Arc::clone(&disk), &mut index, &index_path, &options)?;
         let damaged = !findings.damaged.is_empty() || findings.missing_segments > 0;
         bodies::sweep(&*bodies, &mut lock(&core.open).bodies, &index, damaged)?;

@@ -18,6 +18,7 @@ pub(crate) use self::columns::{turned, turned_back};
 pub(crate) use self::counts::counts;
 pub(crate) use self::list::list;
 pub(crate) use self::read::{events, events_of, events_of_channel, has_keys, key, message, place, spent, suppressions};
+pub(crate) use self::schema::Before;
 pub(crate) use self::start::Learned;
 
 use super::log::{Known, Position};
@@ -88,10 +89,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens an index, or begins one. One of an earlier version is kept beside it, or not, and becomes one of this.
+    pub(crate) fn open(path: &Path, before: Before) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         configure(&connection)?;
-        schema::prepare(&connection)?;
+        schema::prepare(&connection, before)?;
         let progress = progress(&connection)?;
         Ok(Self { connection, progress })
     }

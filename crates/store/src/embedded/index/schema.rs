@@ -76,16 +76,25 @@ CREATE TABLE IF NOT EXISTS suppressions (address TEXT NOT NULL, kind INTEGER NOT
   origin BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (address, kind, party)) WITHOUT ROWID;
 ";
 
+/// What becomes of an index of an earlier version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// A copy of it is kept beside it.
+    Kept,
+    /// It is changed in place: it is a copy itself.
+    Replaced,
+}
+
 /// Makes of a new file, or of an index of an earlier version, one of this version.
 ///
 /// # Errors
 /// It is of a later version, or the disk.
-pub(super) fn prepare(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn prepare(connection: &Connection, before: Before) -> Result<(), StoreError> {
     let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if format > FORMAT {
         return Err(StoreError::Io(format!("the index has format {format}; this version knows {FORMAT}: use the newer program")));
     }
-    if (3..FORMAT).contains(&format) {
+    if (3..FORMAT).contains(&format) && before == Before::Kept {
         keep_copy(connection, format)?;
     }
     let transaction = connection.unchecked_transaction()?;
