@@ -134,9 +134,9 @@ impl From<SealError> for BackupError {
 }
 
 impl BackupError {
-    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    fn at(path: &Path) -> impl Fn(io::Error) -> Self {
         let path = path.to_owned();
-        move |error| Self::Io { path, error }
+        move |error| Self::Io { path: path.clone(), error }
     }
 }
 

@@ -4,7 +4,7 @@ use super::manifest::{Entry, Manifest};
 use super::{BackupError, DIRECTORY, ID, Tell, manifest, sync_folder};
 use crate::directory::opens_with;
 use crate::disk::RealDisk;
-use crate::embedded::{self, Origin, fill, is_unfinished};
+use crate::embedded::{self, Origin, fill, is_unfinished, take_back_marks};
 use crate::seal::{SealError, Sealer, default_key_path};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -38,7 +38,7 @@ pub fn restore(from: &Path, data_dir: &Path, key: Option<&Path>, tell: Tell<'_>)
         return Err(BackupError::Damaged { folder: from.to_owned(), problems });
     }
     let key = check_key(from, &manifest, key)?;
-    write(from, data_dir, &manifest)?;
+    fill_folder(from, data_dir, &manifest)?;
     Ok(Restored { manifest, key })
 }
 
@@ -67,13 +67,33 @@ fn check_key(from: &Path, manifest: &Manifest, key: Option<&Path>) -> Result<Pat
 }
 
 /// The log is marked before anything else is there, so a folder that was not finished does not open.
-fn write(from: &Path, data_dir: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+fn fill_folder(from: &Path, data_dir: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     let queue = data_dir.join("queue");
     DirBuilder::new().recursive(true).mode(0o700).create(&queue).map_err(BackupError::at(&queue))?;
     let _lock = embedded::lock_folder(&queue)?;
+    // Checking took a while: a gateway may have been there meanwhile, or another restore.
+    is_ours_alone(data_dir)?;
+    let mut made = Made::default();
+    write(from, data_dir, manifest, &mut made).inspect_err(|_| made.take_back(data_dir))
+}
+
+/// Refuses a folder in which there is more than a queue's folder with its lock.
+fn is_ours_alone(data_dir: &Path) -> Result<(), BackupError> {
+    for (folder, only) in [(data_dir.to_owned(), "queue"), (data_dir.join("queue"), "LOCK")] {
+        for entry in std::fs::read_dir(&folder).map_err(BackupError::at(&folder))? {
+            if entry.map_err(BackupError::at(&folder))?.file_name() != only {
+                return Err(BackupError::NotEmpty(data_dir.to_owned()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write(from: &Path, data_dir: &Path, manifest: &Manifest, made: &mut Made) -> Result<(), BackupError> {
     let folders = ["queue/log", "queue/bodies", "queue", ""].map(|name| data_dir.join(name));
     for folder in &folders[..2] {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(BackupError::at(folder))?;
+        DirBuilder::new().mode(0o700).create(folder).map_err(BackupError::at(folder))?;
+        made.folders.push(folder.clone());
     }
     let log = RealDisk::open(&folders[0]).map_err(BackupError::at(&folders[0]))?;
     for folder in &folders {
@@ -82,32 +102,45 @@ fn write(from: &Path, data_dir: &Path, manifest: &Manifest) -> Result<(), Backup
     if let Some(parent) = data_dir.parent() {
         sync_folder(parent)?;
     }
-    let filled = fill(&log, &Origin::Backup(manifest.at), || {
-        manifest.files.iter().try_for_each(|entry| copy(from, data_dir, entry))?;
+    let copy_all = || {
+        manifest.files.iter().try_for_each(|entry| copy(from, data_dir, entry, made))?;
         folders.iter().try_for_each(|folder| sync_folder(folder))
-    });
-    filled.inspect_err(|_| clear(data_dir, manifest))
+    };
+    fill(&log, &Origin::Backup(manifest.at), BackupError::at(&folders[0]), copy_all)
 }
 
-/// Takes back what was written, the mark last.
-fn clear(data_dir: &Path, manifest: &Manifest) {
-    let files = manifest.files.iter().map(|entry| data_dir.join(&entry.name));
-    let removed = files.map(|path| match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    });
-    let removed = removed.collect::<io::Result<()>>().and_then(|()| std::fs::remove_dir_all(data_dir.join("queue")));
-    if let Err(error) = removed {
-        tracing::warn!(folder = %data_dir.display(), %error, "what was restored so far was not removed");
+/// What a restore has made so far.
+#[derive(Default)]
+struct Made {
+    folders: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+impl Made {
+    /// Takes back what was written, and nothing else; the marks in the log last.
+    fn take_back(&self, data_dir: &Path) {
+        let queue = data_dir.join("queue");
+        let files = self.files.iter().try_for_each(|path| absent(std::fs::remove_file(path)));
+        let marks = files.and_then(|()| take_back_marks(&queue.join("log")));
+        let folders = marks.and_then(|()| self.folders.iter().rev().try_for_each(|path| absent(std::fs::remove_dir(path))));
+        let lock = folders.and_then(|()| absent(std::fs::remove_file(queue.join("LOCK"))));
+        if let Err(error) = lock.and_then(|()| absent(std::fs::remove_dir(&queue))) {
+            tracing::warn!(folder = %data_dir.display(), %error, "what was restored so far was not removed");
+        }
     }
 }
 
-fn copy(from: &Path, data_dir: &Path, entry: &Entry) -> Result<(), BackupError> {
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn copy(from: &Path, data_dir: &Path, entry: &Entry, made: &mut Made) -> Result<(), BackupError> {
     let (source, path) = (from.join(&entry.name), data_dir.join(&entry.name));
     let mut reader = File::open(&source).map_err(BackupError::at(&source))?;
     let mode = if entry.name == ID { 0o644 } else { 0o600 };
-    let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
-    let mut file = made.map_err(BackupError::at(&path))?;
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
+    let mut file = opened.map_err(BackupError::at(&path))?;
+    made.files.push(path.clone());
     io::copy(&mut reader, &mut file).map_err(BackupError::at(&path))?;
     file.sync_all().map_err(BackupError::at(&path))?;
     let (bytes, sha256) = manifest::hash(&path).map_err(BackupError::at(&path))?;

@@ -359,3 +359,45 @@ fn what_was_backed_up_before_the_first_start_of_a_new_version_can_be_restored() 
     assert_eq!((found.len(), summary.open_messages), (20, 20));
     assert!(found.values().all(|(state, _)| *state == RecipientState::Held));
 }
+
+#[test]
+fn a_gateway_that_was_started_while_a_backup_was_verified_keeps_its_mail() {
+    let site = Site::new();
+    let queue = site.open("data");
+    (1..=5).for_each(|number| accept(&queue, number));
+    site.backup(&queue, "backup").unwrap();
+    let mut started = false;
+    let mut start = |_: Progress| {
+        if !std::mem::replace(&mut started, true) {
+            accept(&site.open("other"), 77);
+        }
+        ControlFlow::Continue(())
+    };
+    let refused = restore(&site.at("backup"), &site.at("other"), Some(&site.key()), &mut start);
+    assert!(matches!(refused, Err(BackupError::NotEmpty(_))), "{refused:?}");
+    let found = told(&site.open("other"));
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), [super::tests::id(77)]);
+}
+
+#[test]
+fn a_restore_that_fails_takes_back_what_it_made_and_can_be_repeated() {
+    let site = Site::new();
+    let queue = site.open("data");
+    (1..=20).for_each(|number| accept(&queue, number));
+    site.backup(&queue, "backup").unwrap();
+    let manifest = Manifest::read(&site.at("backup")).unwrap();
+    let path = site.at("backup").join("queue/format");
+    let whole = fs::read(&path).unwrap();
+    let last = manifest.bytes() - manifest.files.last().unwrap().bytes;
+    let mut damage = |progress: Progress| {
+        if progress.done_bytes == last {
+            fs::write(&path, "something else").unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let refused = restore(&site.at("backup"), &site.at("other"), Some(&site.key()), &mut damage);
+    assert!(matches!(refused, Err(BackupError::Damaged { .. })), "{refused:?}");
+    assert_eq!(fs::read_dir(site.at("other")).unwrap().count(), 0);
+    fs::write(&path, whole).unwrap();
+    site.restore("backup", "other").unwrap();
+}

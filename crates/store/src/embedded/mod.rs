@@ -45,7 +45,7 @@ pub use self::restored::{RESTORED, adopt, is_unfinished};
 
 pub(crate) use self::backup::{Caught, Source, copy_database};
 pub(crate) use self::folder::{FORMAT, lock_folder};
-pub(crate) use self::restored::{Origin, fill};
+pub(crate) use self::restored::{Origin, fill, take_back_marks};
 
 use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
 use self::folder::check_format;

@@ -74,15 +74,29 @@ pub fn is_unfinished(folder: &Path) -> bool {
 /// Fills a new log: whatever happens meanwhile, it does not open, or everything in it is held.
 ///
 /// # Errors
-/// Those of `copy`, and the disk's.
-pub(crate) fn fill<D: Disk, E: From<io::Error>>(log: &D, origin: &Origin, copy: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
-    log.create(FILLING)?;
-    log.sync_folder()?;
-    mark(log, origin)?;
+/// Those of `copy`, and the disk's as `told` has them.
+pub(crate) fn fill<D: Disk, E>(
+    log: &D,
+    origin: &Origin,
+    told: impl Fn(io::Error) -> E,
+    copy: impl FnOnce() -> Result<(), E>,
+) -> Result<(), E> {
+    log.create(FILLING).and_then(|()| log.sync_folder()).and_then(|()| mark(log, origin)).map_err(&told)?;
     copy()?;
-    log.sync_folder()?;
-    log.remove(FILLING)?;
-    log.sync_folder()?;
+    log.sync_folder().and_then(|()| log.remove(FILLING)).and_then(|()| log.sync_folder()).map_err(&told)
+}
+
+/// Removes the marks of a restore that did not end, of a log in which nothing else is.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn take_back_marks(log: &Path) -> io::Result<()> {
+    for name in [MARK, FILLING] {
+        match std::fs::remove_file(log.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
     Ok(())
 }
 

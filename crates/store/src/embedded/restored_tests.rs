@@ -82,7 +82,7 @@ fn losses() -> impl Iterator<Item = Loss> {
 #[test]
 fn whatever_the_crash_a_restored_message_is_held_before_it_is_leased() {
     let (saved, disk) = (saved(), FakeDisk::default());
-    fill(&disk, &ORIGIN, || copy(&saved, &disk)).unwrap();
+    fill(&disk, &ORIGIN, std::convert::identity, || copy(&saved, &disk)).unwrap();
     let filled = disk.steps();
     drop(try_open(&disk).unwrap());
     for step in 0..=disk.steps() {
@@ -111,7 +111,7 @@ fn whatever_the_crash_an_adopted_message_is_held_once_adopting_was_answered() {
 #[test]
 fn what_was_restored_says_why_it_is_held_and_goes_on_when_it_is_released() {
     let (saved, disk) = (saved(), FakeDisk::default());
-    fill(&disk, &ORIGIN, || copy(&saved, &disk)).unwrap();
+    fill(&disk, &ORIGIN, std::convert::identity, || copy(&saved, &disk)).unwrap();
     let (queue, _home) = try_open(&disk).unwrap();
     let said = |number: u8, index: usize| queue.message(id(number)).unwrap().unwrap().recipients[index].said.clone();
     for (number, index) in [(2, 1), (3, 0), (4, 0), (5, 1)] {
@@ -129,7 +129,7 @@ fn what_was_restored_says_why_it_is_held_and_goes_on_when_it_is_released() {
 #[test]
 fn without_room_to_hold_what_was_restored_the_queue_does_not_open() {
     let (saved, disk) = (saved(), FakeDisk::default());
-    fill(&disk, &ORIGIN, || copy(&saved, &disk)).unwrap();
+    fill(&disk, &ORIGIN, std::convert::identity, || copy(&saved, &disk)).unwrap();
     disk.fail(crate::disk::fake::Fault::NoSpace);
     assert!(matches!(try_open(&disk), Err(OpenError::Io { .. })));
     disk.fail(crate::disk::fake::Fault::None);
