@@ -140,12 +140,6 @@ impl BackupError {
     }
 }
 
-impl From<io::Error> for BackupError {
-    fn from(error: io::Error) -> Self {
-        Self::Io { path: PathBuf::from("queue/log"), error }
-    }
-}
-
 /// Makes the name of what was made in a folder durable.
 fn sync_folder(folder: &Path) -> Result<(), BackupError> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

@@ -5,7 +5,7 @@ use super::target::{Room, Target};
 use super::{BackupError, DIRECTORY, ID, Tell};
 use crate::api::StoreError;
 use crate::disk::Disk;
-use crate::embedded::{self, Caught, Embedded, Source};
+use crate::embedded::{self, Caught, Embedded, OpenError, Source};
 use mail::Timestamp;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,15 +80,19 @@ pub(crate) fn take<D: Disk>(source: Source<D>, plan: &Plan, room: Option<Room>, 
         let bytes = length(&path);
         target.tell("history", bytes, tell)?;
     }
-    let end = source.end()?;
-    for (name, bytes) in source.segments(end)? {
+    let end = source.end().map_err(BackupError::at(&source.folder("log")))?;
+    for (name, bytes) in source.segments(end).map_err(BackupError::at(&source.folder("log")))? {
         let read = |at, length| source.log.read_at(&name, at, length);
         target.copy(&format!("queue/log/{name}"), bytes, "log", read, tell)?;
         source.log.close(&name);
     }
     let format = embedded::FORMAT.as_bytes();
     target.copy("queue/format", format.len() as u64, "log", |_, _| Ok(format.to_vec()), tell)?;
-    let caught = Caught::up(&target.path("queue"))?;
+    let caught = Caught::up(&target.path("queue")).map_err(|error| match error {
+        OpenError::Index(error) => full(&target, error),
+        OpenError::Io { path, error } => target.failed(&path, error),
+        other => other.into(),
+    })?;
     let mut warnings = copy_bodies(&source, &caught, &mut target, tell)?;
     if caught.is_damaged {
         warnings.push("the log is damaged, and so is the backup of it: see 'sendero store check'".to_owned());
@@ -126,9 +130,16 @@ pub(crate) fn take<D: Disk>(source: Source<D>, plan: &Plan, room: Option<Room>, 
 
 /// Bytes that it will have, about.
 fn needed<D: Disk>(source: &Source<D>, directory: &Path) -> Result<u64, BackupError> {
-    let log: u64 = source.segments(source.end()?)?.iter().map(|(_, bytes)| bytes).sum();
-    let bodies: u64 = source.files()?.iter().map(|(_, bytes)| bytes).sum();
-    Ok(log + bodies + length(&source.index) + length(directory))
+    let segments = source.end().and_then(|end| source.segments(end)).map_err(BackupError::at(&source.folder("log")))?;
+    let log: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
+    let bodies: u64 = bodies_of(source)?.iter().map(|(_, bytes)| bytes).sum();
+    // An index that is made anew has little more than the log, and its journal as much again.
+    let index = if source.index.exists() { length(&source.index) } else { log.saturating_mul(2) };
+    Ok(log + bodies + index + length(directory))
+}
+
+fn bodies_of<D: Disk>(source: &Source<D>) -> Result<Vec<(String, u64)>, BackupError> {
+    source.files().map_err(BackupError::at(&source.folder("bodies")))
 }
 
 fn length(path: &Path) -> u64 {
@@ -149,8 +160,8 @@ fn copy_bodies<D: Disk>(
     target: &mut Target,
     tell: Tell<'_>,
 ) -> Result<Vec<String>, BackupError> {
-    for (name, bytes) in source.files()? {
-        if !caught.names(&name)? {
+    for (name, bytes) in bodies_of(source)? {
+        if !caught.names(&name).map_err(|error| full(target, error))? {
             continue;
         }
         let read = |at, length| source.bodies.read_at(&name, at, length);

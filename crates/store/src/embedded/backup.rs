@@ -68,6 +68,11 @@ impl Source<RealDisk> {
 }
 
 impl<D: Disk> Source<D> {
+    /// A folder of the queue, for people.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.index.with_file_name(name)
+    }
+
     /// Where the log ends: what lies before is durable. After a crash the last batch may be torn there.
     pub(crate) fn end(&self) -> io::Result<Position> {
         if let Held::Running(shared) = &self.held {
