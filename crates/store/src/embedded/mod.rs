@@ -400,8 +400,8 @@ impl<D: Disk> Embedded<D> {
         let queue = Self { shared, threads: Mutex::default(), findings, _lock: None };
         let log = options.folder.join("log");
         let settled = match &restored {
-            Some(origin) => queue.hold_restored(&mut core, &options, origin),
-            None => queue.settle_interrupted(&mut core, &options),
+            Some(origin) => queue.hold_restored(&mut core, &mut index, &options, origin),
+            None => queue.settle_interrupted(&mut core, &mut index, &options),
         };
         settled.map_err(|error| OpenError::Io { path: log, error })?;
         *guard(&queue.shared.end) = core.log.end();
@@ -409,34 +409,26 @@ impl<D: Disk> Embedded<D> {
     }
 
     /// What was open at the end of the last process becomes uncertain.
-    fn settle_interrupted(&self, core: &mut Core<D>, options: &Options) -> std::io::Result<()> {
+    fn settle_interrupted(&self, core: &mut Core<D>, index: &mut Index, options: &Options) -> std::io::Result<()> {
         let interrupted = lock(&core.open).interrupted();
         let steady = (options.steady)(lock(&core.open).heartbeat.as_ref());
-        for open_set::Interrupted { message, channel, rows, spend } in interrupted {
+        let settled = interrupted.into_iter().map(|open_set::Interrupted { message, channel, rows, spend }| {
             tracing::warn!(queue.id = %message, recipients = rows.len(), "the process ended while this was being handed over");
             let spending = spend.map_or(Spending::Uncounted, |Spend { account, from, units }| {
                 Spending::Spent(Spent { account, from, units, age_from: steady.plus(REPLY_MAY_TAKE) })
             });
             let recipients = doubts(&rows, (options.ask)(channel), steady.plus(options.uncertain_retry));
             let settle = Settlement { message, channel, at: options.now, relay: String::new(), spending, recipients };
-            core.owed.push(Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() }));
-        }
-        if self.findings.missing_segments > 0 {
-            self.hold_before(core, options.now, u64::MAX, "part of its log is missing");
-        } else if let Some(sequence) = self.findings.damaged_before {
-            self.hold_before(core, options.now, sequence, "a record of its log is damaged");
-        }
-        if !core.owed.is_empty() {
-            // Without room they stay owed, and the writer tries again.
-            let step = core.step(Vec::new(), Follower::default());
-            if let Some(why) = step.failed {
-                return Err(std::io::Error::other(why));
-            }
-            let mut outbox = guard(&self.shared.outbox);
-            outbox.taken += step.entries.len() as u64;
-            outbox.entries.extend(step.entries);
-        }
-        Ok(())
+            Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() })
+        });
+        let held = if self.findings.missing_segments > 0 {
+            Some((u64::MAX, "part of its log is missing"))
+        } else {
+            self.findings.damaged_before.map(|sequence| (sequence, "a record of its log is damaged"))
+        };
+        let held = held.map(|(sequence, why)| held_before(core, options.now, sequence, why));
+        // Without room they stay owed, and the writer tries again.
+        self.write_owed(core, index, settled.chain(held.into_iter().flatten()))
     }
 
     /// Starts the threads.
@@ -448,16 +440,6 @@ impl<D: Disk> Embedded<D> {
         threads.push(spawn("queue-index", Box::new(move || indexer.index(index)))?);
         threads.push(spawn("queue-keeper", Box::new(move || keeper.keep()))?);
         Ok(())
-    }
-
-    /// What is not there may have said that mail was sent which was accepted before: a person decides.
-    fn hold_before(&self, core: &mut Core<D>, now: Timestamp, sequence: u64, why: &str) {
-        let queued = lock(&core.open).queued_before(sequence);
-        tracing::error!(messages = queued.len(), why, "held: it is not known what became of them");
-        core.owed.extend(queued.into_iter().map(|message| {
-            let by = format!("the gateway, because {why}");
-            Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at: now })
-        }));
     }
 
     /// What recovery found beside whole records.
@@ -571,6 +553,16 @@ impl<D: Disk> Embedded<D> {
             }
         }
     }
+}
+
+/// What is not there may have said that mail was sent which was accepted before: a person decides.
+fn held_before<D: Disk>(core: &Core<D>, now: Timestamp, sequence: u64, why: &'static str) -> impl Iterator<Item = Owed> + use<D> {
+    let queued = lock(&core.open).queued_before(sequence);
+    tracing::error!(messages = queued.len(), why, "held: it is not known what became of them");
+    queued.into_iter().map(move |message| {
+        let by = format!("the gateway, because {why}");
+        Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at: now })
+    })
 }
 
 fn lease(taken: open_set::Taken, meta: &open_set::Shared) -> Lease {

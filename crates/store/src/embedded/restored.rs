@@ -4,14 +4,16 @@
 //! before that. A second file stands there while a restore is filling the folder: such a queue does not open.
 
 use super::core::{Core, Owed, lock};
+use super::index::{Entry, Index};
 use super::{Embedded, Follower, OpenError, Options, REPLY_MAY_TAKE, check_format, guard, lock_folder};
-use crate::api::{AttemptRecord, Settled, Settlement, Spend, Spending, Steer};
+use crate::api::{AttemptRecord, Settled, Settlement, Spend, Spending, Steer, StoreError};
 use crate::disk::{Disk, RealDisk};
 use mail::pace::Spent;
 use mail::{Move, Timestamp};
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 /// Says that what is open must be held, and why.
 const MARK: &str = "restored";
@@ -130,37 +132,81 @@ pub(crate) fn found<D: Disk>(log: &D, folder: &Path) -> Result<Option<Origin>, O
 
 impl<D: Disk> Embedded<D> {
     /// Holds everything that is open, durably, and then forgets that the queue was restored.
-    pub(super) fn hold_restored(&self, core: &mut Core<D>, options: &Options, origin: &Origin) -> io::Result<()> {
-        let owed = restored(core, options, origin);
-        tracing::warn!(orders = owed.len(), "held: everything that is open, because the queue was {origin}");
-        for piece in owed.chunks(HOLD_AT_ONCE) {
-            core.owed = piece.to_vec();
-            let step = core.step(Vec::new(), Follower::default());
-            if let Some(why) = step.failed {
-                return Err(io::Error::other(why));
-            }
-            if !core.owed.is_empty() {
-                // It must not begin before: mail would leave that was perhaps sent.
-                return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk has no room to hold what was restored"));
-            }
-            let mut outbox = guard(&self.shared.outbox);
-            outbox.taken += step.entries.len() as u64;
-            outbox.entries.extend(step.entries);
+    pub(super) fn hold_restored(
+        &self,
+        core: &mut Core<D>,
+        index: &mut Index,
+        options: &Options,
+        origin: &Origin,
+    ) -> io::Result<()> {
+        let (count, orders) = restored(core, options, origin);
+        tracing::warn!(orders = count, "held: everything that is open, because the queue was {origin}");
+        self.write_owed(core, index, orders)?;
+        if !core.owed.is_empty() {
+            // It must not begin before: mail would leave that was perhaps sent.
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk has no room to hold what was restored"));
         }
         self.shared.disk.remove(MARK)?;
         self.shared.disk.sync_folder()
     }
+
+    /// Writes orders that nobody gave, before the threads run. They are made piece by piece, and the index learns each
+    /// piece before the next, so that a million of them need no more memory than a few. Without room the rest stays owed.
+    pub(super) fn write_owed(
+        &self,
+        core: &mut Core<D>,
+        index: &mut Index,
+        orders: impl IntoIterator<Item = Owed>,
+    ) -> io::Result<()> {
+        let mut orders = orders.into_iter();
+        loop {
+            core.owed = orders.by_ref().take(HOLD_AT_ONCE).collect();
+            if core.owed.is_empty() {
+                return Ok(());
+            }
+            let step = core.step(Vec::new(), Follower { sequence: index.progress().known.sequence, no_space: false });
+            if let Some(why) = step.failed {
+                return Err(io::Error::other(why));
+            }
+            self.teach(index, step.entries)?;
+            if !core.owed.is_empty() {
+                core.owed.extend(orders);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets the index learn at once; where it has no room, its thread will try again.
+    fn teach(&self, index: &mut Index, entries: Vec<Entry>) -> io::Result<()> {
+        let mut outbox = guard(&self.shared.outbox);
+        if outbox.entries.is_empty() {
+            match index.apply(&entries) {
+                Err(StoreError::NoSpace(why)) => tracing::warn!(%why, "the index waits for room on the disk"),
+                applied => {
+                    self.shared.indexed.store(index.progress().known.sequence, Ordering::Relaxed);
+                    return applied.map_err(io::Error::other);
+                }
+            }
+        }
+        outbox.taken += entries.len() as u64;
+        outbox.entries.extend(entries);
+        Ok(())
+    }
 }
 
 /// The orders that hold everything that is open: first what was being handed over, then what waited.
-fn restored<D: Disk>(core: &Core<D>, options: &Options, origin: &Origin) -> Vec<Owed> {
-    let open = lock(&core.open);
-    let steady = (options.steady)(open.heartbeat.as_ref());
-    let handed = open.interrupted().into_iter().map(|one| {
+fn restored<D: Disk>(core: &Core<D>, options: &Options, origin: &Origin) -> (usize, impl Iterator<Item = Owed> + use<D>) {
+    let (interrupted, queued, steady) = {
+        let open = lock(&core.open);
+        (open.interrupted(), open.queued_before(u64::MAX), (options.steady)(open.heartbeat.as_ref()))
+    };
+    let (count, now) = (interrupted.len() + queued.len(), options.now);
+    let by = format!("the gateway, because it was {origin}; perhaps it was sent since");
+    let said = format!("held by the gateway, because it was {origin} while it was being handed over: perhaps it was sent");
+    let handed = interrupted.into_iter().map(move |one| {
         let spending = one.spend.map_or(Spending::Uncounted, |Spend { account, from, units }| {
             Spending::Spent(Spent { account, from, units, age_from: steady.plus(REPLY_MAY_TAKE) })
         });
-        let said = format!("held by the gateway, because it was {origin} while it was being handed over: perhaps it was sent");
         let recipients = one.rows.iter().map(|(index, _)| Settled {
             index: *index,
             to: Move::Hold,
@@ -173,18 +219,17 @@ fn restored<D: Disk>(core: &Core<D>, options: &Options, origin: &Origin) -> Vec<
         let settle = Settlement {
             message: one.message,
             channel: one.channel,
-            at: options.now,
+            at: now,
             relay: String::new(),
             spending,
             recipients: recipients.collect(),
         };
         Owed::Attempt(AttemptRecord { settle: Some(settle), ..AttemptRecord::default() })
     });
-    let waited = open.queued_before(u64::MAX).into_iter().map(|message| {
-        let by = format!("the gateway, because it was {origin}; perhaps it was sent since");
-        Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by, at: options.now })
+    let waited = queued.into_iter().map(move |message| {
+        Owed::Steer(Steer { message, recipients: Vec::new(), to: Move::Hold, channel: None, by: by.clone(), at: now })
     });
-    handed.chain(waited).collect()
+    (count, handed.chain(waited))
 }
 
 #[cfg(test)]

@@ -152,3 +152,18 @@ fn adopting_twice_is_adopting_once() {
     assert!(view.recipients[0].said.contains(&NOW.to_string()), "{}", view.recipients[0].said);
     assert!(adopt(&home.path().join("nothing"), NOW).is_err(), "a folder without a queue");
 }
+
+#[test]
+fn what_is_held_at_a_start_is_in_the_index_before_the_threads_run() {
+    let (saved, disk) = (saved(), FakeDisk::default());
+    fill(&disk, &ORIGIN, std::convert::identity, || copy(&saved, &disk)).unwrap();
+    let home = home();
+    let options = Options { min_free: 0, reserve: 0, segment_size: 3000, ..Options::new(home.path(), NOW) };
+    let disk = Arc::new(disk);
+    let (queue, core, index) = Embedded::prepare(Arc::clone(&disk), disk, home.path().join("index.sqlite"), options).unwrap();
+    let known = index.progress().known;
+    assert_eq!((guard(&queue.shared.outbox).entries.len(), known.position), (0, core.log.end()));
+    assert_eq!(queue.shared.indexed.load(Ordering::Relaxed), known.sequence);
+    let view = queue.message(id(4)).unwrap().unwrap();
+    assert!(view.recipients.iter().all(|one| one.state == RecipientState::Held), "{view:?}");
+}
