@@ -83,6 +83,12 @@ pub enum BackupError {
         /// What is wrong with it.
         why: String,
     },
+    /// What it holds back is needed as room.
+    #[error(
+        "the disk of {0} got short, so it was given up: while a backup is taken, nothing that ended is removed from the queue; \
+         nothing of it was kept; make room on that disk, and take it again"
+    )]
+    Short(PathBuf),
     /// Somebody ended it.
     #[error("it was stopped before its end; nothing of it was kept")]
     Stopped,

@@ -5,9 +5,10 @@ use super::target::{Room, Target};
 use super::{BackupError, DIRECTORY, ID, Tell};
 use crate::api::StoreError;
 use crate::disk::Disk;
-use crate::embedded::{self, Caught, Embedded, OpenError, Source};
+use crate::embedded::{self, Caught, Embedded, OpenError, Position, Source};
 use mail::Timestamp;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,21 +65,62 @@ pub fn of_stopped(plan: &Plan, tell: Tell<'_>) -> Result<Summary, BackupError> {
     take(Source::stopped(&queue)?, plan, None, tell)
 }
 
-/// The order matters: the index first, so that it is never ahead of the log; the bodies when it is known which are
-/// named; the directory last, so that it knows every channel of the log.
+/// Takes it, and gives it a name when it is whole.
 pub(crate) fn take<D: Disk>(source: Source<D>, plan: &Plan, room: Option<Room>, tell: Tell<'_>) -> Result<Summary, BackupError> {
     let begun = Instant::now();
-    let mut target = Target::begin(&plan.folder, &plan.data_dir, plan.min_free, room)?;
+    let mut target = Target::begin(&plan.folder, &plan.data_dir, plan.min_free.max(source.floor()), room)?;
+    let copied = copy_all(&source, plan, &mut target, tell);
+    if !source.is_held() {
+        // Whatever was copied, or was not there any more.
+        return Err(BackupError::Short(plan.data_dir.clone()));
+    }
+    let copied = copied?;
+    drop(source);
+    let files = target.entries(tell)?;
+    let manifest = Manifest {
+        format: FORMAT,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        at: plan.at,
+        queue_format: embedded::FORMAT.trim_ascii_end().to_owned(),
+        log_end: LogEnd { segment: copied.end.segment, offset: copied.end.offset },
+        open_messages: copied.open_messages,
+        open_recipients: copied.open_recipients,
+        files,
+    };
+    let folder = target.finish(&manifest)?;
+    Ok(Summary {
+        folder,
+        files: manifest.files.len() as u64,
+        bytes: manifest.bytes(),
+        open_messages: copied.open_messages,
+        open_recipients: copied.open_recipients,
+        log_end: (copied.end.segment, copied.end.offset),
+        took_ms: u64::try_from(begun.elapsed().max(Duration::from_millis(1)).as_millis()).unwrap_or(u64::MAX),
+        warnings: copied.warnings,
+    })
+}
+
+/// What was copied.
+struct Copied {
+    end: Position,
+    open_messages: u64,
+    open_recipients: u64,
+    warnings: Vec<String>,
+}
+
+/// The order matters: the index first, so that it is never ahead of the log; the bodies when it is known which are
+/// named; the directory last, so that it knows every channel of the log.
+fn copy_all<D: Disk>(source: &Source<D>, plan: &Plan, target: &mut Target, tell: Tell<'_>) -> Result<Copied, BackupError> {
+    let mut tell_if_held = |progress| if source.is_held() { tell(progress) } else { ControlFlow::Break(()) };
+    let tell: Tell<'_> = &mut tell_if_held;
     let directory = plan.data_dir.join(DIRECTORY);
-    target.progress.total_bytes = needed(&source, &directory)?;
+    target.progress.total_bytes = needed(source, &directory)?;
     target.make_room(target.progress.total_bytes)?;
     target.tell("history", 0, tell)?;
     // Without an index it is made of the log.
     let path = target.place("queue/index.sqlite")?;
     if source.index.exists() {
-        source.copy_index(&path).map_err(|error| full(&target, error))?;
-        let bytes = length(&path);
-        target.tell("history", bytes, tell)?;
+        copy_database(&source.index, &path, "history", target, tell)?;
     }
     let end = source.end().map_err(BackupError::at(&source.folder("log")))?;
     for (name, bytes) in source.segments(end).map_err(BackupError::at(&source.folder("log")))? {
@@ -89,43 +131,29 @@ pub(crate) fn take<D: Disk>(source: Source<D>, plan: &Plan, room: Option<Room>, 
     let format = embedded::FORMAT.as_bytes();
     target.copy("queue/format", format.len() as u64, "log", |_, _| Ok(format.to_vec()), tell)?;
     let caught = Caught::up(&target.path("queue")).map_err(|error| match error {
-        OpenError::Index(error) => full(&target, error),
+        OpenError::Index(error) => full(target, error),
         OpenError::Io { path, error } => target.failed(&path, error),
         other => other.into(),
     })?;
-    let mut warnings = copy_bodies(&source, &caught, &mut target, tell)?;
+    let mut warnings = copy_bodies(source, &caught, target, tell)?;
     if caught.is_damaged {
         warnings.push("the log is damaged, and so is the backup of it: see 'sendero store check'".to_owned());
     }
     let (open_messages, open_recipients) = (caught.open_messages, caught.open_recipients);
-    caught.finish(&target.path("queue")).map_err(|error| full(&target, error))?;
-    target.tell("directory", 0, tell)?;
+    caught.finish(&target.path("queue")).map_err(|error| full(target, error))?;
     let path = target.place(DIRECTORY)?;
-    embedded::copy_database(&directory, &path).map_err(|error| full(&target, error))?;
-    copy_id(&plan.data_dir, &mut target, tell)?;
-    drop(source);
-    let files = target.entries(tell)?;
-    let manifest = Manifest {
-        format: FORMAT,
-        program: env!("CARGO_PKG_VERSION").to_owned(),
-        at: plan.at,
-        queue_format: embedded::FORMAT.trim_ascii_end().to_owned(),
-        log_end: LogEnd { segment: end.segment, offset: end.offset },
-        open_messages,
-        open_recipients,
-        files,
-    };
-    let folder = target.finish(&manifest)?;
-    Ok(Summary {
-        folder,
-        files: manifest.files.len() as u64,
-        bytes: manifest.bytes(),
-        open_messages,
-        open_recipients,
-        log_end: (end.segment, end.offset),
-        took_ms: u64::try_from(begun.elapsed().max(Duration::from_millis(1)).as_millis()).unwrap_or(u64::MAX),
-        warnings,
-    })
+    copy_database(&directory, &path, "directory", target, tell)?;
+    copy_id(&plan.data_dir, target, tell)?;
+    Ok(Copied { end, open_messages, open_recipients, warnings })
+}
+
+fn copy_database(from: &Path, to: &Path, step: &'static str, target: &mut Target, tell: Tell<'_>) -> Result<(), BackupError> {
+    target.tell(step, 0, tell)?;
+    let copied = embedded::copy_database(from, to, &mut || target.tell(step, 0, tell).is_ok());
+    match copied.map_err(|error| full(target, error))? {
+        Some(()) => target.tell(step, length(to), tell),
+        None => Err(BackupError::Stopped),
+    }
 }
 
 /// Bytes that it will have, about.

@@ -13,11 +13,13 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How long a copy waits for those who write.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a copy is asked whether it goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A queue that is being copied: nothing of it is removed as long as this is there.
 pub(crate) struct Source<D: Disk> {
@@ -40,9 +42,10 @@ impl<D: Disk> Embedded<D> {
         let shared = Arc::clone(&self.shared);
         {
             let mut held_back = guard(&shared.held_back);
-            if std::mem::replace(&mut *held_back, true) {
+            if *held_back != HeldBack::No {
                 return None;
             }
+            *held_back = HeldBack::Above(shared.short_below());
         }
         tracing::info!("a backup begins: segments of the log and files of bodies stay until it ends");
         let (log, bodies, index) = (Arc::clone(&shared.disk), Arc::clone(&shared.bodies), shared.index_path.clone());
@@ -111,19 +114,25 @@ impl<D: Disk> Source<D> {
         Ok(files)
     }
 
-    /// Copies the index as of now; what it knows, the log has had before.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub(crate) fn copy_index(&self, to: &Path) -> Result<(), StoreError> {
-        if self.index.exists() { copy_database(&self.index, to) } else { Ok(()) }
+    /// False when the disk of the data got short: from then on nothing stays for whoever copies.
+    pub(crate) fn is_held(&self) -> bool {
+        match &self.held {
+            Held::Running(shared) => !shared.give_backup_up() && shared.is_held_back(),
+            Held::Stopped(_) => true,
+        }
+    }
+
+    /// Bytes that must stay free on the disk of the data.
+    pub(crate) fn floor(&self) -> u64 {
+        let Held::Running(shared) = &self.held else { return 0 };
+        if let HeldBack::Above(floor) = *guard(&shared.held_back) { floor } else { 0 }
     }
 }
 
 impl<D: Disk> Drop for Held<D> {
     fn drop(&mut self) {
         if let Self::Running(shared) = self {
-            *guard(&shared.held_back) = false;
+            *guard(&shared.held_back) = HeldBack::No;
             tracing::info!("a backup has ended: segments of the log and files of bodies go again in their time");
         }
     }
@@ -132,20 +141,75 @@ impl<D: Disk> Drop for Held<D> {
 impl<D: Disk> Shared<D> {
     /// A backup is being taken.
     pub(super) fn is_held_back(&self) -> bool {
-        *guard(&self.held_back)
+        guard(&self.held_back).holds()
+    }
+
+    /// What must stay free for a backup to go on: what lets ended mail stay, or, where there is less already, what
+    /// submissions need.
+    fn short_below(&self) -> u64 {
+        let plenty = self.min_free.saturating_mul(2);
+        if self.disk.free_bytes().is_ok_and(|free| free < plenty) { self.min_free } else { plenty }
+    }
+
+    /// Gives a backup up when the disk gets short: what it holds back may be what makes room. True when it was.
+    pub(super) fn give_backup_up(&self) -> bool {
+        let mut held_back = guard(&self.held_back);
+        let HeldBack::Above(floor) = *held_back else { return false };
+        let is_short = floor > 0 && self.disk.free_bytes().is_ok_and(|free| free < floor);
+        if is_short {
+            *held_back = HeldBack::GivenUp;
+            tracing::warn!(floor, "a backup is given up: the disk of the data is short, and what it holds back may make room");
+        }
+        is_short
     }
 }
 
-/// Writes a database as one file, as of one moment, whoever writes to it meanwhile.
+/// Whether segments and files of bodies stay, because they are being copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum HeldBack {
+    /// They go in their time.
+    #[default]
+    No,
+    /// They stay while so many bytes are free on their disk.
+    Above(u64),
+    /// They go: the disk got short. Whoever copies them finds out.
+    GivenUp,
+}
+
+impl HeldBack {
+    pub(super) fn holds(self) -> bool {
+        matches!(self, Self::Above(_))
+    }
+}
+
+/// Writes a database as one file, as of one moment, whoever writes to it meanwhile. `go_on` is asked again and again, and
+/// may end it: `None` then.
 ///
 /// # Errors
 /// SQLite's.
-pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(crate) fn copy_database(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<Option<()>, StoreError> {
     let connection = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(PATIENCE)?;
     let target = to.to_str().ok_or_else(|| StoreError::Io(format!("{}: the path is not UTF-8", to.display())))?;
-    connection.execute("VACUUM INTO ?1", [target])?;
-    Ok(())
+    let handle = connection.get_interrupt_handle();
+    let (ended, end) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || ended.send(connection.execute("VACUUM INTO ?1", [target])));
+        let mut goes_on = true;
+        loop {
+            match end.recv_timeout(LOOK_EVERY) {
+                Ok(copied) if goes_on => return Ok(copied.map(|_| Some(()))?),
+                Ok(_) => return Ok(None),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(StoreError::Io("a copy broke off".to_owned())),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    goes_on = goes_on && go_on();
+                    if !goes_on {
+                        handle.interrupt();
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// A copied queue whose index knows all of its log.

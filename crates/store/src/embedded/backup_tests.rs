@@ -68,6 +68,10 @@ fn go_on(_: Progress) -> ControlFlow<()> {
 }
 
 fn tidy(queue: &Embedded) {
+    tidy_of(queue);
+}
+
+fn tidy_of<D: Disk>(queue: &Embedded<D>) {
     let policy = Policy { keep_bodies: Duration::ZERO, slack: 0, share: u64::MAX };
     let mut keeper = queue.shared.keeper(policy).unwrap();
     queue.shared.tidy(&mut keeper);
@@ -400,4 +404,62 @@ fn a_restore_that_fails_takes_back_what_it_made_and_can_be_repeated() {
     assert_eq!(fs::read_dir(site.at("other")).unwrap().count(), 0);
     fs::write(&path, whole).unwrap();
     site.restore("backup", "other").unwrap();
+}
+
+#[test]
+fn a_backup_is_given_up_when_the_disk_of_the_data_gets_short() {
+    let site = Site::new();
+    let disk = crate::disk::fake::FakeDisk::default();
+    let folder = site.data().join("queue");
+    fs::create_dir(&folder).unwrap();
+    let options =
+        Options { min_free: 1000, reserve: 0, segment_size: 3000, keep_bodies: Duration::ZERO, ..Options::new(&folder, NOW) };
+    let open = Embedded::on_disk(Arc::new(disk.clone()), folder.join("index.sqlite"), options).unwrap();
+    for number in 1..=30 {
+        open.accept(vec![message(number, &["luis@example.org"])]).wait().unwrap();
+    }
+    let plan = |name: &str| Plan { data_dir: site.data(), folder: site.at(name), min_free: 0, at: NOW };
+    let taken = |queue: &Embedded<crate::disk::fake::FakeDisk>, name: &str, left: u64| {
+        let mut shrink = |progress: Progress| {
+            if progress.step == "log" {
+                disk.set_free(left);
+            }
+            ControlFlow::Continue(())
+        };
+        of_running(queue, &plan(name), &mut shrink)
+    };
+    for left in [1999, 0] {
+        disk.set_free(5000);
+        let refused = taken(&open, "backup", left);
+        assert!(matches!(refused, Err(BackupError::Short(_))), "{refused:?}");
+        assert!(!site.at("backup").exists() && !site.at("backup.partial").exists());
+        assert!(!open.shared.is_held_back());
+    }
+    disk.set_free(1500);
+    taken(&open, "short already", 1200).unwrap();
+    assert!(matches!(taken(&open, "backup", 999), Err(BackupError::Short(_))));
+    // While the one that copies is kept by its disk, the queue helps itself.
+    let source = open.source().unwrap();
+    disk.set_free(10);
+    tidy_of(&open);
+    assert!(!open.shared.is_held_back() && !source.is_held());
+    assert!(open.source().is_none(), "it has not ended yet");
+    drop(source);
+    assert!(open.source().is_some());
+}
+
+#[test]
+fn a_stop_interrupts_the_copying_of_a_database() {
+    let site = Site::new();
+    let path = site.at("large.sqlite");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let fill = "CREATE TABLE t (x BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)
+                INSERT INTO t SELECT randomblob(100) FROM n;";
+    database.execute_batch(fill).unwrap();
+    let looked = AtomicU64::new(0);
+    let mut go_on = || looked.fetch_add(1, Ordering::Relaxed) > 1_000_000;
+    let begun = Instant::now();
+    let copied = backup::copy_database(&path, &site.at("copy.sqlite"), &mut go_on);
+    assert!(matches!(copied, Ok(None)) || begun.elapsed() < Duration::from_millis(100), "{copied:?}");
+    assert!(looked.load(Ordering::Relaxed) <= 1, "no more is asked once it was said");
 }

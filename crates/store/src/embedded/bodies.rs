@@ -193,7 +193,7 @@ impl<D: Disk> Shared<D> {
     /// Removes what nobody asks for any more.
     pub(crate) fn remove_bodies(&self, segments: &HashSet<u32>) {
         let held_back = guard(&self.held_back);
-        if *held_back {
+        if held_back.holds() {
             return;
         }
         let mut files = std::mem::take(&mut *guard(&self.spare));

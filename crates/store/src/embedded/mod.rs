@@ -45,13 +45,15 @@ pub use self::restored::{RESTORED, adopt, is_unfinished};
 
 pub(crate) use self::backup::{Caught, Source, copy_database};
 pub(crate) use self::folder::{FORMAT, lock_folder};
+pub(crate) use self::log::Position;
 pub(crate) use self::restored::{Origin, fill, take_back_marks};
 
+use self::backup::HeldBack;
 use self::core::{Core, Follower, Op, Owed, Unsuppress, lock};
 use self::folder::check_format;
 use self::head::{Keeper, Next, Policy};
 use self::index::{Before, Index};
-use self::log::{Frame, Position};
+use self::log::Frame;
 use self::open_set::OpenSet;
 use self::record::Record;
 use crate::api::*;
@@ -271,7 +273,7 @@ struct Shared<D> {
     /// Files to be removed.
     spare: Mutex<Vec<FileId>>,
     /// A backup is being taken: no segment and no file of a body is removed.
-    held_back: Mutex<bool>,
+    held_back: Mutex<HeldBack>,
     /// Where the log ends durably.
     end: Mutex<Position>,
     open: Arc<Mutex<OpenSet>>,
@@ -961,7 +963,7 @@ impl<D: Disk> Shared<D> {
 
     /// Lets the segments go that nobody needs any more, and forgets old mail.
     fn tidy(&self, keeper: &mut Keeper) {
-        if self.is_held_back() {
+        if self.is_held_back() && !self.give_backup_up() {
             return;
         }
         // First: on a full disk it may be what lets everything else go on.
@@ -1040,7 +1042,7 @@ impl<D: Disk> Shared<D> {
     /// Removes a segment; false while a backup holds it back.
     fn remove_segment(&self, segment: u32) -> Result<bool, StoreError> {
         let held_back = guard(&self.held_back);
-        if *held_back {
+        if held_back.holds() {
             return Ok(false);
         }
         let io = |error: std::io::Error| StoreError::Io(format!("segment {segment}: {error}"));
