@@ -52,9 +52,12 @@ async fn follow(client: &Client, mut backup: Backup) -> Result<Backup, CommandEr
         }
     }
     drop(line);
-    match backup.problem {
-        Some(problem) => Err(CommandError::about("no backup was taken", problem)),
-        None => Ok(backup),
+    match backup.state {
+        BackupState::Done => Ok(backup),
+        BackupState::Running | BackupState::Failed => {
+            let problem = backup.problem.unwrap_or_else(|| "the gateway does not say why; its log may".to_owned());
+            Err(CommandError::about("no backup was taken", problem))
+        }
     }
 }
 
