@@ -169,7 +169,10 @@ fn the_times_of_a_message_outlive_a_restart_and_an_index_of_the_format_before() 
     index.execute_batch(before).unwrap();
     drop(index);
     bench.restart();
-    let kept = rusqlite::Connection::open(bench.folder.path().join("index.sqlite.format-3")).unwrap();
+    let kept = bench.folder.path().join("index.sqlite.format-3");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "it is for nobody else");
+    let kept = rusqlite::Connection::open(kept).unwrap();
     let (format, rows): (i64, i64) = kept
         .query_row("SELECT (SELECT user_version FROM pragma_user_version), count(*) FROM messages", [], |row| {
             Ok((row.get(0)?, row.get(1)?))

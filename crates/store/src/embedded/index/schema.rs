@@ -2,8 +2,10 @@
 
 use super::columns::turned;
 use crate::api::StoreError;
+use crate::disk::is_no_space;
 use rusqlite::{Connection, params};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 
 const FORMAT: i64 = 5;
 
@@ -129,8 +131,14 @@ fn keep_copy(connection: &Connection, format: i64) -> Result<(), StoreError> {
     // What an earlier try left behind is not whole.
     let removed = std::fs::remove_file(&copy);
     removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }).map_err(io)?;
+    // It has everything that the index has: nobody else reads it either.
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
+    made.map_err(|error| if is_no_space(&error) { told(StoreError::NoSpace(error.to_string())) } else { io(error) })?;
     connection.execute("VACUUM INTO ?1", [&copy]).map_err(|error| told(error.into()))?;
     std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
+    // With its name, or a power loss behind the change would leave none.
+    let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(std::path::Path::new("."))).and_then(|folder| folder.sync_all()).map_err(io)?;
     tracing::info!(%copy, "a copy of the index is kept as it was; remove it once the new version has proved itself");
     Ok(())
 }
