@@ -1,9 +1,10 @@
 //! What a backup takes from a queue, while it is in use or not: its index, its log up to a durable place, and the
 //! files of bodies that those name.
 
+use super::folder::{lock_to_read, read_format};
 use super::index::{Before, Index};
 use super::log::{self, Position};
-use super::{Embedded, OpenError, Options, Shared, guard, lock, lock_folder, recover};
+use super::{Embedded, OpenError, Options, Shared, guard, lock, recover};
 use crate::api::StoreError;
 use crate::body::{FileId, file_name, file_of};
 use crate::disk::{Disk, RealDisk};
@@ -61,8 +62,8 @@ impl Source<RealDisk> {
     pub(crate) fn stopped(folder: &Path) -> Result<Self, OpenError> {
         let io = |error| OpenError::Io { path: folder.to_owned(), error };
         std::fs::metadata(folder.join("log")).map_err(io)?;
-        let lock = lock_folder(folder)?;
-        super::check_format(folder)?;
+        let lock = lock_to_read(folder)?;
+        read_format(folder)?;
         let log = Arc::new(RealDisk::reading(&folder.join("log")));
         super::restored::found(&*log, folder)?;
         let bodies = Arc::new(RealDisk::reading(&folder.join("bodies")));

@@ -4,8 +4,9 @@
 //! before that. A second file stands there while a restore is filling the folder: such a queue does not open.
 
 use super::core::{Core, Owed, lock};
+use super::folder::{give, lock_to_read, read_format};
 use super::index::{Entry, Index};
-use super::{Embedded, Follower, OpenError, Options, REPLY_MAY_TAKE, check_format, guard, lock_folder};
+use super::{Embedded, Follower, OpenError, Options, REPLY_MAY_TAKE, guard};
 use crate::api::{AttemptRecord, Settled, Settlement, Spend, Spending, Steer, StoreError};
 use crate::disk::{Disk, RealDisk};
 use mail::pace::Spent;
@@ -58,13 +59,14 @@ impl fmt::Display for Origin {
 pub fn adopt(folder: &Path, now: Timestamp) -> Result<(), OpenError> {
     let io = |error| OpenError::Io { path: folder.to_owned(), error };
     std::fs::metadata(folder.join("log")).map_err(io)?;
-    let _lock = lock_folder(folder)?;
-    check_format(folder)?;
+    let _lock = lock_to_read(folder)?;
+    read_format(folder)?;
     let log = RealDisk::open(&folder.join("log")).map_err(io)?;
-    match found(&log, folder)? {
-        Some(_) => Ok(()),
-        None => mark(&log, &Origin::Copy(now)).map_err(io),
+    if found(&log, folder)?.is_none() {
+        mark(&log, &Origin::Copy(now)).map_err(io)?;
+        give(&folder.join("log").join(MARK), &folder.join("log"));
     }
+    Ok(())
 }
 
 /// True for the folder of a queue into which a restore did not finish.

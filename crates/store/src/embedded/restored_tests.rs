@@ -167,3 +167,16 @@ fn what_is_held_at_a_start_is_in_the_index_before_the_threads_run() {
     let view = queue.message(id(4)).unwrap().unwrap();
     assert!(view.recipients.iter().all(|one| one.state == RecipientState::Held), "{view:?}");
 }
+
+#[test]
+fn a_queue_of_an_unknown_format_is_neither_adopted_nor_backed_up_as_one_that_is_known() {
+    let home = home();
+    let options = Options { min_free: 0, reserve: 0, ..Options::new(home.path(), NOW) };
+    drop(Embedded::open(options).unwrap());
+    std::fs::remove_file(home.path().join("format")).unwrap();
+    std::fs::remove_file(home.path().join("LOCK")).unwrap();
+    assert!(matches!(adopt(home.path(), NOW), Err(OpenError::Io { .. })));
+    assert!(matches!(Source::stopped(home.path()), Err(OpenError::Io { .. })));
+    assert!(!home.path().join("format").exists());
+    assert!(!home.path().join("log/restored").exists());
+}
