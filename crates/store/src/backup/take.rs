@@ -7,10 +7,15 @@ use crate::api::StoreError;
 use crate::disk::Disk;
 use crate::embedded::{self, Caught, Embedded, OpenError, Position, Source};
 use mail::Timestamp;
+use std::cell::Cell;
+use std::fmt::Display;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// The index, in a backup.
+const INDEX: &str = "queue/index.sqlite";
 
 /// What is to be done.
 pub struct Plan {
@@ -117,10 +122,14 @@ fn copy_all<D: Disk>(source: &Source<D>, plan: &Plan, target: &mut Target, tell:
     target.progress.total_bytes = needed(source, &directory)?;
     target.make_room(target.progress.total_bytes)?;
     target.tell("history", 0, tell)?;
+    let mut warnings = Vec::new();
     // Without an index it is made of the log.
-    let path = target.place("queue/index.sqlite")?;
+    let path = target.place(INDEX)?;
     if source.index.exists() {
-        copy_database(&source.index, &path, "history", target, tell)?;
+        match copy_database(&source.index, &path, "history", target, tell) {
+            Err(BackupError::Store(error)) => without_index(&error, target, &mut warnings)?,
+            copied => copied?,
+        }
     }
     let end = source.end().map_err(BackupError::at(&source.folder("log")))?;
     for (name, bytes) in source.segments(end).map_err(BackupError::at(&source.folder("log")))? {
@@ -130,12 +139,20 @@ fn copy_all<D: Disk>(source: &Source<D>, plan: &Plan, target: &mut Target, tell:
     }
     let format = embedded::FORMAT.as_bytes();
     target.copy("queue/format", format.len() as u64, "log", |_, _| Ok(format.to_vec()), tell)?;
-    let caught = Caught::up(&target.path("queue")).map_err(|error| match error {
+    let mut caught = Caught::up(&target.path("queue"));
+    if let Err(OpenError::Index(StoreError::Io(why))) = &caught
+        && warnings.is_empty()
+    {
+        // As far as it was read it was no damaged file, and what it says is not so.
+        without_index(why, target, &mut warnings)?;
+        caught = Caught::up(&target.path("queue"));
+    }
+    let caught = caught.map_err(|error| match error {
         OpenError::Index(error) => full(target, error),
         OpenError::Io { path, error } => target.failed(&path, error),
         other => other.into(),
     })?;
-    let mut warnings = copy_bodies(source, &caught, target, tell)?;
+    copy_bodies(source, &caught, target, &mut warnings, tell)?;
     if caught.is_damaged {
         warnings.push("the log is damaged, and so is the backup of it: see 'sendero store check'".to_owned());
     }
@@ -145,6 +162,13 @@ fn copy_all<D: Disk>(source: &Source<D>, plan: &Plan, target: &mut Target, tell:
     copy_database(&directory, &path, "directory", target, tell)?;
     copy_id(&plan.data_dir, target, tell)?;
     Ok(Copied { end, open_messages, open_recipients, warnings })
+}
+
+/// Goes on without the index: the log has all that is open.
+fn without_index(why: &dyn Display, target: &mut Target, warnings: &mut Vec<String>) -> Result<(), BackupError> {
+    warnings.push(format!("the index is not in it, and with it the history that the log has not: {why}"));
+    target.leave_out(INDEX)?;
+    target.place(INDEX).map(drop)
 }
 
 fn copy_database(from: &Path, to: &Path, step: &'static str, target: &mut Target, tell: Tell<'_>) -> Result<(), BackupError> {
@@ -181,24 +205,40 @@ fn full(target: &Target, error: StoreError) -> BackupError {
     }
 }
 
-/// Copies the files that open mail has, and those that are still kept; says which are missing.
+/// Copies the files that open mail has, and those that are still kept; says which are missing, or cannot be read.
 fn copy_bodies<D: Disk>(
     source: &Source<D>,
     caught: &Caught,
     target: &mut Target,
+    warnings: &mut Vec<String>,
     tell: Tell<'_>,
-) -> Result<Vec<String>, BackupError> {
-    for (name, bytes) in bodies_of(source)? {
-        if !caught.names(&name).map_err(|error| full(target, error))? {
+) -> Result<(), BackupError> {
+    for (file, bytes) in bodies_of(source)? {
+        if !caught.names(&file).map_err(|error| full(target, error))? {
             continue;
         }
-        let read = |at, length| source.bodies.read_at(&name, at, length);
-        target.copy(&format!("queue/bodies/{name}"), bytes, "bodies", read, tell)?;
-        source.bodies.close(&name);
+        let unread = Cell::new(None);
+        let read = |at, length| {
+            let piece = source.bodies.read_at(&file, at, length);
+            let whole = piece.and_then(|piece| if piece.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece) });
+            whole.inspect_err(|error| unread.set(Some(error.to_string())))
+        };
+        let name = format!("queue/bodies/{file}");
+        let copied = target.copy(&name, bytes, "bodies", read, tell);
+        source.bodies.close(&file);
+        match unread.take() {
+            // The disk that cannot read one file may be about to lose the others.
+            Some(why) => {
+                target.leave_out(&name)?;
+                warnings.push(format!("{name} cannot be read, and is not in it: {why}"));
+            }
+            None => copied?,
+        }
     }
     let is_missing = |name: &String| !target.path(&format!("queue/bodies/{name}")).exists();
     let missing = caught.open_files().into_iter().filter(is_missing);
-    Ok(missing.map(|name| format!("queue/bodies/{name} is missing: the message that it is of will be held")).collect())
+    warnings.extend(missing.map(|name| format!("queue/bodies/{name} is missing: the message that it is of will be held")));
+    Ok(())
 }
 
 fn copy_id(data_dir: &Path, target: &mut Target, tell: Tell<'_>) -> Result<(), BackupError> {

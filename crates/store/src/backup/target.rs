@@ -136,6 +136,19 @@ impl Target {
         Ok((path, file))
     }
 
+    /// Takes back a file of it, and what SQLite made beside it.
+    pub fn leave_out(&mut self, name: &str) -> Result<(), BackupError> {
+        for beside in ["", "-journal", "-wal", "-shm"] {
+            let path = self.path(&format!("{name}{beside}"));
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BackupError::at(&path)(error)),
+                _ => {}
+            }
+        }
+        self.names.retain(|one| one != name);
+        Ok(())
+    }
+
     /// Every file that was written, as it lies there now.
     pub fn entries(&mut self, tell: Tell<'_>) -> Result<Vec<Entry>, BackupError> {
         let mut names = std::mem::take(&mut self.names);

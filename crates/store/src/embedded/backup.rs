@@ -7,12 +7,13 @@ use super::log::{self, Position};
 use super::{Embedded, OpenError, Options, Shared, guard, lock, recover};
 use crate::api::StoreError;
 use crate::body::{FileId, file_name, file_of};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, RealDisk, is_no_space};
 use mail::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -189,6 +190,9 @@ impl HeldBack {
 /// # Errors
 /// SQLite's.
 pub(crate) fn copy_database(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<Option<()>, StoreError> {
+    if is_read_only(from) {
+        return copy_files(from, to).map(Some);
+    }
     let connection = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(PATIENCE)?;
     let target = to.to_str().ok_or_else(|| StoreError::Io(format!("{}: the path is not UTF-8", to.display())))?;
@@ -211,6 +215,38 @@ pub(crate) fn copy_database(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> b
             }
         }
     })
+}
+
+/// On a disk from which one can only read, SQLite opens nothing that has a journal.
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Copies a database that nobody can write to, and its journal, and makes one file of them.
+pub(super) fn copy_files(from: &Path, to: &Path) -> Result<(), StoreError> {
+    for beside in ["", "-wal"] {
+        let name = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(beside);
+            PathBuf::from(name)
+        };
+        let copied = File::open(name(from)).and_then(|mut reader| {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(name(to))?;
+            io::copy(&mut reader, &mut file)
+        });
+        match copied {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && beside == "-wal" => {}
+            Err(error) if is_no_space(&error) => return Err(StoreError::NoSpace(error.to_string())),
+            copied => drop(copied.map_err(|error| StoreError::Io(format!("{}: {error}", name(from).display())))?),
+        }
+    }
+    into_one_file(to)
+}
+
+fn into_one_file(path: &Path) -> Result<(), StoreError> {
+    let connection = Connection::open(path)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0))?;
+    if mode == "delete" { Ok(()) } else { Err(StoreError::Io(format!("index: its journal mode stays {mode}"))) }
 }
 
 /// A copied queue whose index knows all of its log.
@@ -272,8 +308,6 @@ impl Caught {
     /// SQLite's.
     pub(crate) fn finish(self, folder: &Path) -> Result<(), StoreError> {
         drop(self.index);
-        let connection = Connection::open(folder.join("index.sqlite"))?;
-        let mode: String = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0))?;
-        if mode == "delete" { Ok(()) } else { Err(StoreError::Io(format!("index: its journal mode stays {mode}"))) }
+        into_one_file(&folder.join("index.sqlite"))
     }
 }

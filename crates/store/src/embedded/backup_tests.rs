@@ -463,3 +463,54 @@ fn a_stop_interrupts_the_copying_of_a_database() {
     assert!(matches!(copied, Ok(None)) || begun.elapsed() < Duration::from_millis(100), "{copied:?}");
     assert!(looked.load(Ordering::Relaxed) <= 1, "no more is asked once it was said");
 }
+
+#[test]
+fn a_body_that_cannot_be_read_is_left_out_and_named() {
+    let site = Site::new();
+    let queue = site.open("data");
+    (1..=8).for_each(|number| accept(&queue, number));
+    let files = queue.shared.bodies.list().unwrap();
+    drop(queue);
+    // A folder has a length and nothing that can be read, as a sector that is gone.
+    let path = site.data().join("queue/bodies").join(&files[0]);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let summary = of_stopped(&site.plan("backup"), &mut go_on).unwrap();
+    assert!(summary.warnings.iter().any(|one| one.contains(&files[0]) && one.contains("cannot be read")), "{summary:?}");
+    let manifest = site.restore("backup", "restored").unwrap().manifest;
+    assert!(!manifest.files.iter().any(|entry| entry.name.contains(&files[0])));
+    assert_eq!(told(&site.open("restored")).len(), 8);
+}
+
+#[test]
+fn a_damaged_index_is_left_out_and_what_is_open_is_saved_all_the_same() {
+    let site = Site::new();
+    let queue = site.open("data");
+    (1..=30).for_each(|number| accept(&queue, number));
+    drop(queue);
+    let path = site.data().join("queue/index.sqlite");
+    let whole = fs::read(&path).unwrap();
+    for keeps in [0, 4096] {
+        let mut damaged = whole.clone();
+        damaged[keeps..].fill(0x5a);
+        fs::write(&path, damaged).unwrap();
+        let name = format!("backup {keeps}");
+        let summary = of_stopped(&site.plan(&name), &mut go_on).unwrap();
+        assert!(summary.warnings.iter().any(|one| one.contains("the index is not in it")), "{summary:?}");
+        assert_eq!(summary.open_messages, 30);
+        site.restore(&name, &format!("restored {keeps}")).unwrap();
+        assert_eq!(told(&site.open(&format!("restored {keeps}"))).len(), 30);
+    }
+}
+
+#[test]
+fn a_database_on_a_disk_that_is_read_only_is_copied_with_its_journal() {
+    let site = Site::new();
+    let (from, to) = (site.at("from.sqlite"), site.at("to.sqlite"));
+    let database = rusqlite::Connection::open(&from).unwrap();
+    database.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1), (2);").unwrap();
+    backup::copy_files(&from, &to).unwrap();
+    let rows: i64 = rusqlite::Connection::open(&to).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 2);
+    assert!(!site.at("to.sqlite-wal").exists());
+}
