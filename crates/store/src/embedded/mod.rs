@@ -8,6 +8,7 @@ mod folder;
 mod forget;
 mod fuzz;
 mod head;
+mod held;
 mod index;
 mod lines;
 mod log;
@@ -40,6 +41,7 @@ pub use self::check::{Report, check};
 pub use self::forget::{ForgetAddress, ForgetError, Forgot};
 #[doc(hidden)]
 pub use self::fuzz::log_record;
+pub use self::held::{HeldRestored, held_restored};
 pub use self::log::Findings;
 pub use self::restored::{RESTORED, adopt, is_unfinished};
 

@@ -180,3 +180,28 @@ fn a_queue_of_an_unknown_format_is_neither_adopted_nor_backed_up_as_one_that_is_
     assert!(!home.path().join("format").exists());
     assert!(!home.path().join("log/restored").exists());
 }
+
+#[test]
+fn what_is_held_because_it_was_restored_is_found_behind_more_than_one_search_looks_at() {
+    let (queue, _home) = try_open(&FakeDisk::default()).unwrap();
+    let mut mail = Vec::new();
+    // One on the channel that is asked for, then many on another one, then many that nobody holds.
+    for number in 0..901u32 {
+        let mut one = message(1, &["luis@example.org"]);
+        one.id = MessageId::new(NOW.plus(Duration::from_millis(u64::from(number))), [0; 10]);
+        one.channel = ChannelId(if (1..=400).contains(&number) { 2 } else { 1 });
+        mail.push(one);
+    }
+    let ids: Vec<(MessageId, ChannelId)> = mail.iter().map(|one| (one.id, one.channel)).collect();
+    queue.accept(mail).wait().unwrap();
+    let hold = |(message, _): &(MessageId, ChannelId)| {
+        let by = "the gateway, because it was restored from a backup".to_owned();
+        queue.steer(Steer { message: *message, recipients: vec![], to: Move::Hold, channel: None, by, at: NOW })
+    };
+    let orders: Vec<_> = ids[..=400].iter().map(hold).collect();
+    orders.into_iter().for_each(|order| assert_eq!(order.wait(), Ok(vec![0])));
+    let found = held_restored(&queue, Some(ids[0].1)).unwrap();
+    assert_eq!(found, [HeldRestored { message: ids[0].0, channel: ids[0].1, recipients: vec![0] }]);
+    let all: Vec<MessageId> = held_restored(&queue, None).unwrap().into_iter().map(|one| one.message).collect();
+    assert_eq!(all, ids[..=400].iter().map(|(message, _)| *message).collect::<Vec<_>>(), "the oldest first");
+}

@@ -10,13 +10,13 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use mail::{ChannelId, MessageId, Move, RecipientState};
+use mail::{ChannelId, Move};
 use std::collections::BTreeSet;
-use store::embedded::RESTORED;
-use store::{Filter, MessageView, Page, Queue, Steer, StoreError};
+use store::embedded::{HeldRestored, held_restored};
+use store::{Steer, StoreError};
 
 const MAX_REQUEST: u64 = 16 * 1024;
-/// Messages that are looked at, and released, at once.
+/// Messages that are released at once.
 const AT_ONCE: usize = 1000;
 
 /// Begins a backup; how it goes on is asked with GET.
@@ -42,7 +42,8 @@ pub(crate) async fn show(State(surface): State<Surface>, Query(pairs): Pairs) ->
     surface.gateway().backup().map(Json).ok_or_else(none)
 }
 
-/// Lets go on what is held because it was restored: everything, or what is on one channel; the oldest first.
+/// Lets go on what is held because it was restored: everything, or what is on one channel; the oldest first. Who asked may
+/// go away meanwhile: what was begun is done.
 pub(crate) async fn release(State(surface): State<Surface>, Query(pairs): Pairs) -> Result<Json<Released>, Problem> {
     let mut params = Params::new(pairs);
     let name = params.one("channel");
@@ -52,60 +53,56 @@ pub(crate) async fn release(State(surface): State<Surface>, Query(pairs): Pairs)
         Some(name) => Some(directory.channel_named(name).ok_or_else(|| Problem::no_channel(name))?.id),
         None => None,
     };
-    let held = surface.read(move |queue| restored(queue, channel)).await?;
-    let (mut released, mut channels) = (Released::default(), BTreeSet::new());
-    let at = surface.gateway().now();
+    let held = surface.read(move |queue| held_restored(queue, channel)).await?;
+    let release = tokio::spawn(async move { release_all(&surface, &held).await });
+    let lost = |_| Problem::new(500, "internal_error", "the answer of the release was lost; the log says why");
+    Ok(Json(release.await.map_err(lost)??))
+}
+
+async fn release_all(surface: &Surface, held: &[HeldRestored]) -> Result<Released, Problem> {
+    let mut released = Released::default();
     for piece in held.chunks(AT_ONCE) {
-        let orders: Vec<_> = piece
-            .iter()
-            .map(|one| {
-                let by = LOCAL_ADMIN.to_owned();
-                let (message, recipients) = (one.message, one.recipients.clone());
-                let order = Steer { message, recipients, to: Move::Release, channel: None, by, at };
-                (one.channel, surface.gateway().queue().steer(order))
-            })
-            .collect();
-        for (channel, order) in orders {
-            match order.await {
-                Ok(moved) if !moved.is_empty() => {
-                    released.messages += 1;
-                    released.recipients += moved.len() as u64;
-                    channels.insert(channel);
-                }
-                // Somebody else has cancelled or released it meanwhile.
-                Ok(_) | Err(StoreError::Unknown(_)) => {}
-                Err(error) => return Err(error.into()),
+        let mut channels = BTreeSet::new();
+        let piece = release_piece(surface, piece, &mut released, &mut channels).await;
+        // Whatever became of the others: nobody finds the released ones again to try their channels.
+        for channel in channels {
+            surface.gateway().released(channel, true).await;
+        }
+        piece.map_err(|error| {
+            let mut problem = Problem::from(error);
+            problem.detail =
+                format!("{}; {} messages were released before that: ask again for the others", problem.detail, released.messages);
+            problem
+        })?;
+    }
+    Ok(released)
+}
+
+/// Releases some, and says which channels they are on; the first problem, when all were tried.
+async fn release_piece(
+    surface: &Surface,
+    piece: &[HeldRestored],
+    released: &mut Released,
+    channels: &mut BTreeSet<ChannelId>,
+) -> Result<(), StoreError> {
+    let at = surface.gateway().now();
+    let order = |one: &HeldRestored| {
+        let (message, recipients, by) = (one.message, one.recipients.clone(), LOCAL_ADMIN.to_owned());
+        let order = Steer { message, recipients, to: Move::Release, channel: None, by, at };
+        (one.channel, surface.gateway().queue().steer(order))
+    };
+    let mut result = Ok(());
+    for (channel, order) in piece.iter().map(order).collect::<Vec<_>>() {
+        match order.await {
+            Ok(moved) if !moved.is_empty() => {
+                released.messages += 1;
+                released.recipients += moved.len() as u64;
+                channels.insert(channel);
             }
+            // Somebody else has cancelled or released it meanwhile.
+            Ok(_) | Err(StoreError::Unknown(_)) => {}
+            Err(error) => result = result.and(Err(error)),
         }
     }
-    for channel in channels {
-        surface.gateway().released(channel, true).await;
-    }
-    Ok(Json(released))
-}
-
-/// A message with recipients that are held because it was restored.
-struct Held {
-    message: MessageId,
-    channel: ChannelId,
-    recipients: Vec<u32>,
-}
-
-fn restored(queue: &dyn Queue, channel: Option<ChannelId>) -> Result<Vec<Held>, StoreError> {
-    let filter = Filter { states: vec![RecipientState::Held], channel, ..Filter::default() };
-    let (mut held, mut after) = (Vec::new(), None);
-    loop {
-        let listing = queue.list(&filter, &Page { after, before: None, limit: AT_ONCE })?;
-        after = listing.stopped.or(listing.messages.last().map(|last| last.id));
-        held.extend(listing.messages.iter().map(of).filter(|one| !one.recipients.is_empty()));
-        if !listing.has_more {
-            held.reverse();
-            return Ok(held);
-        }
-    }
-}
-
-fn of(view: &MessageView) -> Held {
-    let restored = view.recipients.iter().filter(|one| one.state == RecipientState::Held && one.said.starts_with(RESTORED));
-    Held { message: view.id, channel: view.channel, recipients: restored.map(|one| one.index).collect() }
+    result
 }
