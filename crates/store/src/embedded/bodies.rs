@@ -204,16 +204,18 @@ impl<D: Disk> Shared<D> {
             files.extend(open.bodies.rested(today, kept, segments));
         }
         for file in files {
-            self.remove_body(&file_name(file));
+            self.remove_body(file);
         }
     }
 
-    fn remove_body(&self, name: &str) {
+    fn remove_body(&self, file: FileId) {
+        let name = file_name(file);
         // If the removal is lost with the power, the next start sweeps.
-        if let Err(error) = self.bodies.remove(name)
+        if let Err(error) = self.bodies.remove(&name)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(file = name, %error, "the file of a body was not removed");
+            tracing::warn!(file = name, %error, "the file of a body was not removed; it is tried again");
+            guard(&self.spare).push(file);
         }
     }
 }

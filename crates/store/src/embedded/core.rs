@@ -4,9 +4,10 @@
 
 use super::head;
 use super::index::{self, Entry, KnownKey};
+use super::keys::hidden;
 use super::log::{AppendError, Batch, Log, Position};
 use super::open_set::{Effects, Fresh, OpenSet, Place, Shared, Wakeup};
-use super::record::{Base, Carried, Forgotten, Intend, Meta, Record, Settle, SettledRow};
+use super::record::{Base, Carried, CarriedKey, Forgotten, Intend, Meta, Record, Settle, SettledRow};
 use crate::api::{
     AcceptError, Accepted, AttemptRecord, NewMessage, Party, Settled, Settlement, Spending, Steer, StoreError, Totals,
 };
@@ -43,9 +44,18 @@ pub(crate) enum Op {
     /// What ended mail leaves behind, to be written again.
     Carry(Box<Carried>, oneshot::Sender<Result<u64, StoreError>>),
     /// An address is forgotten in mail that has ended; what it says of segments is set here.
-    Forget(Box<Forgotten>, oneshot::Sender<Result<u64, StoreError>>),
+    Forget(Box<Forgotten>, Closing, oneshot::Sender<Result<u64, StoreError>>),
     /// Segments before this one are not needed any more.
     Base(u32, oneshot::Sender<Result<u64, StoreError>>),
+}
+
+/// When the segments that have what is forgotten are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// The record begins a new segment, so that the ones before it can go.
+    Now,
+    /// A record behind it does so.
+    Later,
 }
 
 /// An open message as its record has it, and the last words about its recipients.
@@ -79,7 +89,7 @@ impl Op {
             Self::Kept(_, kept, ..) => 512 + 256 * (kept.people.len() + kept.senders.len()),
             Self::Move(_, moved, _) => moved.iter().map(|moved| moved.body.len() + 512).sum(),
             Self::Carry(carried, _) => 128 * (carried.keys.len() + carried.spent.len() + carried.suppressed.len()),
-            Self::Forget(forgotten, _) => 256 + 48 * forgotten.messages.len(),
+            Self::Forget(forgotten, ..) => 256 + 48 * forgotten.messages.len(),
             Self::Steer(..) | Self::Channel(..) | Self::Lessons(..) | Self::Beat(..) | Self::Unsuppress(..) | Self::Base(..) => 256,
         }
     }
@@ -98,7 +108,7 @@ impl Op {
             }
             Self::Unsuppress(_, answer) => drop(answer.send(Err(closed()))),
             Self::Steer(_, answer) => drop(answer.send(Err(closed()))),
-            Self::Move(.., answer) | Self::Carry(_, answer) | Self::Base(_, answer) | Self::Forget(_, answer) => {
+            Self::Move(.., answer) | Self::Carry(_, answer) | Self::Base(_, answer) | Self::Forget(.., answer) => {
                 drop(answer.send(Err(closed())))
             }
         }
@@ -172,6 +182,10 @@ pub(crate) struct Core<D> {
     pub(crate) caps: MailCaps,
     /// Messages of the batch, which are open once it is durable.
     staged_mail: Tally,
+    /// Messages that are forgotten in the batch.
+    forgetting: HashSet<MessageId>,
+    /// When the index knows this record, no key is kept here that has what was forgotten in it.
+    keys_until: Option<u64>,
 }
 
 /// The room that submissions leave to others, and to what must be written in any case.
@@ -204,6 +218,8 @@ impl<D: Disk> Core<D> {
             room,
             caps: MailCaps::default(),
             staged_mail: Tally::default(),
+            forgetting: HashSet::new(),
+            keys_until: None,
         }
     }
 
@@ -217,6 +233,7 @@ impl<D: Disk> Core<D> {
         self.forget_old_keys(index.sequence);
         self.keys_before.clear();
         self.staged_mail.clear();
+        self.forgetting = forgotten_in(&ops);
         while self.ended.front().is_some_and(|(sequence, _)| *sequence <= index.sequence) {
             self.ended.pop_front();
         }
@@ -367,17 +384,20 @@ impl<D: Disk> Core<D> {
                 {
                     let open = lock(&self.open);
                     // It was read from the index, which may not have known yet.
-                    carried.keys.retain(|one| !open.forgotten.contains(&one.message));
+                    let is_forgotten = |id: &MessageId| open.forgotten.contains(id) || self.forgetting.contains(id);
+                    carried.keys.iter_mut().filter(|one| is_forgotten(&one.message)).for_each(CarriedKey::hide);
                     carried.suppressed.retain(|one| open.suppressed.contains(&(one.party, one.address.clone())));
                 }
                 self.write(Record::Carried(carried), None, written);
                 staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
             }
-            Op::Forget(mut forgotten, answer) => {
-                // It begins a new segment, so that the ones before it can go.
-                let end = self.log.end();
-                self.log.closed = end.segment;
-                forgotten.below = if end.offset > 0 { end.segment } else { end.segment.saturating_sub(1) };
+            Op::Forget(mut forgotten, closing, answer) => {
+                if closing == Closing::Now {
+                    let end = self.log.end();
+                    self.log.closed = end.segment;
+                    forgotten.below = if end.offset > 0 { end.segment } else { end.segment.saturating_sub(1) };
+                }
+                self.keys_until = Some(self.log.next_sequence);
                 self.write(Record::Forget(forgotten), None, written);
                 staged.push(Staged::Repeated(self.log.next_sequence - 1, answer));
             }
@@ -508,7 +528,10 @@ impl<D: Disk> Core<D> {
         if known.parts != given.parts || known.fingerprint != given.fingerprint {
             return Err(AcceptError::KeyReused { key: given.key, id: known.first });
         }
-        message.retain_recipients(|recipient| !known.recipients.contains(&address(recipient)));
+        let is_known = |address: String| {
+            known.recipients.contains(&address) || known.recipients.contains(&hidden(&known.fingerprint, &address))
+        };
+        message.retain_recipients(|recipient| !is_known(address(recipient)));
         if message.envelope.recipients.is_empty() {
             return Ok(Plan::Replay(known.first));
         }
@@ -522,9 +545,10 @@ impl<D: Disk> Core<D> {
 
     /// The index knows what it has applied: those keys need not be kept here.
     fn forget_old_keys(&mut self, indexed: u64) {
-        if self.keys.len() < MANY_KEYS {
+        if self.keys.len() < MANY_KEYS && self.keys_until.is_none_or(|until| until > indexed) {
             return;
         }
+        self.keys_until = self.keys_until.filter(|until| *until > indexed);
         self.keys_since.retain(|_, since| *since > indexed);
         let since = &self.keys_since;
         self.keys.retain(|key, _| since.contains_key(key));
@@ -710,6 +734,11 @@ fn subjects(op: &Op) -> [Option<MessageId>; 2] {
         | Op::Forget(..)
         | Op::Base(..) => [None, None],
     }
+}
+
+fn forgotten_in(ops: &[Op]) -> HashSet<MessageId> {
+    let forgotten = ops.iter().filter_map(|op| if let Op::Forget(forgotten, ..) = op { Some(&forgotten.messages) } else { None });
+    forgotten.flatten().map(|message| message.id).collect()
 }
 
 fn once(message: MessageId, mut indices: Vec<u32>) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ mod fuzz;
 mod head;
 mod held;
 mod index;
+mod keys;
 mod lines;
 mod log;
 mod open_set;
@@ -274,6 +275,10 @@ struct Shared<D> {
     bodies: Arc<D>,
     /// Files to be removed.
     spare: Mutex<Vec<FileId>>,
+    /// Files of what was forgotten, until they are seen gone.
+    forgotten_files: Mutex<Vec<FileId>>,
+    /// The journal of the index may have what was forgotten.
+    journal_holds: AtomicBool,
     /// A backup is being taken: no segment and no file of a body is removed.
     held_back: Mutex<HeldBack>,
     /// Where the log ends durably.
@@ -372,10 +377,14 @@ impl<D: Disk> Embedded<D> {
         let open = Arc::clone(&core.open);
         let room = disk.free_bytes().unwrap_or(u64::MAX).saturating_add(lock(&open).totals.open_bytes);
         core.caps = std::mem::replace(&mut options.caps, Box::new(|_| MailCaps::default()))(room);
+        let purged = lock(&open).purged;
         let shared = Arc::new(Shared {
             disk,
             bodies,
             spare: Mutex::default(),
+            forgotten_files: Mutex::default(),
+            // A process that was killed leaves it as it was.
+            journal_holds: AtomicBool::new(purged > 0),
             held_back: Mutex::default(),
             end: Mutex::default(),
             open,
@@ -970,6 +979,7 @@ impl<D: Disk> Shared<D> {
         }
         // First: on a full disk it may be what lets everything else go on.
         self.remove_bodies_that_rested();
+        self.empty_journal(keeper.connection());
         loop {
             // After a failure of the disk nothing is removed: who looks into it may need it.
             let (failed, closing) = {

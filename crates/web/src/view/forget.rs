@@ -27,12 +27,14 @@ pub struct Forgotten {
     pub messages: u64,
     /// Those of them that were from it.
     pub sent: u64,
-    /// Files of bodies that were removed.
+    /// Files of bodies that were removed, or would be.
     pub files: u64,
     /// Lists of addresses that are not written to on which it stands, or stood.
     pub suppressions: u64,
     /// It was taken off them.
     pub suppressions_removed: bool,
-    /// Nothing of it is in the log any more. Asked again, the gateway says whether it is so by then.
+    /// Copies of the index as an earlier version had it, which were removed, or would be.
+    pub index_copies: u64,
+    /// Nothing of it is in the log, in the journal of the index or in files of bodies any more. Asked again, the gateway says whether it is so by then.
     pub log_is_clean: bool,
 }

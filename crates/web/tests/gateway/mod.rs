@@ -503,6 +503,7 @@ impl Gateway for Shared {
                 files: 0,
                 suppressions: u64::from(wish.with_suppressions),
                 suppressions_removed: wish.with_suppressions,
+                index_copies: 0,
                 log_is_clean: true,
             })
         })

@@ -17,7 +17,7 @@ pub(crate) use self::carry::{add_words, ended_keys, spent_after, suppressions_af
 pub(crate) use self::columns::{turned, turned_back};
 pub(crate) use self::counts::counts;
 pub(crate) use self::list::list;
-pub(crate) use self::read::{events, events_of, events_of_channel, has_keys, key, message, place, spent, suppressions};
+pub(crate) use self::read::{addresses, events, events_of, events_of_channel, has_keys, key, message, place, spent, suppressions};
 pub(crate) use self::schema::Before;
 pub(crate) use self::start::Learned;
 
@@ -27,6 +27,10 @@ use crate::api::{StoreError, Totals};
 use mail::MessageId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long a connection waits for others.
+const BUSY: Duration = Duration::from_secs(20);
 
 /// What to do about an index that is damaged.
 const WITHOUT_INDEX: &str = "move index.sqlite and the files beside it that begin with its name away and start again: it is made \
@@ -77,7 +81,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -8192)?;
     // What is written over is gone, so that what is forgotten is.
     connection.query_row("PRAGMA secure_delete = FAST", [], |_| Ok(()))?;
-    connection.busy_timeout(std::time::Duration::from_secs(20))?;
+    connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
@@ -132,6 +136,17 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, StoreError> {
     configure(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
+}
+
+/// Empties the journal, so that nothing is left in it of what was written over; false while somebody reads. Nothing is
+/// written meanwhile, for as long as `patience` at most.
+pub(crate) fn empty_journal(connection: &Connection, patience: Duration) -> Result<bool, StoreError> {
+    // Most of it goes while others write.
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    connection.busy_timeout(patience)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    connection.busy_timeout(BUSY)?;
+    Ok(busy? == 0)
 }
 
 /// How far the index of a connection came, as of now: place and sequence.

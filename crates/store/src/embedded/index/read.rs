@@ -33,7 +33,8 @@ pub(crate) fn key(connection: &Connection, person: PersonId, key: &str) -> Resul
     Ok(known)
 }
 
-pub(super) fn addresses(connection: &Connection, message: MessageId) -> Result<Vec<String>, StoreError> {
+/// The recipients of a message.
+pub(crate) fn addresses(connection: &Connection, message: MessageId) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT address FROM recipients WHERE message = ?1")?;
     let rows = statement.query_map([message.0], |row| Ok(turned_back(row.get_ref(0)?.as_str()?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
