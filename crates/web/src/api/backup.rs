@@ -53,8 +53,10 @@ pub(crate) async fn release(State(surface): State<Surface>, Query(pairs): Pairs)
         Some(name) => Some(directory.channel_named(name).ok_or_else(|| Problem::no_channel(name))?.id),
         None => None,
     };
-    let held = surface.read(move |queue| held_restored(queue, channel)).await?;
-    let release = tokio::spawn(async move { release_all(&surface, &held).await });
+    let release = tokio::spawn(async move {
+        let held = surface.read(move |queue| held_restored(queue, channel)).await?;
+        release_all(&surface, &held).await
+    });
     let lost = |_| Problem::new(500, "internal_error", "the answer of the release was lost; the log says why");
     Ok(Json(release.await.map_err(lost)??))
 }

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::Value;
+use std::time::Duration;
 use tower::ServiceExt;
 use web::Surface;
 
@@ -69,6 +70,25 @@ async fn what_was_restored_is_released_at_once_and_what_a_person_holds_is_not() 
     let state = async |id: &str| ask(&local, Method::GET, &format!("/messages/{id}"), "", "").await.1["status"].clone();
     assert_eq!((state(&ids[0]).await, state(&ids[2]).await), ("queued".into(), "held".into()));
     assert_eq!(release("").await.1["messages"], 0, "again there is nothing");
+}
+
+#[tokio::test]
+async fn a_release_goes_on_when_whoever_asked_has_gone() {
+    let fake = Fake::new();
+    let local = Surface::new(fake.shared()).local();
+    let text = message("ana@example.com", "luis@example.org");
+    let (_, answer) = ask(&local, Method::POST, "/messages/raw", "message/rfc822", &text).await;
+    let id = answer["id"].as_str().unwrap().to_owned();
+    fake.hold(&id, "restored from the backup of 2026-11-25T08:00:00Z; perhaps it was sent since").await;
+    let asked = ask(&local, Method::POST, "/restored/release", "", "");
+    assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err(), "it goes away at once");
+    let done = async {
+        while fake.released().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), done).await.expect("its channel is told");
+    assert_eq!(ask(&local, Method::GET, &format!("/messages/{id}"), "", "").await.1["status"], "queued");
 }
 
 #[tokio::test]
