@@ -323,12 +323,12 @@ fn wherever_forgetting_is_cut_off_it_says_who_began_it_and_the_lists_go_last() {
 #[test]
 fn while_a_backup_is_taken_nothing_is_forgotten() {
     let (_site, queue) = filled();
-    *guard(&queue.shared.held_back) = true;
+    *guard(&queue.shared.held_back) = backup::HeldBack::Above(0);
     let refused = queue.forget(&order()).unwrap_err();
     assert!(matches!(refused, ForgetError::BackupRuns), "{refused}");
     assert_eq!(rows(&queue, 1).1[0].0, LUIS);
     assert_eq!(queue.forget(&ForgetAddress { dry_run: true, ..order() }).unwrap().messages, 3, "it may be looked");
-    *guard(&queue.shared.held_back) = false;
+    *guard(&queue.shared.held_back) = backup::HeldBack::No;
     assert_eq!(queue.forget(&order()).unwrap().files, 1);
 }
 
