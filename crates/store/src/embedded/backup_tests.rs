@@ -461,9 +461,10 @@ fn a_stop_interrupts_the_copying_of_a_database() {
     let copied = backup::copy_database(&path, &site.at("copy.sqlite"), &mut go_on);
     let whole = rusqlite::Connection::open(site.at("copy.sqlite")).unwrap();
     let whole = whole.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).is_ok_and(|rows| rows == 400_000);
-    // Nobody asks where it was copied within one look.
+    // Nobody asks where it was copied within one look; and what is stopped may have been whole by then.
     let asked = looked.load(Ordering::Relaxed);
-    assert_eq!((copied.unwrap(), whole), if asked == 0 { (Some(()), true) } else { (None, false) });
+    assert_eq!(copied.unwrap(), (asked == 0).then_some(()));
+    assert!(whole || asked > 0, "nobody stopped it, and it is not whole");
     assert!(asked <= 1, "no more is asked once it was said");
 }
 
