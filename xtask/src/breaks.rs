@@ -6,6 +6,7 @@
 
 use crate::shell::{self, cargo, root};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,9 +88,11 @@ fn read(patch: PathBuf) -> Result<Break> {
 fn refresh(copy: &Path) -> Result<()> {
     fs::create_dir_all(copy)?;
     let listed = Command::new("git").current_dir(root()).args(["ls-files", "-z"]).output().context("git ls-files")?;
-    for name in listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let name = String::from_utf8_lossy(name).into_owned();
-        let (from, to) = (root().join(&name), copy.join(&name));
+    let names = listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names: BTreeSet<PathBuf> = names.map(|name| PathBuf::from(String::from_utf8_lossy(name).into_owned())).collect();
+    remove_others(copy, copy, &names)?;
+    for name in &names {
+        let (from, to) = (root().join(name), copy.join(name));
         let Ok(bytes) = fs::read(&from) else { continue };
         // A file that is already there keeps its time, so that only what changed is built again.
         if fs::read(&to).is_ok_and(|there| there == bytes) {
@@ -102,6 +105,23 @@ fn refresh(copy: &Path) -> Result<()> {
     }
     if !copy.join(".git").exists() {
         shell::run("a repository for the copy", Command::new("git").current_dir(copy).args(["init", "-q"]))?;
+    }
+    Ok(())
+}
+
+/// What an earlier run laid there and is tracked no more.
+fn remove_others(folder: &Path, copy: &Path, names: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.strip_prefix(copy)?;
+        if name == Path::new(".git") || name == Path::new("target") {
+            continue;
+        }
+        if path.is_dir() {
+            remove_others(&path, copy, names)?;
+        } else if !names.contains(name) {
+            fs::remove_file(&path)?;
+        }
     }
     Ok(())
 }
