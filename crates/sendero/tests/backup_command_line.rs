@@ -215,6 +215,7 @@ fn an_address_is_forgotten_once_its_mail_has_ended_and_somebody_said_yes() {
     assert!(!shown.contains("luis") && shown.contains(forgotten["pseudonym"].as_str().unwrap()), "{shown}");
     assert_eq!(site.ask(&["message", "show", "--raw", &first]).status.code(), Some(1));
     assert_eq!(site.json(&["forget", "LUIS@example.org", "--yes"])["messages"], 0);
+    assert!(site.said(&["forget", "nobody@example.net", "--yes"]).contains("No ended mail"), "a slip of the pen is told");
     gateway.stop();
     assert!(site.said(&["store", "check"]).contains("no problem found"));
 }

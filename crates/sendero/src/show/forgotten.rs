@@ -24,8 +24,12 @@ pub(crate) fn forgotten(forgotten: &Forgotten, output: Output) {
     if output == Output::Json {
         return json(forgotten);
     }
-    line("forgotten", &format!("{} messages, {} of them from it", forgotten.messages, forgotten.sent));
-    line("now called", &forgotten.pseudonym);
+    if forgotten.messages == 0 && forgotten.suppressions == 0 {
+        print("No ended mail to or from this address was found: it is written otherwise, or was forgotten before.");
+    } else {
+        line("forgotten", &format!("{} messages, {} of them from it", forgotten.messages, forgotten.sent));
+        line("now called", &forgotten.pseudonym);
+    }
     line("files", &format!("{} of bodies removed", forgotten.files));
     if forgotten.index_copies > 0 {
         line("copies", &format!("{} of the index as an earlier version had it removed", forgotten.index_copies));
