@@ -15,13 +15,7 @@ impl Life {
     pub(super) fn resume(self: &Arc<Self>, channel: ChannelId) {
         self.world.lock().provider(channel).refused_logins = 0;
         let life = Arc::clone(self);
-        tokio::spawn(async move {
-            let _ = life.scheduler.steer(channel, ChannelMove::Resume).await;
-            // The order waits for the one before it: what was refused meanwhile was so before it counted.
-            let mut state = life.world.lock();
-            let provider = state.provider(channel);
-            provider.refused_logins = provider.refused_logins.min(1);
-        });
+        tokio::spawn(async move { life.scheduler.steer(channel, ChannelMove::Resume).await });
     }
 
     /// Somebody steers one of the open messages.
